@@ -1,0 +1,50 @@
+# Tollway. Every target sets up `.venv` by itself, from a bare checkout.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] < (3,13))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+help: ## Show what each target does
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Make .venv with the locked dependencies (Python 3.11 or 3.12)
+
+$(STAMP): requirements.lock pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then echo "Tollway needs Python 3.11 or 3.12: none was found on PATH" >&2; exit 1; fi
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version) …" >&2
+	@$(PYTHON) -m venv --clear $(VENV)
+	@if command -v uv >/dev/null 2>&1; then \
+	   VIRTUAL_ENV=$(VENV) uv pip sync --quiet --require-hashes requirements.lock && VIRTUAL_ENV=$(VENV) uv pip install --quiet --no-deps --editable .; \
+	 else \
+	   $(BIN)/pip install --quiet --require-hashes -r requirements.lock && $(BIN)/pip install --quiet --no-deps --editable .; \
+	 fi
+	@touch $@
+
+demo: $(STAMP) ## Event → charge → credit → invoice → block, live, on real embedded servers
+	@$(BIN)/tollway demo
+
+run: $(STAMP) ## Start the embedded servers and the dataflow; stop with Ctrl-C
+	@$(BIN)/tollway up
+
+test: $(STAMP) ## Run the tests
+	@$(BIN)/python -m pytest
+
+check: $(STAMP) ## What CI runs: format, lint, strict types, tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(MAKE) --no-print-directory test
+
+bench: $(STAMP) ## Measure throughput, CPU per event and time to the block signal
+	@$(BIN)/python -m tests.bench
+
+lock: ## Pin the dependencies anew, by version and hash, into requirements.lock
+	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group pyproject.toml:dev pyproject.toml -o requirements.lock
+
+clean: ## Remove .venv, caches and the embedded servers' data
+	@if [ -x $(BIN)/tollway ]; then $(BIN)/tollway down --quiet || true; fi
+	@rm -rf $(VENV) .tollway .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: help setup demo run test check bench lock clean

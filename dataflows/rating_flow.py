@@ -1,0 +1,53 @@
+"""
+The whole pipeline on one screen: from usage events and the control log to balances and the ledger.
+
+Step ids are public: recovery and metrics use them. The key of the keyed step is the key group of the customer.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import FixedPartitionedSource
+from bytewax.outputs import FixedPartitionedSink
+from msgspec import Struct
+
+from dataflows.catalog_view import CatalogView
+from dataflows.messages import RawBatch
+from dataflows.rate import builder
+from dataflows.route import Router
+from dataflows.sources.control import ControlSource
+from rating.dedup import LoadSegments
+from rating.group import Rules
+from rating.rows import Outcome
+
+
+class Wiring(Struct, frozen=True):
+    """What the pipeline is connected to."""
+
+    view: CatalogView
+    usage: dict[str, FixedPartitionedSource[RawBatch, object]]
+    """Sources of usage by step id."""
+    control: ControlSource
+    rules: Rules
+    beat: timedelta
+    load_segments: LoadSegments
+    balances: FixedPartitionedSink[Outcome, None]
+    ledger: FixedPartitionedSink[Outcome, None]
+
+
+def rating_flow(wiring: Wiring) -> Dataflow:
+    """Usage → route → rate (decode, attribute, RATE, SETTLE) → balances and ledger."""
+    flow = Dataflow("tollway")
+    usage = [op.input(step_id, flow, source) for step_id, source in wiring.usage.items()]
+    messages = op.flat_map("route", op.merge("usage", *usage), Router(wiring.view).route)
+    notices = op.input("control", flow, wiring.control)
+    keyed = op.merge("by_key_group", messages, notices)
+    outcomes = op.stateful_batch(
+        "rate", keyed, builder(wiring.view, wiring.rules, wiring.beat, wiring.load_segments)
+    )
+    op.output("balances", outcomes, wiring.balances)
+    op.output("ledger", outcomes, wiring.ledger)
+    return flow

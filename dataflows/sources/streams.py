@@ -1,0 +1,155 @@
+"""
+The embedded event log: Valkey streams, one per partition; an offset is an entry id.
+
+An entry holds one or more events, one JSON object per line, and is durable before ingest answers. Its id
+says when it was received. Entries that every reader has consumed leave after a retention.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from threading import Event
+from typing import Any
+
+import redis
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+
+from dataflows.messages import RawBatch
+from sinks.event_log import CONTROL_HEAD, partitions_of, stream_key
+
+IDLE = timedelta(milliseconds=5)
+ENTRIES_MAX = 512
+TRIM_EVERY_SECONDS = 30.0
+
+
+class OffsetGone(Exception):
+    """
+    Entries after the offset to resume from were trimmed from the log.
+
+    Remedy: raise `TOLLWAY_LOG_RETENTION_SECONDS`, and rebuild the balances from a log that is whole.
+    """
+
+
+class StreamPartition(StatefulSourcePartition[RawBatch, str]):
+    """Reads one stream from an offset on."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        key: str,
+        offset: str,
+        batch_bytes: int,
+        retention_seconds: int,
+        stopping: Event,
+        drain: bool,
+    ) -> None:
+        self._client = client
+        self._key = key
+        self._offset = offset
+        self._committed = offset
+        self._batch_bytes = batch_bytes
+        self._retention_seconds = retention_seconds
+        self._stopping = stopping
+        self._drain = drain
+        self._idle = False
+        self._trimmed_at = time.monotonic()
+        self._count = 16
+        self._check_offset()
+
+    def _check_offset(self) -> None:
+        if not self._client.exists(self._key):
+            return
+        info: Any = self._client.xinfo_stream(self._key)
+        deleted = info.get("max-deleted-entry-id", b"0-0").decode()
+        if _order(deleted) > _order(self._offset):
+            raise OffsetGone(
+                f"stream `{self._key}`: entries up to {deleted} were trimmed, but the flow had read only up to {self._offset}\n"
+                "hint: raise TOLLWAY_LOG_RETENTION_SECONDS, and rebuild from a log that is whole"
+            )
+
+    def next_batch(self) -> list[RawBatch]:
+        if self._stopping.is_set():
+            raise StopIteration
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.xread({self._key: self._offset}, count=self._count)
+        pipeline.get(CONTROL_HEAD)
+        found, head = pipeline.execute()
+        if not found:
+            if self._drain:
+                raise StopIteration
+            self._idle = True
+            return []
+        self._idle = False
+        entries = found[self._key.encode()][0] if isinstance(found, dict) else found[0][1]
+        self._offset = entries[-1][0].decode()
+        segments = [(int(entry_id.split(b"-")[0]) * 1000, fields[b"e"]) for entry_id, fields in entries]
+        size = sum(len(blob) for _, blob in segments)
+        self._count = max(1, min(ENTRIES_MAX, self._batch_bytes * len(segments) // max(size, 1)))
+        return [RawBatch(int(head or 0), segments)]
+
+    def next_awake(self) -> datetime | None:
+        return datetime.now(UTC) + IDLE if self._idle else None
+
+    def snapshot(self) -> str:
+        self._trim()
+        self._committed = self._offset
+        return self._offset
+
+    def _trim(self) -> None:
+        """Let entries go that are older than the retention and were consumed before the last epoch."""
+        if time.monotonic() - self._trimmed_at < TRIM_EVERY_SECONDS:
+            return
+        self._trimmed_at = time.monotonic()
+        oldest = int((time.time() - self._retention_seconds) * 1000)
+        bound = min((oldest, 0), _order(self._committed))
+        self._client.xtrim(self._key, minid=f"{bound[0]}-{bound[1]}", approximate=True)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence or 0)
+
+
+class StreamSource(FixedPartitionedSource[RawBatch, str]):
+    """
+    All partitions of the embedded event log.
+
+    Args:
+        url: Of the Valkey or Redis that holds the log.
+        batch_bytes: About how much to read at a time.
+        retention_seconds: How long consumed entries are kept.
+        stopping: Set from outside to end the flow.
+        drain: End at the end of the log instead of waiting for more.
+    """
+
+    def __init__(
+        self, url: str, batch_bytes: int, retention_seconds: int, stopping: Event, drain: bool = False
+    ) -> None:
+        self._url = url
+        self._batch_bytes = batch_bytes
+        self._retention_seconds = retention_seconds
+        self._stopping = stopping
+        self._drain = drain
+
+    def list_parts(self) -> list[str]:
+        client = redis.Redis.from_url(self._url)
+        try:
+            return [f"{part:03}" for part in range(partitions_of(client))]
+        finally:
+            client.close()
+
+    def build_part(self, step_id: str, for_part: str, resume_state: str | None) -> StreamPartition:
+        client = redis.Redis.from_url(self._url, protocol=3)
+        return StreamPartition(
+            client,
+            stream_key(int(for_part)),
+            resume_state or "0-0",
+            self._batch_bytes,
+            self._retention_seconds,
+            self._stopping,
+            self._drain,
+        )

@@ -1,0 +1,281 @@
+"""
+The catalog: who the customers are, what is metered, what it costs, and which credits were granted.
+
+A fold over the control log. Entries are immutable values that are only ever added or superseded,
+and whatever can change carries the instant from which it holds, so that a look-up by event time
+finds the same answer on a replay. A published plan version never changes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, assert_never
+from zlib import crc32
+
+import msgspec
+from msgspec import Struct
+
+from rating.meters import Feature, Meter
+from rating.periods import Cadence, Period, add_duration, period_at
+from rating.prices import Pricing
+
+KEY_GROUPS = 64
+"""How many key groups customers are spread over. Public: recovery and the ledger know it, so it never changes."""
+
+
+def key_group(customer_id: str) -> int:
+    """The key group that owns all state of a customer, 0 to 63."""
+    return crc32(customer_id.encode()) % KEY_GROUPS
+
+
+class SettlementMode(StrEnum):
+    """What happens to usage that credits do not cover."""
+
+    CREDIT_ONLY = "credit_only"
+    CREDIT_THEN_INVOICE = "credit_then_invoice"
+
+
+class RateCard(Struct, frozen=True):
+    """The price of one feature within a phase; without a feature it is a flat fee of the plan itself."""
+
+    key: str
+    feature_key: str | None
+    pricing: Pricing
+    name: str = ""
+    cadence: str | None = None
+    """ISO 8601; None: the plan's."""
+
+
+class Phase(Struct, frozen=True):
+    """A stretch of a plan. `duration` is ISO 8601; None for the last phase, which has no end."""
+
+    key: str
+    rate_cards: tuple[RateCard, ...]
+    duration: str | None = None
+    name: str = ""
+
+
+class PlanVersion(Struct, frozen=True, tag="plan", tag_field="kind"):
+    """A published version of a plan."""
+
+    key: str
+    version: int
+    currency: str
+    cadence: str
+    phases: tuple[Phase, ...]
+    settlement_mode: SettlementMode = SettlementMode.CREDIT_THEN_INVOICE
+    prorate: bool = False
+    name: str = ""
+
+
+class MeterSet(Struct, frozen=True, tag="meter", tag_field="kind"):
+    """A meter came to be."""
+
+    meter: Meter
+
+
+class FeatureSet(Struct, frozen=True, tag="feature", tag_field="kind"):
+    """A feature came to be."""
+
+    feature: Feature
+
+
+class Customer(Struct, frozen=True, tag="customer", tag_field="kind"):
+    """A customer as it stands from now on; a later record with the same id supersedes it."""
+
+    id: str
+    key: str
+    name: str
+    currency: str
+    subjects: tuple[str, ...] = ()
+    """The subjects whose usage is this customer's. The key itself always is one."""
+    block_when_exhausted: bool = False
+    """Block under `credit_then_invoice` too when no credit is left."""
+    low_balance_thresholds: tuple[Decimal, ...] = ()
+    """Live balances at or below which a signal is raised, in the customer's currency."""
+
+
+class Subscription(Struct, frozen=True, tag="subscription", tag_field="kind"):
+    """A customer on a plan version from `active_from` up to, not including, `active_to`."""
+
+    id: str
+    customer_id: str
+    plan_key: str
+    plan_version: int
+    active_from: datetime
+    anchor: datetime
+    recorded_at: datetime
+    active_to: datetime | None = None
+    settlement_mode: SettlementMode = SettlementMode.CREDIT_THEN_INVOICE
+
+
+class Grant(Struct, frozen=True, tag="grant", tag_field="kind"):
+    """Prepaid credits: `amount` > 0 in the customer's currency, payable from `effective_at` up to `expires_at`."""
+
+    id: str
+    customer_id: str
+    amount: Decimal
+    currency: str
+    effective_at: datetime
+    created_at: datetime
+    priority: int = 10
+    features: tuple[str, ...] = ()
+    """The features it may pay for; empty: any charge."""
+    expires_at: datetime | None = None
+    voided_at: datetime | None = None
+    key: str | None = None
+    name: str = ""
+
+    def burn_order(self) -> tuple[Any, ...]:
+        """Sorts grants into the order in which they are used up: see `rating.credits`."""
+        expires = (1, self.effective_at) if self.expires_at is None else (0, self.expires_at)
+        return (self.priority, not self.features, expires, self.effective_at, self.created_at, self.id)
+
+    def pays_for(self, feature_key: str | None) -> bool:
+        """Whether the grant may pay for a charge of this feature (None: a fee of the plan itself)."""
+        return not self.features or feature_key in self.features
+
+
+Record = MeterSet | FeatureSet | PlanVersion | Customer | Subscription | Grant
+
+_encoder = msgspec.json.Encoder(decimal_format="string")
+_decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
+
+
+def encode_record(record: Record) -> bytes:
+    """A control record as the JSON that the control log keeps."""
+    return _encoder.encode(record)
+
+
+def decode_record(body: bytes | str) -> Record:
+    """The inverse of `encode_record`. Raises `msgspec.ValidationError` for anything else."""
+    return _decoder.decode(body)
+
+
+class Placement(Struct, frozen=True):
+    """Where usage of a customer at an instant belongs: which card prices it, in which billing period."""
+
+    subscription: Subscription
+    plan: PlanVersion
+    card: RateCard
+    period: Period
+    full_period: Period
+    """The whole period of the cadence; `period` is shorter where the subscription or its phase starts or ends inside."""
+
+
+class Catalog:
+    """
+    What the control log says up to entry `version`.
+
+    One per process. `apply` is called with each record in the order of the log.
+    """
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.global_version = 0
+        self.meters: dict[str, Meter] = {}
+        self.features: dict[str, Feature] = {}
+        self.plans: dict[tuple[str, int], PlanVersion] = {}
+        self.customers: dict[str, Customer] = {}
+        self.customer_ids_by_group: tuple[set[str], ...] = tuple(set() for _ in range(KEY_GROUPS))
+        self.customer_id_by_key: dict[str, str] = {}
+        self.customer_id_by_subject: dict[str, str] = {}
+        self.subscriptions: dict[str, dict[str, Subscription]] = {}
+        self.grants: dict[str, dict[str, Grant]] = {}
+        self.records_of: Counter[str] = Counter()
+        """How many entries concerned a customer: what the control log adds to its revision."""
+        self._features_by_event_type: dict[str, tuple[tuple[Feature, Meter], ...]] | None = None
+
+    def apply(self, entry_id: int, record: Record) -> str | None:
+        """Fold one record in. Returns the id of the customer it concerns, or None where it concerns all."""
+        assert entry_id > self.version, f"control entry {entry_id} came after {self.version}"
+        self.version = entry_id
+        match record:
+            case MeterSet(meter):
+                self.meters[meter.key] = meter
+            case FeatureSet(feature):
+                self.features[feature.key] = feature
+            case PlanVersion():
+                self.plans[record.key, record.version] = record
+            case Customer():
+                self._set_customer(record)
+                return self._counted(record.id)
+            case Subscription():
+                self.subscriptions.setdefault(record.customer_id, {})[record.id] = record
+                return self._counted(record.customer_id)
+            case Grant():
+                self.grants.setdefault(record.customer_id, {})[record.id] = record
+                return self._counted(record.customer_id)
+            case _:
+                assert_never(record)
+        self.global_version = entry_id
+        self._features_by_event_type = None
+        return None
+
+    def _counted(self, customer_id: str) -> str:
+        self.records_of[customer_id] += 1
+        return customer_id
+
+    def _set_customer(self, customer: Customer) -> None:
+        previous = self.customers.get(customer.id)
+        if previous is not None:
+            for subject in (previous.key, *previous.subjects):
+                if self.customer_id_by_subject.get(subject) == customer.id:
+                    del self.customer_id_by_subject[subject]
+        self.customers[customer.id] = customer
+        self.customer_ids_by_group[key_group(customer.id)].add(customer.id)
+        self.customer_id_by_key[customer.key] = customer.id
+        for subject in (customer.key, *customer.subjects):
+            self.customer_id_by_subject[subject] = customer.id
+
+    def features_of(self, event_type: str) -> tuple[tuple[Feature, Meter], ...]:
+        """The features that events of a type may count towards, each with its meter."""
+        if self._features_by_event_type is None:
+            found: dict[str, list[tuple[Feature, Meter]]] = {}
+            for feature in self.features.values():
+                meter = self.meters.get(feature.meter_key) if feature.meter_key else None
+                if meter is not None:
+                    found.setdefault(meter.event_type, []).append((feature, meter))
+            self._features_by_event_type = {key: tuple(pairs) for key, pairs in found.items()}
+        return self._features_by_event_type.get(event_type, ())
+
+    def subscription_at(self, customer_id: str, at: datetime) -> Subscription | None:
+        """The subscription in force at an instant; of several the one that started last."""
+        found = None
+        for subscription in self.subscriptions.get(customer_id, {}).values():
+            if subscription.active_from <= at and (
+                subscription.active_to is None or at < subscription.active_to
+            ):
+                if found is None or (subscription.active_from, subscription.id) > (
+                    found.active_from,
+                    found.id,
+                ):
+                    found = subscription
+        return found
+
+    def placements_at(self, subscription: Subscription, at: datetime) -> Iterator[Placement]:
+        """The rate cards in force under a subscription at an instant, each with its billing period."""
+        plan = self.plans.get((subscription.plan_key, subscription.plan_version))
+        if plan is None:
+            return
+        start = subscription.active_from
+        for phase in plan.phases:
+            end = add_duration(start, Cadence.parse(phase.duration)) if phase.duration else None
+            if end is None or at < end:
+                break
+            start = end
+        else:
+            return
+        stops = [stop for stop in (end, subscription.active_to) if stop is not None]
+        for card in phase.rate_cards:
+            full = period_at(subscription.anchor, Cadence.parse(card.cadence or plan.cadence), at)
+            period = Period(max(full.start, start), min(full.end, *stops) if stops else full.end)
+            yield Placement(subscription, plan, card, period, full)
+
+    def grants_of(self, customer_id: str) -> list[Grant]:
+        """All grants a customer ever got, in burn order."""
+        return sorted(self.grants.get(customer_id, {}).values(), key=Grant.burn_order)

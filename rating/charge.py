@@ -1,0 +1,270 @@
+"""
+What usage costs: the running total of a billing period, exact, in the currency of its pricing.
+
+Everything is a function of the period's cumulative usage, in metered units. The order is unit conversion,
+free units, price, percentage discount, maximum; the minimum is apart, for it is owed only when the period
+closes. A price is piecewise linear, so each model says one thing: the piece that a quantity lies on. The
+total is read off that piece, and a meter that stays on it charges with one multiplication.
+"""
+
+from datetime import datetime, timedelta
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
+from typing import Final, NamedTuple, assert_never
+
+from rating.money import ONE, QUOTIENT_DIGITS, ZERO, quotient, reciprocal, rounded, use_exact
+from rating.prices import (
+    Dynamic,
+    Flat,
+    Free,
+    Graduated,
+    Operation,
+    Package,
+    Pricing,
+    Rounding,
+    Tier,
+    Unit,
+    UnitConversion,
+    UsagePrice,
+    Volume,
+)
+
+_MODES: Final = {
+    Rounding.CEILING: ROUND_CEILING,
+    Rounding.FLOOR: ROUND_FLOOR,
+    Rounding.HALF_UP: ROUND_HALF_UP,
+}
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class Piece(NamedTuple):
+    """
+    A straight piece of a running total, above `start`, up to and including `until` (None: no end).
+
+    On it ``total == base + (usage - start) * unit_price``. The start itself belongs to the piece before, save
+    that a piece is always right at the usage it was made for. Where start and until are equal, that is all it
+    covers.
+    """
+
+    start: Decimal
+    until: Decimal | None
+    base: Decimal
+    unit_price: Decimal
+
+    def covers(self, usage: Decimal) -> bool:
+        """True if the piece tells the total at `usage`."""
+        return self.start < usage and (self.until is None or usage <= self.until)
+
+    def at(self, usage: Decimal) -> Decimal:
+        """The total at a usage the piece covers."""
+        return self.base + (usage - self.start) * self.unit_price
+
+
+def total(pricing: Pricing, usage: Decimal) -> Decimal:
+    """
+    The running total of a billing period at its cumulative usage: no minimum, nothing rounded.
+
+    At zero usage it is what the period costs in any case: a flat price, or the flat part of a first tier.
+    """
+    use_exact()
+    price = pricing.price
+    if isinstance(price, Free):
+        return ZERO
+    if isinstance(price, Flat):
+        return price.amount * kept_share(pricing)
+    quantity = billable_quantity(pricing, usage)
+    amount = _price_piece(price, quantity).at(quantity) * kept_share(pricing)
+    maximum = price.maximum_amount
+    return amount if maximum is None or amount < maximum else maximum
+
+
+def charge(pricing: Pricing, used_before: Decimal, used_now: Decimal) -> Decimal:
+    """
+    Charge usage on top of what the same billing period already used.
+
+    A difference of two totals, so a stream may be cut anywhere:
+    ``charge(p, 0, a + b) == charge(p, 0, a) + charge(p, a, b)``. What is owed at zero usage, ``total(p, 0)``,
+    is not in it: it is charged once, when the period opens.
+
+    Args:
+        pricing: The pricing in force at the time of use.
+        used_before: Units already charged in this period, 0 or more.
+        used_now: Units to charge; below 0 where an aggregate such as a minimum fell.
+
+    Returns:
+        The amount, exact. Negative where more usage makes the whole period cheaper (a volume tier was
+        reached).
+    """
+    assert used_before >= 0
+    assert used_before + used_now >= 0
+    return total(pricing, used_before + used_now) - total(pricing, used_before)
+
+
+def commitment(pricing: Pricing, usage: Decimal) -> Decimal:
+    """What the minimum adds to the total when the period closes at this usage."""
+    price = pricing.price
+    if isinstance(price, Free | Flat) or price.minimum_amount is None:
+        return ZERO
+    return max(price.minimum_amount - total(pricing, usage), ZERO)
+
+
+def piece_at(pricing: Pricing, usage: Decimal) -> Piece:
+    """
+    The piece of the running total that `usage` lies on: nothing but a multiplication happens up to its end.
+
+    A piece may be shorter than it could be, where its end is no finite decimal, and is a single point where
+    units are converted by a rounding other than "ceiling", or by a factor whose reciprocal does not end.
+    """
+    use_exact()
+    price = pricing.price
+    if isinstance(price, Free | Flat):
+        return Piece(ZERO, None, total(pricing, usage), ZERO)
+    piece = _piece_over_usage(pricing, price, usage)
+    if piece is None or usage < piece.start or (piece.until is not None and piece.until < usage):
+        return Piece(usage, usage, total(pricing, usage), ZERO)
+    return piece
+
+
+def prorate(
+    amount: Decimal, service_period: tuple[datetime, datetime], full_period: tuple[datetime, datetime]
+) -> Decimal:
+    """
+    The share of an amount that falls on the service period, by exact duration.
+
+    Not yet in minor units: the quotient keeps `QUOTIENT_DIGITS`, and the invoice line detail is rounded.
+    """
+    use_exact()
+    served, full = ((end - start) // _MICROSECOND for start, end in (service_period, full_period))
+    assert served >= 0
+    assert full > 0
+    return amount if served >= full else quotient(amount * served, Decimal(full))
+
+
+def billable_quantity(pricing: Pricing, usage: Decimal) -> Decimal:
+    """The period's quantity that its price sees: converted, less the free units."""
+    use_exact()
+    quantity = usage if pricing.conversion is None else convert(pricing.conversion, usage)
+    free = pricing.discounts.usage
+    return quantity if free is None else max(quantity - free, ZERO)
+
+
+def convert(conversion: UnitConversion, usage: Decimal) -> Decimal:
+    """
+    Convert the period's cumulative usage from metered units to priced ones.
+
+    Without rounding, a division by a factor whose reciprocal ends (1000, 1024) is exact; any other keeps
+    `QUOTIENT_DIGITS`, half up.
+    """
+    use_exact()
+    factor, rounding = conversion.conversion_factor, conversion.rounding
+    if rounding is Rounding.NONE:
+        scale = _scale(conversion)
+        return quotient(usage, factor) if scale is None else usage * scale
+    if conversion.operation is Operation.MULTIPLY:
+        return rounded(usage * factor, conversion.precision, _MODES[rounding])
+    return quotient(usage, factor, conversion.precision, _MODES[rounding])
+
+
+def packages(quantity: Decimal, quantity_per_package: Decimal) -> Decimal:
+    """How many packages the quantity begins."""
+    whole, rest = divmod(quantity, quantity_per_package)
+    return whole + ONE if rest else whole
+
+
+def tier_of(tiers: tuple[Tier, ...], quantity: Decimal) -> tuple[Tier, Decimal]:
+    """The tier a quantity falls in, and where that tier begins."""
+    lower = ZERO
+    for tier in tiers:
+        if tier.up_to_amount is None or quantity <= tier.up_to_amount:
+            return tier, lower
+        lower = tier.up_to_amount
+    raise AssertionError("the last tier has no end")
+
+
+def kept_share(pricing: Pricing) -> Decimal:
+    """What the percentage discount leaves of 1."""
+    percentage = pricing.discounts.percentage
+    return ONE if percentage is None else ONE - percentage.scaleb(-2)
+
+
+def _price_piece(price: UsagePrice, quantity: Decimal) -> Piece:
+    """The one definition of each price model, over the billable quantity."""
+    match price:
+        case Unit():
+            return Piece(ZERO, None, ZERO, price.amount)
+        case Dynamic():
+            return Piece(ZERO, None, ZERO, price.multiplier)
+        case Package():
+            size, count = price.quantity_per_package, packages(quantity, price.quantity_per_package)
+            return Piece(max(count - ONE, ZERO) * size, count * size, count * price.amount, ZERO)
+        case Volume():
+            tier, lower = tier_of(price.tiers, quantity)
+            unit = tier.unit_price or ZERO
+            return Piece(lower, tier.up_to_amount, lower * unit + (tier.flat_price or ZERO), unit)
+        case Graduated():
+            base = lower = ZERO
+            for tier in price.tiers:
+                base += tier.flat_price or ZERO
+                unit, until = tier.unit_price or ZERO, tier.up_to_amount
+                if until is None or quantity <= until:
+                    return Piece(lower, until, base, unit)
+                base += (until - lower) * unit
+                lower = until
+            raise AssertionError("the last tier has no end")
+        case _:
+            assert_never(price)
+
+
+def _piece_over_usage(pricing: Pricing, price: UsagePrice, usage: Decimal) -> Piece | None:
+    """The price's piece carried back to metered usage; None where no straight piece is known."""
+    conversion, free = pricing.conversion, pricing.discounts.usage or ZERO
+    if conversion is not None and conversion.rounding is Rounding.CEILING:
+        until = convert(conversion, usage)
+        start = max(until - ONE.scaleb(-conversion.precision), ZERO)
+        start = _metered(conversion, start, ROUND_CEILING)
+        return Piece(start, _metered(conversion, until), total(pricing, usage), ZERO)
+    scale = _scale(conversion)
+    if scale is None:
+        return None
+    if free and usage * scale <= free:
+        return Piece(ZERO, _metered(conversion, free), total(pricing, usage), ZERO)
+    inner = _price_piece(price, billable_quantity(pricing, usage))
+    start = _metered(conversion, inner.start + free, ROUND_CEILING)
+    end = None if inner.until is None else _metered(conversion, inner.until + free)
+    share = kept_share(pricing)
+    base = inner.at(start * scale - free) * share
+    return _capped(Piece(start, end, base, inner.unit_price * scale * share), price.maximum_amount, usage)
+
+
+def _capped(piece: Piece, maximum: Decimal | None, usage: Decimal) -> Piece:
+    """The part of a rising piece below the maximum or the part above it, whichever `usage` lies on."""
+    start, until, base, unit_price = piece
+    if maximum is None:
+        return piece
+    if base >= maximum:
+        return Piece(start, until, maximum, ZERO)
+    if not unit_price:
+        return piece
+    reach = start + quotient(maximum - base, unit_price, rounding=ROUND_FLOOR)
+    if usage <= reach:
+        return Piece(start, reach if until is None else min(until, reach), base, unit_price)
+    return Piece(start + quotient(maximum - base, unit_price, rounding=ROUND_CEILING), until, maximum, ZERO)
+
+
+def _scale(conversion: UnitConversion | None) -> Decimal | None:
+    """Priced units per metered unit; None where no linear rule says it exactly."""
+    if conversion is None:
+        return ONE
+    if conversion.rounding is not Rounding.NONE:
+        return None
+    factor = conversion.conversion_factor
+    return factor if conversion.operation is Operation.MULTIPLY else reciprocal(factor)
+
+
+def _metered(conversion: UnitConversion | None, quantity: Decimal, rounding: str = ROUND_FLOOR) -> Decimal:
+    """The metered usage that converts to a quantity; where it is no finite decimal, the nearest inside."""
+    if conversion is None:
+        return quantity
+    factor = conversion.conversion_factor
+    if conversion.operation is Operation.DIVIDE:
+        return quantity * factor
+    return quotient(quantity, factor, QUOTIENT_DIGITS, rounding)

@@ -1,0 +1,290 @@
+"""
+Events as they arrive: CloudEvents 1.0 in JSON, one object a line.
+
+Of `data` only the top-level fields that some meter looks at are decoded; the rest is checked to be JSON and
+skipped. Numbers are exact: an integer stays one, any other is a `Decimal` of the text, never a float.
+
+What one line means does not depend on the lines around it, so a stream may be cut anywhere. Lines are first
+decoded all at once; only when that fails is each decoded alone, and a broken one rejected alone.
+
+Decisions where the standards leave room:
+- `time` may have any offset and is brought to UTC, rounded to the nearest microsecond. One without an offset
+  is refused, and so is a leap second (`:60`), which a `datetime` cannot hold.
+- A repeated key counts as its last value, for the subject that routes an event as for the one that is rated.
+- Attributes are at most `ATTRIBUTE_LENGTH_MAX` long and hold no NUL, which no ledger could store.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, defstruct
+from msgspec.json import Decoder
+from msgspec.structs import force_setattr
+
+from rating.money import DIGITS_MAX
+from rating.outcome import RejectCode, Rejected
+
+EVENT_BYTES_MAX: Final = 1 << 20
+"""An event has at most this many bytes, about what Kafka takes by default."""
+
+ATTRIBUTE_LENGTH_MAX: Final = 320
+"""Characters in an id, source, type or subject: room for any e-mail address, and for an index over two."""
+
+Attribute = Annotated[str, Meta(min_length=1, max_length=ATTRIBUTE_LENGTH_MAX)]
+
+
+class CloudEvent(Struct, frozen=True, gc=False):
+    """
+    An event. Extension attributes are let pass and skipped.
+
+    `data` is None, or has an attribute `attribute_of(field)` for each field that was asked for.
+    """
+
+    specversion: Literal["1.0"]
+    id: Attribute
+    source: Attribute
+    type: Attribute
+    subject: Attribute
+    time: Annotated[datetime, Meta(tz=True)] | None = None
+    """In UTC; None: the time of its arrival."""
+    data: Any = None
+
+
+class _Routed(Struct, gc=False):
+    subject: Attribute
+
+
+def attribute_of(field: str) -> str:
+    """The attribute under which decoded `data` carries a top-level field, whatever its name."""
+    return "f_" + field.encode().hex()
+
+
+class EventDecoder:
+    """
+    Decodes events for a set of meters.
+
+    Args:
+        fields: The top-level names within `data` that any meter looks at. Others are skipped.
+    """
+
+    def __init__(self, fields: Iterable[str]) -> None:
+        names = tuple(dict.fromkeys(fields))
+        self._decoder = _decoder(names)
+        self._locating_decoder = _decoder(names, _read_number)
+
+    def decode_lines(self, blob: bytes) -> list[CloudEvent | Rejected]:
+        """Decode a batch: one event or rejection for each line that is not blank."""
+        return self.decode_with_lines(blob)[0]
+
+    def decode_with_lines(self, blob: bytes) -> tuple[list[CloudEvent | Rejected], list[bytes]]:
+        """
+        Decode a batch and split it.
+
+        Args:
+            blob: JSON objects separated by LF or CR LF; blank lines do not count.
+
+        Returns:
+            One event or rejection a line, and the lines without the white space around them.
+        """
+        blob = blob.strip(_WHITE_SPACE)
+        if not blob:
+            return [], []
+        lines = blob.split(b"\n")
+        if blob.count(b"}\n{") == len(lines) - 1:
+            events = self._decode_at_once(blob, lines)
+            if events is not None:
+                return events, lines
+        else:
+            lines = [line for line in (line.strip(_WHITE_SPACE) for line in lines) if line]
+        return [self.decode(line) for line in lines], lines
+
+    def decode(self, line: bytes) -> CloudEvent | Rejected:
+        """Decode one event."""
+        if len(line) <= EVENT_BYTES_MAX:
+            try:
+                event = self._decoder.decode(line)
+                if _is_utf8(line) and (b"\\u0000" not in line or _nul_path(event) is None):
+                    _normalise(event)
+                    return event
+            except _UNREADABLE:
+                pass
+        return self._reject(line)
+
+    def _decode_at_once(self, blob: bytes, lines: list[bytes]) -> list[CloudEvent | Rejected] | None:
+        """
+        All lines in one call; None where they have to be looked at one by one.
+
+        The caller saw that every line feed stands between `}` and `{`. In what decodes, that is between two
+        events and nowhere else, so when there are as many events as lines, each line is one.
+        """
+        if len(blob) > EVENT_BYTES_MAX and max(map(len, lines)) > EVENT_BYTES_MAX:
+            return None
+        if b"\\u0000" in blob or not _is_utf8(blob):
+            return None
+        try:
+            events = self._decoder.decode_lines(blob)
+            for event in events:
+                if (time := event.time) is not None and time.tzinfo is not UTC:
+                    _normalise(event)
+        except _UNREADABLE:
+            return None
+        return [*events] if len(events) == len(lines) else None
+
+    def _reject(self, line: bytes) -> Rejected:
+        """Why a line that did not decode is rejected. The guards are in the order of `RejectCode`."""
+        if len(line) > EVENT_BYTES_MAX:
+            message = (
+                f"Event too large: expected at most {EVENT_BYTES_MAX} bytes, got {len(line)}; send less data"
+            )
+            return Rejected(RejectCode.TOO_LARGE, message, "$", line)
+        try:
+            line.decode()
+            _SYNTAX.decode(line)
+        except _UNREADABLE as error:
+            return _malformed(error, line)
+        try:
+            event = _ENVELOPE.decode(line)
+            path = _nul_path(event)
+            if path is not None:
+                return _invalid(path, "one with a NUL character", line)
+            _normalise(event)
+        except OverflowError:
+            return _invalid("$.time", "one outside the years 1 to 9999", line)
+        except msgspec.ValidationError as error:
+            return _invalid(*_located(str(error)), line)
+        try:
+            self._locating_decoder.decode(line)
+        except msgspec.ValidationError as error:
+            path, _ = _located(str(error))
+            message = (
+                f"Bad number at `{path}`: expected at most {DIGITS_MAX} digits before and after the point, "
+                "got one too long to be read; send a smaller one"
+            )
+            return Rejected(RejectCode.NUMBER_UNREADABLE, message, path, line)
+        except _UNREADABLE as error:
+            return _malformed(error, line)
+        raise AssertionError("a line that decodes was to be rejected")
+
+
+def subjects(lines: list[bytes]) -> list[str | None]:
+    """The subject of each event, in order, None where it cannot be read. Nothing else is decoded."""
+    blob = b"\n".join(lines)
+    if blob.count(b"\n") == blob.count(b"}\n{") == len(lines) - 1:
+        try:
+            routed = _ROUTED.decode_lines(blob)
+        except _UNREADABLE:
+            routed = []
+        if len(routed) == len(lines):
+            return [event.subject for event in routed]
+    return [_subject(line) for line in lines]
+
+
+def _subject(line: bytes) -> str | None:
+    try:
+        return _ROUTED.decode(line).subject
+    except _UNREADABLE:
+        return None
+
+
+def _read_number(text: str) -> Decimal:
+    """As `Decimal`, but with an error whose path msgspec tells."""
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        raise ValueError("Number out of range") from None
+
+
+def _decoder(fields: tuple[str, ...], float_hook: Any = Decimal) -> Decoder[CloudEvent]:
+    data = defstruct(
+        "Data",
+        [(attribute_of(field), Any, UNSET) for field in fields],
+        rename={attribute_of(field): field for field in fields},
+        gc=False,
+    )
+    event = defstruct("CloudEvent", [("data", data | None, None)], bases=(CloudEvent,), frozen=True, gc=False)
+    return Decoder(event, float_hook=float_hook)
+
+
+def _is_utf8(text: bytes) -> bool:
+    """msgspec does not look into strings that it skips."""
+    if text.isascii():
+        return True
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _normalise(event: CloudEvent) -> None:
+    """Bring the time to UTC. Raises `OverflowError` where UTC has no such year."""
+    if event.time is not None and event.time.tzinfo is not UTC:
+        force_setattr(event, "time", event.time.astimezone(UTC))
+
+
+def _nul_path(event: CloudEvent) -> str | None:
+    return next((f"$.{name}" for name in _NAMES if "\0" in getattr(event, name)), None)
+
+
+def _malformed(error: Exception, line: bytes) -> Rejected:
+    match error:
+        case UnicodeDecodeError():
+            got = f"bytes that are not UTF-8 at byte {error.start}"
+        case RecursionError():
+            got = "one that is nested too deeply"
+        case _:
+            got = str(error)
+    message = (
+        f"Malformed event: expected one JSON object in UTF-8, got: {got}; send it as a JSON library writes it"
+    )
+    return Rejected(RejectCode.MALFORMED, message, "$", line)
+
+
+def _invalid(path: str, got: str, line: bytes) -> Rejected:
+    expected, hint = _EXPECTED[path]
+    message = f"Bad event at `{path}`: expected {expected}, got {got}; {hint}"
+    return Rejected(RejectCode.INVALID_ENVELOPE, message, path, line)
+
+
+def _located(message: str) -> tuple[str, str]:
+    """The path a message of msgspec ends in, and what was found there. A value it repeats is left out."""
+    missing = _MISSING_FIELD.fullmatch(message)
+    if missing:
+        return f"$.{missing[1]}", "nothing"
+    path = _AT.search(message)
+    got = _GOT_TYPE.search(message)
+    return path[1] if path else "$", got[1] if got else next(
+        (g for s, g in _GOT.items() if s in message), "another"
+    )
+
+
+_WHITE_SPACE: Final = b" \t\r\n"
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ArithmeticError)
+_NAMES: Final = ("id", "source", "type", "subject")
+_ROUTED: Final = Decoder(_Routed)
+_SYNTAX: Final = Decoder(msgspec.Raw)
+_ENVELOPE: Final = _decoder(())
+
+_MISSING_FIELD: Final = re.compile(r"Object missing required field `(\w+)`")
+_AT: Final = re.compile(r" - at `(.*)`$", re.DOTALL)
+_GOT_TYPE: Final = re.compile(r", got (`\w+`)")
+_GOT: Final = {
+    "length >= 1": "an empty one",
+    "length <=": "a longer one",
+    "timezone component": "one without an offset",
+}
+_TEXT: Final = f"a string of 1 to {ATTRIBUTE_LENGTH_MAX} characters without NUL"
+_EXPECTED: Final = {
+    "$": ("a JSON object", "send one CloudEvent a line"),
+    "$.specversion": ('"1.0"', "send CloudEvents of version 1.0"),
+    "$.id": (_TEXT, "give each event an id that is unique within its source"),
+    "$.source": (_TEXT, "name what the event comes from"),
+    "$.type": (_TEXT, "name the event type of a meter"),
+    "$.subject": (_TEXT, "name a subject of the customer"),
+    "$.time": ("an RFC 3339 time with an offset and no leap second", "write it as in 2026-03-01T12:00:00Z"),
+    "$.data": ("an object or null", 'put the values in an object, as in {"tokens": 1}'),
+}

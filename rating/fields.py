@@ -1,0 +1,153 @@
+"""
+Reading a JSON object that people wrote: field by field, with an error that names the path.
+
+A field may be written as OpenMeter's v1 writes it (`upToAmount`) or as its v3 does (`up_to_amount`). A field
+that was never asked for is refused, since a misspelt maximum would otherwise be no maximum.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Final
+
+from rating.money import DIGITS_MAX, ZERO, is_within_bounds, parse_decimal
+
+_GOT_LENGTH_MAX: Final = 40
+_CAPITAL: Final = re.compile("[A-Z]")
+
+
+class PriceError(ValueError):
+    """
+    A price, or what goes with it, that cannot be used as written.
+
+    Attributes:
+        message: Where, what was expected there, and what was found.
+        path: Where, as in `$.price.tiers[0].upToAmount`.
+        hint: What to write instead.
+    """
+
+    def __init__(self, message: str, path: str, hint: str) -> None:
+        super().__init__(f"{message}\nhint: {hint}")
+        self.message = message
+        self.path = path
+        self.hint = hint
+
+
+def unexpected(path: str, expected: str, got: object, hint: str) -> PriceError:
+    """The error for a value that is not what its path asks for."""
+    return PriceError(f"`{path}`: expected {expected}, got {_shown(got)}", path, hint)
+
+
+def read_decimal(value: object, path: str) -> Decimal:
+    """Read a decimal string, a JSON integer or an exact JSON decimal, 0 or more."""
+    number = _number(value)
+    if number is None or number < 0:
+        hint = (
+            f'write a decimal string, as in "0.05", of at most {DIGITS_MAX} digits before and after the point'
+        )
+        raise unexpected(path, "a decimal of 0 or more", value, hint)
+    return number if number else ZERO
+
+
+class Fields:
+    """One JSON object: each field is taken once, then `end` refuses what is left."""
+
+    def __init__(self, value: object, path: str) -> None:
+        if not isinstance(value, dict):
+            raise unexpected(path, "a JSON object", value, 'write it in braces, as in {"type": "free"}')
+        self.path = path
+        self._left: dict[object, object] = dict(value)
+        self._known: list[str] = []
+
+    def take(self, name: str) -> tuple[object, str]:
+        """The value of a field, None where it is missing, and its path as written."""
+        self._known.append(name)
+        snake = _CAPITAL.sub(lambda capital: "_" + capital[0].lower(), name)
+        if snake != name and snake in self._left:
+            if name in self._left:
+                raise PriceError(
+                    f"`{self.path}`: expected one of `{name}` and `{snake}`, got both",
+                    self.path,
+                    "remove one",
+                )
+            return self._left.pop(snake), f"{self.path}.{snake}"
+        return self._left.pop(name, None), f"{self.path}.{name}"
+
+    def decimal(self, name: str, default: Decimal | None = None) -> Decimal:
+        """A decimal of 0 or more, which must be there unless it has a default."""
+        value, path = self.take(name)
+        return default if value is None and default is not None else read_decimal(value, path)
+
+    def positive(self, name: str) -> Decimal:
+        """A decimal above 0, which must be there."""
+        value, path = self.take(name)
+        number = read_decimal(value, path)
+        if not number:
+            raise unexpected(path, "a decimal above 0", value, f'write how much {name} is, such as "1000"')
+        return number
+
+    def decimal_or_none(self, name: str) -> Decimal | None:
+        """A decimal of 0 or more, or None where it is missing or null."""
+        value, path = self.take(name)
+        return None if value is None else read_decimal(value, path)
+
+    def choice(self, name: str, options: Sequence[str], default: str | None = None) -> str:
+        """One of a few words, which must be there unless it has a default."""
+        value, path = self.take(name)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, str) or value not in options:
+            raise unexpected(
+                path, "one of " + ", ".join(options), value, f'write {name} as "{options[0]}", say'
+            )
+        return value
+
+    def end(self) -> None:
+        """Refuse fields that were never asked for."""
+        for name in self._left:
+            path = f"{self.path}.{_clipped(str(name))}"
+            raise PriceError(
+                f"`{path}`: unknown field", path, "remove it; known here: " + ", ".join(self._known)
+            )
+
+
+def _number(value: object) -> Decimal | None:
+    match value:
+        case str():
+            try:
+                return parse_decimal(value)
+            except ValueError:
+                return None
+        case bool():
+            return None
+        case int() if abs(value) < 10**DIGITS_MAX:
+            return Decimal(value)
+        case Decimal() if is_within_bounds(value):
+            return value
+        case _:  # a float among them: its digits are not those that were written
+            return None
+
+
+def _shown(value: object) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case str():
+            return json.dumps(_clipped(value), ensure_ascii=False)
+        case bool() | float():
+            return f"{type(value).__name__} {value}"
+        case dict():
+            return "an object"
+        case list() | tuple():
+            return "an array"
+        case int() if abs(value) < 10**_GOT_LENGTH_MAX:
+            return str(value)
+        case Decimal():
+            return str(value) if len(value.as_tuple().digits) < _GOT_LENGTH_MAX else "a very long number"
+        case _:
+            return "a very long number" if isinstance(value, int) else type(value).__name__
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= _GOT_LENGTH_MAX else text[:_GOT_LENGTH_MAX] + "…"

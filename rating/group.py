@@ -1,0 +1,684 @@
+"""
+A key group: all state of its customers, and the way of an event through it.
+
+decode → attribute → RATE → SETTLE, in one place and one order. Pure: the instant is given, the catalog is
+given, and whatever there is to say comes back as an `Outcome`. Each event is folded at once; dirty meters are
+priced, settled and told on the beat, or at once where access could change.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zlib import crc32
+
+import msgspec
+from msgspec import Struct, field
+
+from rating.catalog import Catalog, Placement, SettlementMode, Subscription, key_group
+from rating.charge import commitment, prorate, total
+from rating.credits import Account, AccountState
+from rating.dedup import LoadSegments, SeenEvents, SeenState
+from rating.events import CloudEvent, EventDecoder
+from rating.meters import (
+    Aggregation,
+    add,
+    compile_path,
+    dimension_text,
+    new_tally,
+    quantity,
+    tally_value,
+    top_field,
+)
+from rating.money import ZERO, use_exact
+from rating.outcome import ParkCode, Parked, RejectCode, Rejected
+from rating.prices import Flat, PaymentTerm, Pricing
+from rating.rows import ChargeRow, CreditRow, MismatchRow, Outcome, PeriodRow
+from rating.usage import MeterState, close_windows, price_meter, slice_at
+
+SNAPSHOT_VERSION = 1
+ONE = Decimal(1)
+TICK = timedelta(microseconds=1)
+
+
+class Rules(Struct, frozen=True):
+    """What a deployment decides: spans of time, and how many windows stay open for late usage."""
+
+    window_seconds: int = 3600
+    late_windows: int = 2
+    dedup_horizon: timedelta = timedelta(hours=24)
+    grace: timedelta = timedelta(hours=24)
+    max_ahead: timedelta = timedelta(minutes=5)
+    keep_closed: timedelta = timedelta(hours=24)
+    """How long a closed period stays in the state, for usage received in time that is read late."""
+
+
+class GroupState(Struct, array_like=True):
+    """What a snapshot of a key group keeps."""
+
+    version: int
+    accounts: list[msgspec.Raw]
+    seen: SeenState = field(default_factory=SeenState)
+
+
+class Read(Struct, frozen=True, gc=False):
+    """How an event of a route counts towards one meter."""
+
+    meter: MeterState
+    value: Callable[[Any], Any] | None
+    """Takes the value out of an event's data; None: every event counts as one."""
+    path: str
+    aggregation: Aggregation
+    conditions: tuple[tuple[Callable[[Any], Any], frozenset[str]], ...]
+
+
+class Route(Struct, frozen=True, gc=False):
+    """Where events of one subject and type go while their time is within [start, end)."""
+
+    account: Account
+    start: datetime
+    end: datetime
+    closes_at: datetime
+    reads: tuple[Read, ...]
+
+
+_snapshot_encoder = msgspec.msgpack.Encoder(decimal_format="string")
+_account_decoder = msgspec.msgpack.Decoder(AccountState)
+_group_decoder = msgspec.msgpack.Decoder(GroupState)
+
+
+class KeyGroup:
+    """
+    The customers of one key group.
+
+    Args:
+        number: 0 to 63.
+        catalog: The process's catalog; it grows while the group is alive.
+        rules: The deployment's rules.
+        snapshot: What `snapshot()` gave, or None for a new group.
+        load_segments: Gives back sealed segments of event ids by number.
+        refresh: Lets the catalog catch up with the control log; called before an event is parked.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        catalog: Catalog,
+        rules: Rules,
+        snapshot: bytes | None = None,
+        load_segments: LoadSegments = lambda _group, _numbers: (),
+        refresh: Callable[[], bool] = lambda: False,
+    ) -> None:
+        use_exact()
+        self.number = number
+        self.catalog = catalog
+        self.rules = rules
+        self.refresh = refresh
+        state = _group_decoder.decode(snapshot) if snapshot is not None else GroupState(SNAPSHOT_VERSION, [])
+        assert state.version == SNAPSHOT_VERSION, (
+            f"snapshot version {state.version}, expected {SNAPSHOT_VERSION}"
+        )
+        self.seen = SeenEvents(number, state.seen, rules.dedup_horizon, load_segments)
+        self.accounts: dict[str, Account] = {}
+        self.dirty: list[Account] = []
+        self.due: list[tuple[datetime, str]] = []
+        self.received: list[tuple[datetime, int]] = []
+        self._routes: dict[tuple[str, str], Route] = {}
+        self._routes_version = -1
+        self._decoder = EventDecoder(())
+        self._decoder_version = -1
+        self._pricings: dict[tuple[str, str, datetime, datetime], Pricing] = {}
+        for packed in state.accounts:
+            account = Account(_account_decoder.decode(packed))
+            self.accounts[account.state.customer_id] = account
+            account.packed = bytes(packed)
+
+    # -- input: usage ---------------------------------------------------------------------------
+
+    def fold(self, blob: bytes, received_at: datetime, now: datetime, out: Outcome) -> None:
+        """
+        Take a raw batch of events in.
+
+        Args:
+            blob: CloudEvents as JSON, one per line.
+            received_at: When the log took the batch; the time of events that carry none.
+            now: The present instant.
+            out: Gains what there is to say at once.
+        """
+        use_exact()
+        self._read_catalog_version()
+        events, lines = self._decoder.decode_with_lines(blob)
+        rated = duplicates = 0
+        ids, open_ids = self.seen.ids, self.seen.state.open_ids
+        newest = self.seen.state.newest_event or received_at
+        too_far = received_at + self.rules.max_ahead
+        routes = self._routes
+        for event, line in zip(events, lines, strict=True):
+            if isinstance(event, Rejected):
+                self._reject(event, out)
+                continue
+            at = event.time or received_at
+            identity = f"{len(event.source)}:{event.source}{event.id}"
+            fingerprint = ids.get(identity)
+            if fingerprint is not None:
+                duplicates += 1
+                if fingerprint != crc32(line):
+                    out.mismatches.append(MismatchRow(event.source, event.id, line))
+                continue
+            if at > too_far:
+                message = f"event time is more than {self.rules.max_ahead.total_seconds():.0f} s ahead of its arrival"
+                self._reject(Rejected(RejectCode.TIME_IN_FUTURE, message, "$.time", line), out)
+                continue
+            route = routes.get((event.subject, event.type))
+            if route is None or not route.start <= at < route.end:
+                found = self._route(event.subject, event.type, at, now, out)
+                if isinstance(found, ParkCode):
+                    self._park(found, event, at, line, out)
+                    continue
+                route = found
+            if received_at >= route.closes_at:
+                self._park(ParkCode.PERIOD_CLOSED, event, at, line, out)
+                continue
+            quantities = self._measure(route, event, at, line, out)
+            if quantities is None:
+                continue
+            ids[identity] = open_ids[identity] = crc32(line)
+            if at > newest:
+                newest = at
+            rated += 1
+            account = route.account
+            account.state.events += 1
+            headroom = account.headroom
+            for meter, used in quantities:
+                part = meter.slices[-1] if meter.slices else None
+                if part is None or not part.start <= at < part.end:
+                    part, late = slice_at(meter, at, account.boundaries, self.rules.window_seconds)
+                    if late:
+                        part.late_quantity += used
+                    if part is not meter.slices[-1]:
+                        meter.rechain = True
+                part.quantity += used
+                part.events += 1
+                meter.usage += used
+                meter.events += 1
+                meter.dirty = True
+                if headroom is not None:
+                    piece = meter.piece
+                    if piece is not None and (piece.until is None or meter.usage <= piece.until) and used >= 0:
+                        headroom -= used * piece.unit_price
+                    else:
+                        headroom = ZERO
+            if not account.dirty:
+                account.dirty = True
+                self.dirty.append(account)
+            if headroom is not None:
+                account.headroom = headroom
+                if headroom <= 0:
+                    self._settle(account, now, out)
+        self.seen.state.newest_event = newest
+        if rated:
+            out.ended["rated", ""] += rated
+            self.received.append((received_at, rated))
+        if duplicates:
+            out.ended["duplicate", ""] += duplicates
+        sealed = self.seen.seal(received_at)
+        if sealed is not None:
+            out.seen.append(sealed)
+
+    def _measure(
+        self, route: Route, event: CloudEvent, at: datetime, line: bytes, out: Outcome
+    ) -> list[tuple[MeterState, Decimal]] | None:
+        """What an event adds to each meter of its route, all or nothing; None when it was rejected or parked."""
+        measured: list[tuple[MeterState, Decimal]] = []
+        tallied: list[tuple[Read, Any]] = []
+        data = event.data
+        for read in route.reads:
+            if read.conditions and not all(
+                dimension_text(dimension(data)) in allowed for dimension, allowed in read.conditions
+            ):
+                continue
+            if read.value is None:
+                measured.append((read.meter, ONE))
+                continue
+            value = quantity(read.value(data), read.aggregation)
+            if isinstance(value, RejectCode):
+                message = f"expected a number >= 0 at `{read.path}` for feature `{read.meter.feature_key}`"
+                self._reject(Rejected(value, message, read.path.replace("$", "$.data", 1), line), out)
+                return None
+            if read.aggregation is Aggregation.SUM:
+                assert isinstance(value, Decimal)
+                measured.append((read.meter, value))
+            else:
+                tallied.append((read, value))
+        for read, value in tallied:
+            meter = read.meter
+            if meter.tally is None:
+                meter.tally = new_tally(read.aggregation)
+            add(meter.tally, value, at, event.id)
+            measured.append((meter, tally_value(meter.tally) - meter.usage))
+        if not measured:
+            self._park(ParkCode.NO_FEATURE, event, at, line, out)
+            return None
+        return measured
+
+    def _reject(self, rejected: Rejected, out: Outcome) -> None:
+        out.rejected.append(rejected)
+        out.ended["rejected", rejected.code] += 1
+
+    def _park(self, code: ParkCode, event: CloudEvent, at: datetime, line: bytes, out: Outcome) -> None:
+        customer_id = self.catalog.customer_id_by_subject.get(event.subject)
+        message = PARK_MESSAGES[code].format(subject=event.subject, type=event.type)
+        out.parked.append(Parked(code, message, event.source, event.id, event.subject, customer_id, at, line))
+        out.ended["parked", code] += 1
+
+    def _read_catalog_version(self) -> None:
+        if self._decoder_version != self.catalog.global_version:
+            self._decoder_version = self.catalog.global_version
+            paths = {
+                path
+                for meter in self.catalog.meters.values()
+                for path in (meter.value_property, *meter.group_by.values())
+                if path is not None
+            }
+            self._decoder = EventDecoder(sorted({top_field(path) for path in paths}))
+        if self._routes_version != self.catalog.global_version:
+            self._routes_version = self.catalog.global_version
+            self._routes.clear()
+
+    # -- attribute ------------------------------------------------------------------------------
+
+    def _route(
+        self, subject: str, event_type: str, at: datetime, now: datetime, out: Outcome
+    ) -> Route | ParkCode:
+        found = self._find_route(subject, event_type, at, now, out)
+        if isinstance(found, ParkCode) and self.refresh():
+            found = self._find_route(subject, event_type, at, now, out)
+        if not isinstance(found, ParkCode):
+            self._routes[subject, event_type] = found
+        return found
+
+    def _find_route(
+        self, subject: str, event_type: str, at: datetime, now: datetime, out: Outcome
+    ) -> Route | ParkCode:
+        catalog = self.catalog
+        customer_id = catalog.customer_id_by_subject.get(subject)
+        if customer_id is None or key_group(customer_id) != self.number:
+            # Routed by its subject, before the catalog knew the customer: it is driven again, to the right group.
+            return ParkCode.UNKNOWN_SUBJECT
+        subscription = catalog.subscription_at(customer_id, at)
+        if subscription is None:
+            return ParkCode.NO_SUBSCRIPTION
+        features = catalog.features_of(event_type)
+        if not features:
+            return ParkCode.NO_FEATURE
+        placements = {p.card.feature_key: p for p in catalog.placements_at(subscription, at)}
+        account = self.account(customer_id, now)
+        reads: list[Read] = []
+        periods = []
+        for feature, metered in features:
+            placement = placements.get(feature.key)
+            if placement is None:
+                continue
+            meter = self._meter(account, placement, now)
+            if meter is None:
+                return ParkCode.PERIOD_CLOSED
+            periods.append(meter)
+            reads.append(
+                Read(
+                    meter=meter,
+                    value=compile_path(metered.value_property) if metered.value_property else None,
+                    path=metered.value_property or "",
+                    aggregation=metered.aggregation,
+                    conditions=tuple(
+                        (compile_path(metered.group_by[dimension]), frozenset(allowed))
+                        for dimension, allowed in sorted(feature.filters.items())
+                    ),
+                )
+            )
+        if not reads:
+            return ParkCode.NO_FEATURE
+        return Route(
+            account=account,
+            start=max(meter.period_start for meter in periods),
+            end=min(meter.period_end for meter in periods),
+            closes_at=min(meter.closes_at for meter in periods),
+            reads=tuple(reads),
+        )
+
+    def _meter(self, account: Account, placement: Placement, now: datetime) -> MeterState | None:
+        """The meter of a placement, opened if need be; None when its period has left the state for good."""
+        subscription, card, period = placement.subscription, placement.card, placement.period
+        key = (subscription.id, card.key, period.start)
+        meter = account.meters.get(key)
+        if meter is not None:
+            return meter
+        closes_at = self._closes_at(subscription, period.end)
+        if now >= closes_at + self.rules.keep_closed:
+            return None
+        price = card.pricing.price
+        in_arrears = isinstance(price, Flat) and price.payment_term is PaymentTerm.IN_ARREARS
+        meter = MeterState(
+            subscription_id=subscription.id,
+            card_key=card.key,
+            feature_key=card.feature_key,
+            period_start=period.start,
+            period_end=period.end,
+            full_start=placement.full_period.start,
+            full_end=placement.full_period.end,
+            closes_at=closes_at,
+            repays=subscription.settlement_mode is SettlementMode.CREDIT_ONLY,
+            booked_from=period.end if in_arrears else period.start,
+        )
+        account.meters[key] = meter
+        account.state.meters.append(meter)
+        self._schedule(account, now)
+        return meter
+
+    def _closes_at(self, subscription: Subscription, period_end: datetime) -> datetime:
+        return max(period_end, subscription.recorded_at) + self.rules.grace
+
+    def _pricing(self, account: Account, meter: MeterState) -> Pricing:
+        """What prices a meter: its rate card's pricing; a flat fee is prorated where the plan says so."""
+        key = (meter.subscription_id, meter.card_key, meter.period_start, meter.period_end)
+        known = self._pricings.get(key)
+        if known is not None:
+            return known
+        subscription = self.catalog.subscriptions[account.state.customer_id][meter.subscription_id]
+        placement = next(
+            placement
+            for placement in self.catalog.placements_at(subscription, meter.period_start)
+            if placement.card.key == meter.card_key
+        )
+        pricing = placement.card.pricing
+        service, full = (meter.period_start, meter.period_end), (meter.full_start, meter.full_end)
+        if placement.plan.prorate and isinstance(pricing.price, Flat) and service != full:
+            amount = prorate(pricing.price.amount, service, full)
+            pricing = msgspec.structs.replace(
+                pricing, price=msgspec.structs.replace(pricing.price, amount=amount)
+            )
+        self._pricings[key] = pricing
+        return pricing
+
+    # -- input: the catalog, and time -----------------------------------------------------------
+
+    def account(self, customer_id: str, now: datetime) -> Account:
+        """The account of a customer, opened if need be."""
+        account = self.accounts.get(customer_id)
+        if account is None:
+            account = self.accounts[customer_id] = Account(AccountState(customer_id))
+        if account.customer is None:
+            self._refresh(account, now)
+        return account
+
+    def reconcile(self, customer_ids: Iterable[str], now: datetime, out: Outcome) -> None:
+        """Take over what the catalog says of some customers of this group. Repeating it changes nothing."""
+        use_exact()
+        self._read_catalog_version()
+        for customer_id in customer_ids:
+            account = self.accounts.get(customer_id)
+            if account is None:
+                account = self.accounts[customer_id] = Account(AccountState(customer_id))
+            known = account.revision
+            self._refresh(account, now)
+            if account.revision != known or any(meter.dirty for meter in account.state.meters):
+                self._drop_routes(account)
+                self._settle(account, now, out)
+
+    def resume(self, now: datetime, out: Outcome) -> None:
+        """Start, or start again: bring every customer of the group up to the catalog and the instant."""
+        self.reconcile(sorted(self.catalog.customer_ids_by_group[self.number].union(self.accounts)), now, out)
+
+    def _drop_routes(self, account: Account) -> None:
+        for key in [key for key, route in self._routes.items() if route.account is account]:
+            del self._routes[key]
+
+    def _refresh(self, account: Account, now: datetime) -> None:
+        """Read the catalog, and let time have its effect on the account up to `now`."""
+        state = account.state
+        now = max(now, state.advanced_to or now)
+        state.advanced_to = now
+        account.packed = None
+        account.read_catalog(self.catalog, now)
+        self._follow_subscriptions(account)
+        self._open_standing_meters(account, now)
+        for meter in state.meters:
+            if not meter.closed and meter.closes_at <= now:
+                self._close(account, meter)
+            if meter.booked_from > meter.period_start and meter.booked_from <= now and not meter.slices:
+                account.state.transitions += 1
+                meter.dirty = True
+        self._drop_closed(account, now)
+        for touched in (account.cover_backdated(now), account.repay_overage(now) if state.overage else []):
+            for meter in touched:
+                meter.dirty = True
+        self._schedule(account, now)
+
+    def _follow_subscriptions(self, account: Account) -> None:
+        """A subscription that was ended or changed shortens the periods that were open."""
+        for meter in account.state.meters:
+            subscription = self.catalog.subscriptions.get(account.state.customer_id, {}).get(
+                meter.subscription_id
+            )
+            if subscription is None or subscription.active_to is None or meter.closed:
+                continue
+            end = max(subscription.active_to, meter.period_start + TICK)
+            if end < meter.period_end:
+                if meter.booked_from == meter.period_end:
+                    meter.booked_from = end
+                meter.period_end = end
+                meter.closes_at = self._closes_at(subscription, end)
+                meter.piece = None
+                meter.dirty = True
+
+    def _open_standing_meters(self, account: Account, now: datetime) -> None:
+        """Open the meters that cost something without any usage: flat fees, first-tier flats, minimums."""
+        state = account.state
+        for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():
+            at = state.standing_through.get(subscription.id, subscription.active_from)
+            while at <= now and (subscription.active_to is None or at < subscription.active_to):
+                ends = []
+                for placement in self.catalog.placements_at(subscription, at):
+                    ends.append(placement.period.end)
+                    pricing = placement.card.pricing
+                    if total(pricing, ZERO) or commitment(pricing, ZERO):
+                        meter = self._meter(account, placement, now)
+                        if meter is not None and not meter.dirty and not meter.slices:
+                            state.transitions += 1
+                            meter.dirty = True
+                if not ends:
+                    break
+                at = min(ends)
+                state.standing_through[subscription.id] = at
+
+    def _close(self, account: Account, meter: MeterState) -> None:
+        """The period is over, and so is its grace: the minimum applies."""
+        meter.closed = True
+        account.state.transitions += 1
+        meter.dirty = True
+
+    def _drop_closed(self, account: Account, now: datetime) -> None:
+        """Periods that closed a while ago leave the state; a period with overage waits for the grant that repays it."""
+        state = account.state
+        gone = [
+            meter
+            for meter in state.meters
+            if meter.closed
+            and not meter.dirty
+            and not (meter.repays and meter.uncovered)
+            and meter.closes_at + self.rules.keep_closed <= now
+        ]
+        for meter in gone:
+            state.meters.remove(meter)
+            del account.meters[meter.subscription_id, meter.card_key, meter.period_start]
+        if gone:
+            self._drop_routes(account)
+
+    def _schedule(self, account: Account, now: datetime) -> None:
+        """Remember the next instant at which time alone will move the account."""
+        state = account.state
+        instants = [boundary for boundary in account.boundaries if boundary > now][:1]
+        for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():
+            through = state.standing_through.get(subscription.id, subscription.active_from)
+            instants += [
+                i for i in (subscription.active_from, subscription.active_to, through) if i and i > now
+            ]
+        for meter in state.meters:
+            stops = (meter.booked_from, meter.closes_at, meter.closes_at + self.rules.keep_closed)
+            instants += [stop for stop in stops if stop > now][:1]
+        due = min(instants, default=None)
+        if due is not None and due != account.next_due:
+            heapq.heappush(self.due, (due, state.customer_id))
+        account.next_due = due
+
+    # -- output ---------------------------------------------------------------------------------
+
+    def next_due(self) -> datetime | None:
+        """The next instant at which `beat` is needed though no event arrives."""
+        while self.due and self.accounts[self.due[0][1]].next_due != self.due[0][0]:
+            heapq.heappop(self.due)
+        return self.due[0][0] if self.due else None
+
+    def beat(self, now: datetime, out: Outcome) -> None:
+        """Price, settle and tell everything that changed since the last beat, and what time alone changed."""
+        use_exact()
+        while (due := self.next_due()) is not None and due <= now:
+            account = self.accounts[heapq.heappop(self.due)[1]]
+            account.next_due = None
+            self._refresh(account, now)
+            self._settle(account, now, out)
+        self.price_dirty(now, out)
+
+    def price_dirty(self, now: datetime, out: Outcome) -> None:
+        """Price, settle and tell what events changed since the last beat."""
+        use_exact()
+        for account in self.dirty:
+            if account.dirty:
+                self._settle(account, now, out)
+        self.dirty.clear()
+        out.received += self.received
+        self.received.clear()
+
+    def _settle(self, account: Account, now: datetime, out: Outcome) -> None:
+        """Price and settle the dirty meters of an account, and tell what it came to."""
+        account.dirty = False
+        account.packed = None
+        if account.next_due is not None and account.next_due <= now:
+            self._refresh(account, now)
+        state = account.state
+        touched = [meter for meter in state.meters if meter.dirty]
+        for meter in touched:
+            pricing = self._pricing(account, meter)
+            meter.dirty = False
+            if now < meter.booked_from:
+                continue
+            whole = meter.rechain
+            if not meter.slices:
+                booked_at = (
+                    meter.period_start if meter.booked_from == meter.period_start else meter.period_end - TICK
+                )
+                slice_at(meter, booked_at, account.boundaries, self.rules.window_seconds)
+            if meter.closed:
+                meter.commitment = commitment(pricing, meter.usage)
+            price_meter(meter, pricing)
+            for part in meter.slices if whole else meter.slices[-1:]:
+                if part.amount != part.settled:
+                    account.settle_slice(meter, part, self.catalog, now)
+            self._tell(account, meter, whole, out)
+            close_windows(meter, self.rules.late_windows)
+        if state.overage and account.settled:
+            for meter in account.repay_overage(now):
+                self._tell(account, meter, False, out)
+        balance = account.balance(now)
+        if balance is None:
+            return
+        out.balances.append(balance)
+        shown = (balance.access, balance.level, balance.blocked_features)
+        if shown != account.shown:
+            out.urgent = out.urgent or account.shown is not None or balance.access == "blocked"
+            account.shown = shown
+
+    def _tell(self, account: Account, meter: MeterState, whole: bool, out: Outcome) -> None:
+        """Add the rows of a meter: its period, and its windows (all open ones, or the last)."""
+        customer_id = account.state.customer_id
+        customer = account.customer
+        currency = customer.currency if customer is not None else ""
+        revision = account.revision
+        key = (customer_id, meter.subscription_id, meter.card_key, meter.period_start)
+        parts = meter.slices
+        if not whole:
+            parts = [part for part in parts if part.window_start == parts[-1].window_start]
+        for window_start in sorted({part.window_start for part in parts}):
+            within = [part for part in parts if part.window_start == window_start]
+            paid: dict[str, Decimal] = {}
+            for part in within:
+                for grant_id, amount in part.paid.items():
+                    paid[grant_id] = paid.get(grant_id, ZERO) + amount
+            out.charges.append(
+                ChargeRow(
+                    *key,
+                    window_start,
+                    meter.feature_key,
+                    meter.period_end,
+                    currency,
+                    sum((part.quantity for part in within), ZERO),
+                    sum((part.late_quantity for part in within), ZERO),
+                    sum(part.events for part in within),
+                    sum((part.amount for part in within), ZERO),
+                    sum(paid.values(), ZERO),
+                    sum((part.uncovered for part in within), ZERO),
+                    revision,
+                )
+            )
+            for grant_id, amount in paid.items():
+                out.credits.append(
+                    CreditRow(
+                        customer_id,
+                        grant_id,
+                        meter.subscription_id,
+                        meter.card_key,
+                        meter.period_start,
+                        window_start,
+                        meter.feature_key,
+                        amount,
+                        revision,
+                    )
+                )
+        out.periods.append(
+            PeriodRow(
+                *key,
+                meter.feature_key,
+                meter.period_end,
+                meter.full_start,
+                meter.full_end,
+                currency,
+                SettlementMode.CREDIT_ONLY if meter.repays else SettlementMode.CREDIT_THEN_INVOICE,
+                meter.usage,
+                meter.events,
+                meter.amount,
+                meter.commitment,
+                sum(meter.paid.values(), ZERO),
+                meter.uncovered,
+                meter.closed,
+                revision,
+            )
+        )
+
+    def snapshot(self) -> bytes:
+        """All state as MessagePack. Accounts that did not change since the last snapshot are not packed again."""
+        packed = []
+        for account in self.accounts.values():
+            if account.packed is None or account.dirty:
+                account.packed = _snapshot_encoder.encode(account.state)
+            packed.append(msgspec.Raw(account.packed))
+        return _snapshot_encoder.encode(GroupState(SNAPSHOT_VERSION, packed, self.seen.state))
+
+
+PARK_MESSAGES = {
+    ParkCode.UNKNOWN_SUBJECT: "no customer has the subject `{subject}`: add it to a customer's subjects",
+    ParkCode.NO_SUBSCRIPTION: "the customer of `{subject}` had no subscription at the event's time: add one that covers it",
+    ParkCode.NO_FEATURE: "no feature in the customer's plan meters events of type `{type}`: add a meter, a feature and a rate card",
+    ParkCode.PERIOD_CLOSED: "the billing period of the event had closed when it arrived",
+}

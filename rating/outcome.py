@@ -1,0 +1,79 @@
+"""
+How an event ends when it is not rated: rejected for good, or parked until it can be.
+
+Both are values, not exceptions. A message says what was expected where, what came instead and what to do;
+it never repeats what the event carries.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class RejectCode(StrEnum):
+    """
+    Why an event will never be rated, in order of precedence: of several, the first listed is reported.
+
+    The values are public: they are on the dead-letter records and are a metric label.
+    """
+
+    TOO_LARGE = "too_large"
+    """The event has more bytes than an event may have."""
+    MALFORMED = "malformed"
+    """The bytes are not one JSON value in UTF-8, or it is nested too deeply."""
+    INVALID_ENVELOPE = "invalid_envelope"
+    """An attribute is missing or not as CloudEvents 1.0 has it, or `data` is not an object."""
+    NUMBER_UNREADABLE = "number_unreadable"
+    """A number that a meter may look at has more digits, or a larger exponent, than can be read."""
+    TIME_IN_FUTURE = "time_in_future"
+    """The event's time is too far ahead of its arrival."""
+    VALUE_MISSING = "value_missing"
+    """The meter's value property is not in the event."""
+    VALUE_NOT_A_NUMBER = "value_not_a_number"
+    """The value is neither a number nor a string that holds one."""
+    VALUE_NOT_A_TEXT = "value_not_a_text"
+    """The value to count once is null, an array, an object or a number out of range."""
+    VALUE_OUT_OF_RANGE = "value_out_of_range"
+    """The value has too many digits before or after the point."""
+    VALUE_NEGATIVE = "value_negative"
+    """The value is below 0."""
+
+
+class ParkCode(StrEnum):
+    """
+    Why an event cannot be rated yet, in order of precedence: of several, the first listed is reported.
+
+    The values are public: they are on the parked events and are a metric label.
+    """
+
+    UNKNOWN_SUBJECT = "unknown_subject"
+    """The subject belongs to no customer."""
+    NO_SUBSCRIPTION = "no_subscription"
+    """The customer had no subscription at the time of the event."""
+    NO_FEATURE = "no_feature"
+    """No feature of the customer's plan meters events like this one."""
+    PERIOD_CLOSED = "period_closed"
+    """The billing period of the event has closed."""
+
+
+class Rejected(Struct, frozen=True):
+    """An event that will never be rated: why, where in it (as in `$.data.tokens`), and its bytes."""
+
+    code: RejectCode
+    message: str
+    path: str
+    raw: bytes
+
+
+class Parked(Struct, frozen=True):
+    """An event that waits until it can be rated. `customer` is an id, None while the subject is unknown."""
+
+    code: ParkCode
+    message: str
+    source: str
+    id: str
+    subject: str
+    customer: str | None
+    time: datetime
+    raw: bytes

@@ -1,0 +1,157 @@
+"""
+What the core tells the world: absolute rows with a revision, and events that ended otherwise.
+
+Amounts are exact decimals in the customer's currency. A row states a total, never a change, so it may
+be written any number of times; of two rows with the same key, the one with the greater revision holds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from rating.outcome import Parked, Rejected
+
+
+class ChargeRow(NamedTuple):
+    """What one feature of one customer cost within one window of a billing period."""
+
+    customer_id: str
+    subscription_id: str
+    card_key: str
+    period_start: datetime
+    window_start: datetime
+    feature_key: str | None
+    period_end: datetime
+    currency: str
+    quantity: Decimal
+    late_quantity: Decimal
+    events: int
+    amount: Decimal
+    credits: Decimal
+    uncovered: Decimal
+    revision: int
+
+
+class PeriodRow(NamedTuple):
+    """What one feature of one customer used and cost within one billing period so far."""
+
+    customer_id: str
+    subscription_id: str
+    card_key: str
+    period_start: datetime
+    feature_key: str | None
+    period_end: datetime
+    full_start: datetime
+    full_end: datetime
+    currency: str
+    settlement_mode: str
+    usage: Decimal
+    events: int
+    amount: Decimal
+    commitment: Decimal
+    credits: Decimal
+    uncovered: Decimal
+    closed: bool
+    revision: int
+
+
+class CreditRow(NamedTuple):
+    """What one grant paid for one feature within one window."""
+
+    customer_id: str
+    grant_id: str
+    subscription_id: str
+    card_key: str
+    period_start: datetime
+    window_start: datetime
+    feature_key: str | None
+    amount: Decimal
+    revision: int
+
+
+class BalanceRow(NamedTuple):
+    """
+    What a customer has left, and whether it may go on.
+
+    ``funded == settled + pending + consumed + expired + voided`` and ``charged == consumed + uncovered``.
+    """
+
+    customer_id: str
+    customer_key: str
+    currency: str
+    funded: Decimal
+    settled: Decimal
+    live: Decimal
+    pending: Decimal
+    overage: Decimal
+    consumed: Decimal
+    expired: Decimal
+    voided: Decimal
+    uncovered: Decimal
+    charged: Decimal
+    access: str
+    reason: str
+    level: int
+    """How many low-balance thresholds are crossed, zero itself being the last."""
+    threshold: str
+    """The lowest threshold crossed, in plain notation; empty when none is."""
+    blocked_features: tuple[str, ...]
+    """Features that may not be used although the customer may go on: only restricted credit is left."""
+    revision: int
+    as_of: datetime
+
+
+class MismatchRow(NamedTuple):
+    """A duplicate whose content differs from the event that was rated. Without effect on money; kept to be looked at."""
+
+    source: str
+    id: str
+    raw: bytes
+
+
+class SeenIds(NamedTuple):
+    """A full segment of event ids, kept in the ledger so that snapshots need not carry it again."""
+
+    key_group: int
+    segment: int
+    ids: bytes
+
+
+class Outcome:
+    """All that a key group has to say after it was given input. Empty is falsy."""
+
+    __slots__ = (
+        "balances", "catalog_version", "charges", "credits", "ended", "mismatches", "parked", "periods", "received", "rejected", "seen", "urgent",
+    )  # fmt: skip
+
+    def __init__(self, catalog_version: int = 0) -> None:
+        self.catalog_version = catalog_version
+        """The control-log entry that had at least been seen: an event parked here waits for a later one."""
+        self.charges: list[ChargeRow] = []
+        self.periods: list[PeriodRow] = []
+        self.credits: list[CreditRow] = []
+        self.balances: list[BalanceRow] = []
+        self.rejected: list[Rejected] = []
+        self.parked: list[Parked] = []
+        self.mismatches: list[MismatchRow] = []
+        self.seen: list[SeenIds] = []
+        self.ended: Counter[tuple[str, str]] = Counter()
+        """How events ended: (`rated` | `duplicate` | `parked` | `rejected`, reason) → how many."""
+        self.received: list[tuple[datetime, int]] = []
+        """When the events behind these balances were received, and how many."""
+        self.urgent = False
+        """Whether access changed, so that the balances go out first."""
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.balances
+            or self.charges
+            or self.periods
+            or self.ended
+            or self.rejected
+            or self.parked
+            or self.seen
+        )

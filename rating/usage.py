@@ -1,0 +1,169 @@
+"""
+RATE: folds usage into windows and the billing period, and prices what changed.
+
+State is kept per meter: one rate card of one customer in one billing period. Quantities are exact
+decimals in the meter's unit, amounts exact decimals in the plan's currency. A charge is always a
+difference of two totals of the period, so how the stream was cut does not change the sum.
+
+An event is folded at once (an addition); pricing follows on the beat. Between two pricings a meter
+knows its *piece*: the linear stretch of the price it stands on, so that a charge is one multiplication.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from datetime import datetime
+from decimal import Decimal
+
+from msgspec import Struct, field
+
+from rating.charge import Piece, piece_at, total
+from rating.meters import Tally
+from rating.money import ZERO
+from rating.periods import window_at
+from rating.prices import Pricing
+
+
+class Slice(Struct, array_like=True):
+    """
+    The open part of a window, cut where a grant starts or expires.
+
+    Within a slice the same grants may pay, so eligibility by time of use is exact.
+    """
+
+    start: datetime
+    end: datetime
+    window_start: datetime
+    quantity: Decimal = ZERO
+    late_quantity: Decimal = ZERO
+    events: int = 0
+    total_before: Decimal = ZERO
+    """What the period cost before this slice."""
+    amount: Decimal = ZERO
+    """What the slice costs: may be negative, where more usage made the whole period cheaper."""
+    settled: Decimal = ZERO
+    """How much of `amount` SETTLE has seen."""
+    paid: dict[str, Decimal] = field(default_factory=dict)
+    """What each grant paid within this slice."""
+    uncovered: Decimal = ZERO
+
+
+class MeterState(Struct, array_like=True):
+    """One rate card of one customer in one billing period."""
+
+    subscription_id: str
+    card_key: str
+    feature_key: str | None
+    period_start: datetime
+    period_end: datetime
+    full_start: datetime
+    full_end: datetime
+    closes_at: datetime
+    """From here on newly received usage of the period is too late."""
+    repays: bool
+    """Whether the next grant repays what is uncovered: `credit_only`."""
+    booked_from: datetime
+    """From here on the price counts: the period's start, or its end for a fee in arrears."""
+    usage: Decimal = ZERO
+    """The meter's aggregate over the period."""
+    events: int = 0
+    amount: Decimal = ZERO
+    """What `usage` costs, as of the last pricing."""
+    commitment: Decimal = ZERO
+    """What the minimum added when the period closed."""
+    paid: dict[str, Decimal] = field(default_factory=dict)
+    """What each grant paid in the period, in the order of first use."""
+    uncovered: Decimal = ZERO
+    closed: bool = False
+    closed_through: datetime | None = None
+    """Windows that end by here have left the state; later usage of theirs shows in the current one."""
+    slices: list[Slice] = field(default_factory=list)
+    """Open slices by start."""
+    rechain: bool = False
+    """Whether a slice other than the last changed since the last pricing."""
+    piece: Piece | None = None
+    tally: Tally | None = None
+    """What a non-additive aggregation remembers; None for SUM and COUNT."""
+    dirty: bool = False
+
+
+def slice_at(
+    meter: MeterState, at: datetime, boundaries: list[datetime], window_seconds: int
+) -> tuple[Slice, bool]:
+    """
+    The slice that usage at an instant belongs to, opened if need be, and whether the usage is late for its window.
+
+    Args:
+        meter: The meter; gains a slice where none covers the instant.
+        at: Time of use.
+        boundaries: The instants at which the customer's grants start or expire, rising.
+        window_seconds: Length of a window.
+    """
+    slices = meter.slices
+    for found in reversed(slices):
+        if found.start <= at < found.end:
+            return found, False
+    if meter.closed_through is not None and at < meter.closed_through and slices:
+        return slices[-1], True
+    window_start, end = window_at(at, window_seconds)
+    start = window_start
+    index = bisect_right(boundaries, at)
+    if index and boundaries[index - 1] > start:
+        start = boundaries[index - 1]
+    if index < len(boundaries) and boundaries[index] < end:
+        end = boundaries[index]
+    opened = Slice(start, end, window_start)
+    place = len(slices)
+    while place and slices[place - 1].start > start:
+        place -= 1
+    if slices and place == 0:
+        opened.total_before = slices[0].total_before
+    slices.insert(place, opened)
+    meter.rechain = True
+    return opened, False
+
+
+def cut_slices(meter: MeterState, boundary: datetime) -> None:
+    """A grant starts or expires at `boundary`: usage from there on belongs to a slice of its own."""
+    for part in meter.slices:
+        if part.start < boundary < part.end:
+            part.end = boundary
+
+
+def price_meter(meter: MeterState, pricing: Pricing) -> None:
+    """
+    Bring the amounts of the meter and of its open slices up to its usage.
+
+    The slices are a chain in order of time: each costs the total after it less the total before it,
+    in whatever order their usage arrived.
+    """
+    usage = meter.usage
+    piece = meter.piece
+    if piece is None or not piece.covers(usage):
+        piece = meter.piece = piece_at(pricing, usage)
+    meter.amount = piece.base + (usage - piece.start) * piece.unit_price
+    slices = meter.slices
+    if meter.rechain:
+        before = slices[0].total_before
+        reached = usage - sum((part.quantity for part in slices), ZERO)
+        for part in slices[:-1]:
+            part.total_before = before
+            reached += part.quantity
+            before = total(pricing, reached)
+            part.amount = before - part.total_before
+        slices[-1].total_before = before
+        meter.rechain = False
+    last = slices[-1]
+    last.amount = meter.amount + meter.commitment - last.total_before
+
+
+def close_windows(meter: MeterState, late_windows: int) -> None:
+    """Let go of all but the newest windows. Their rows are in the ledger; their usage stays in the period's."""
+    slices = meter.slices
+    starts = sorted({part.window_start for part in slices})
+    if len(starts) <= late_windows:
+        return
+    first_kept = starts[-late_windows]
+    kept = [part for part in slices if part.window_start >= first_kept]
+    meter.closed_through = max(part.end for part in slices if part.window_start < first_kept)
+    meter.slices = kept

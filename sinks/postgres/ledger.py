@@ -1,0 +1,183 @@
+"""
+The ledger of record in PostgreSQL: absolute rows by COPY and guarded upsert.
+
+All rows of one hand-over to a table are staged by COPY and merged by one statement, in one short
+transaction. The connection runs with autocommit off; a transaction that fails leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+from rating.rows import Outcome
+from sinks.metrics import sink_seconds
+from sinks.writer import CoalescingWriter
+
+SQL = Path(__file__).parent / "sql"
+
+TABLES: dict[str, str] = {
+    "charges": "upsert_charges.sql",
+    "usage_periods": "upsert_usage_periods.sql",
+    "credit_entries": "upsert_credit_entries.sql",
+    "balances": "upsert_balances.sql",
+    "seen_ids": "upsert_seen_ids.sql",
+    "parked_events": "upsert_parked_events.sql",
+    "dead_letters": "insert_dead_letters.sql",
+}
+"""Each table with the statement that merges what was staged for it, in the order of writing."""
+
+STAGED_COLUMNS = {
+    "parked_events": "source, id, reason, message, subject, customer_id, event_time, control_version, raw",
+    "dead_letters": "digest, reason, message, path, raw",
+}
+
+DUPLICATE_MISMATCH = "duplicate_mismatch"
+
+
+class Ledger:
+    """A connection that merges rows; keys are (table, key of the row), so the newest row of each key is written."""
+
+    def __init__(self, dsn: str) -> None:
+        self._connection = psycopg.connect(dsn, application_name="tollway-ledger")
+        self._statements = {table: (SQL / name).read_bytes() for table, name in TABLES.items()}
+        with self._connection.cursor() as cursor:
+            for table in TABLES:
+                cursor.execute(
+                    f"create temporary table stage_{table} (like {table} including defaults) on commit delete rows".encode()
+                )
+        self._connection.commit()
+
+    def write(self, rows: dict[Hashable, tuple[Any, ...]]) -> None:
+        """Merge rows in one transaction. Raises `psycopg.Error` where PostgreSQL does not take them."""
+        by_table: dict[str, list[tuple[Any, ...]]] = {}
+        for key, row in rows.items():
+            by_table.setdefault(key[0], []).append(row)  # type: ignore[index]
+        with sink_seconds.labels("postgres").time(), self._connection.transaction(), self._connection.cursor() as cursor:
+            for table, statement in self._statements.items():
+                staged = by_table.get(table)
+                if staged is None:
+                    continue
+                columns = STAGED_COLUMNS.get(table)
+                target = f"stage_{table} ({columns})" if columns else f"stage_{table}"
+                with cursor.copy(f"copy {target} from stdin".encode()) as copy:
+                    for row in staged:
+                        copy.write_row(row)
+                cursor.execute(statement)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
+
+
+def rows_of(outcome: Outcome) -> dict[Hashable, tuple[Any, ...]]:
+    """The rows of an outcome by table and key."""
+    rows: dict[Hashable, tuple[Any, ...]] = {}
+    for charge in outcome.charges:
+        rows["charges", charge[:5]] = charge
+    for period in outcome.periods:
+        rows["usage_periods", period[:4]] = period
+    for credit in outcome.credits:
+        rows["credit_entries", credit[:6]] = credit
+    for balance in outcome.balances:
+        rows["balances", balance.customer_id] = (
+            *balance[:17],
+            list(balance.blocked_features),
+            balance.revision,
+            balance.as_of,
+        )
+    for seen in outcome.seen:
+        rows["seen_ids", seen.key_group, seen.segment] = seen
+    for parked in outcome.parked:
+        rows["parked_events", parked.source, parked.id] = (
+            parked.source,
+            parked.id,
+            parked.code,
+            parked.message,
+            parked.subject,
+            parked.customer,
+            parked.time,
+            outcome.catalog_version,
+            parked.raw,
+        )
+    for rejected in outcome.rejected:
+        digest = hashlib.sha256(rejected.raw).digest()
+        rows["dead_letters", digest, rejected.code] = (
+            digest,
+            rejected.code,
+            rejected.message,
+            rejected.path,
+            rejected.raw,
+        )
+    for mismatch in outcome.mismatches:
+        digest = hashlib.sha256(mismatch.raw).digest()
+        message = "an event with the same source and id, but other content, was rated before"
+        rows["dead_letters", digest, DUPLICATE_MISMATCH] = (digest, DUPLICATE_MISMATCH, message, "$", mismatch.raw)
+    return rows
+
+
+class _LedgerPartition(StatefulSinkPartition[Outcome, None]):
+    def __init__(self, sink: LedgerSink) -> None:
+        self._sink = sink
+
+    def write_batch(self, values: list[Outcome]) -> None:
+        for outcome in values:
+            self._sink.writer.put(rows_of(outcome))
+
+    def snapshot(self) -> None:
+        self._sink.writer.flush()
+
+    def close(self) -> None:
+        self._sink.release()
+
+
+class LedgerSink(FixedPartitionedSink[Outcome, None]):
+    """
+    Writes outcomes to the ledger, durable in `snapshot()`.
+
+    The partitions of one process share a writer and its connection.
+    """
+
+    def __init__(self, dsn: str, partitions: int) -> None:
+        self.dsn = dsn
+        self.partitions = partitions
+        self._users = 0
+
+    def list_parts(self) -> list[str]:
+        return [f"{part:02}" for part in range(self.partitions)]
+
+    def part_fn(self, item_key: str) -> int:
+        return int(item_key)
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _LedgerPartition:
+        if not self._users:
+            self._ledger = Ledger(self.dsn)
+            self.writer: CoalescingWriter[tuple[Any, ...]] = CoalescingWriter("ledger", self._ledger.write)
+        self._users += 1
+        return _LedgerPartition(self)
+
+    def release(self) -> None:
+        """A partition ended; with the last one the connection goes."""
+        self._users -= 1
+        if not self._users:
+            self.writer.close()
+            self._ledger.close()
+
+
+def load_seen_ids(dsn: str, key_group: int, segments: list[int]) -> list[bytes]:
+    """Sealed segments of event ids, in the order asked for. Raises `LookupError` where one is missing."""
+    if not segments:
+        return []
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        found = connection.execute(
+            "select ids from seen_ids where key_group = %s and segment = any(%s) order by segment",
+            (key_group, segments),
+        ).fetchall()
+    if len(found) != len(segments):
+        raise LookupError(f"key group {key_group}: {len(segments)} segments of event ids expected, {len(found)} found")
+    return [row[0] for row in found]

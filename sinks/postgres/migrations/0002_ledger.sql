@@ -1,0 +1,228 @@
+-- The catalog as the control plane sees it, and the ledger as the dataflow projects it.
+-- Every ledger row is absolute: it gives way only to a row of the same key with a revision that is not smaller.
+
+create table meters (
+    key text primary key,
+    body jsonb not null,
+    created_at timestamptz not null default now()
+);
+
+create table features (
+    key text primary key,
+    body jsonb not null,
+    created_at timestamptz not null default now()
+);
+
+create table plans (
+    key text not null,
+    version integer not null,
+    body jsonb not null,
+    published_at timestamptz not null default now(),
+    primary key (key, version)
+);
+
+create table customers (
+    id text primary key,
+    key text not null unique,
+    body jsonb not null,
+    created_at timestamptz not null default now()
+);
+
+-- A subject belongs to one customer at most.
+create table customer_subjects (
+    subject text primary key,
+    customer_id text not null references customers (id)
+);
+
+create table subscriptions (
+    id text primary key,
+    customer_id text not null references customers (id),
+    key text,
+    body jsonb not null,
+    created_at timestamptz not null default now(),
+    unique (customer_id, key)
+);
+
+-- The same customer and key again is the same grant.
+create table grants (
+    id text primary key,
+    customer_id text not null references customers (id),
+    key text,
+    body jsonb not null,
+    created_at timestamptz not null default now(),
+    unique (customer_id, key)
+);
+
+create table charges (
+    customer_id text not null,
+    subscription_id text not null,
+    card_key text not null,
+    period_start timestamptz not null,
+    window_start timestamptz not null,
+    feature_key text,
+    period_end timestamptz not null,
+    currency text not null,
+    quantity numeric not null,
+    late_quantity numeric not null,
+    events bigint not null,
+    amount numeric not null,
+    credits numeric not null,
+    uncovered numeric not null,
+    revision bigint not null,
+    primary key (customer_id, subscription_id, card_key, period_start, window_start)
+);
+
+create table usage_periods (
+    customer_id text not null,
+    subscription_id text not null,
+    card_key text not null,
+    period_start timestamptz not null,
+    feature_key text,
+    period_end timestamptz not null,
+    full_start timestamptz not null,
+    full_end timestamptz not null,
+    currency text not null,
+    settlement_mode text not null,
+    usage numeric not null,
+    events bigint not null,
+    amount numeric not null,
+    commitment numeric not null,
+    credits numeric not null,
+    uncovered numeric not null,
+    closed boolean not null,
+    revision bigint not null,
+    primary key (customer_id, subscription_id, card_key, period_start)
+);
+
+create table credit_entries (
+    customer_id text not null,
+    grant_id text not null,
+    subscription_id text not null,
+    card_key text not null,
+    period_start timestamptz not null,
+    window_start timestamptz not null,
+    feature_key text,
+    amount numeric not null,
+    revision bigint not null,
+    primary key (customer_id, grant_id, subscription_id, card_key, period_start, window_start)
+);
+
+create table balances (
+    customer_id text primary key,
+    customer_key text not null,
+    currency text not null,
+    funded numeric not null,
+    settled numeric not null,
+    live numeric not null,
+    pending numeric not null,
+    overage numeric not null,
+    consumed numeric not null,
+    expired numeric not null,
+    voided numeric not null,
+    uncovered numeric not null,
+    charged numeric not null,
+    access text not null,
+    reason text not null,
+    level integer not null,
+    threshold text not null,
+    blocked_features text[] not null,
+    revision bigint not null,
+    as_of timestamptz not null
+);
+
+-- A copy of the signal stream, by its entry id; appended only.
+create table signals (
+    id text primary key,
+    customer_id text not null,
+    customer_key text not null,
+    sequence bigint not null,
+    kind text not null,
+    feature_key text not null,
+    reason text not null,
+    live numeric not null,
+    revision bigint not null,
+    raised_at timestamptz not null
+);
+create index signals_by_customer on signals (customer_key, sequence);
+
+-- Events that wait for the catalog; a row leaves when its event is back in the log.
+create table parked_events (
+    source text not null,
+    id text not null,
+    reason text not null,
+    message text not null,
+    subject text not null,
+    customer_id text,
+    event_time timestamptz not null,
+    control_version bigint not null,
+    parked_at timestamptz not null default now(),
+    raw bytea not null,
+    primary key (source, id)
+);
+create index parked_events_by_subject on parked_events (subject);
+create index parked_events_by_reason on parked_events (reason, control_version);
+
+-- Events that were refused, by the hash of their bytes: the same bytes again are the same row.
+create table dead_letters (
+    digest bytea not null,
+    reason text not null,
+    message text not null,
+    path text not null,
+    recorded_at timestamptz not null default now(),
+    raw bytea not null,
+    primary key (digest, reason)
+);
+
+-- Full segments of event ids; a number is never used twice within a key group.
+create table seen_ids (
+    key_group smallint not null,
+    segment bigint not null,
+    ids bytea not null,
+    primary key (key_group, segment)
+);
+
+create sequence invoice_number;
+
+create table invoices (
+    id text primary key,
+    number text not null unique,
+    customer_id text not null references customers (id),
+    currency text not null,
+    status text not null,
+    amount numeric not null,
+    discounts numeric not null,
+    charges numeric not null,
+    credits numeric not null,
+    total numeric not null,
+    period_start timestamptz not null,
+    period_end timestamptz not null,
+    as_of timestamptz not null,
+    issued_at timestamptz not null default now()
+);
+
+create table invoice_lines (
+    id text primary key,
+    invoice_id text not null references invoices (id),
+    parent_id text references invoice_lines (id),
+    position integer not null,
+    subscription_id text not null,
+    card_key text not null,
+    feature_key text,
+    name text not null,
+    category text not null,
+    period_start timestamptz not null,
+    period_end timestamptz not null,
+    quantity numeric not null,
+    unit_price numeric,
+    flat_price numeric,
+    amount numeric not null,
+    discounts numeric not null,
+    charges numeric not null,
+    credits numeric not null,
+    total numeric not null,
+    -- What the period had come to when the line was drawn up: the next invoice goes on from here.
+    usage_after numeric,
+    credits_after numeric,
+    closed boolean not null default false
+);
+create index invoice_lines_by_period on invoice_lines (subscription_id, card_key, period_start);

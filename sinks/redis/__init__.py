@@ -1,0 +1,1 @@
+"""Balances in Redis or Valkey, for reads at gateway speed."""

@@ -1,0 +1,218 @@
+"""
+Balances in Redis: one hash per customer, replaced by a server-side function that compares revisions.
+
+`tollway:{customer}:balance` holds what a gateway asks: `access` answers it by one HGET. A change of access
+goes out at once; other rows are coalesced. Signals are raised by the function, where the visible state is
+replaced, and copied to the ledger from their stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psycopg
+import redis
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+from rating.money import plain
+from rating.rows import BalanceRow, Outcome
+from sinks.metrics import event_to_balance_seconds, sink_seconds
+from sinks.writer import CoalescingWriter
+
+FUNCTIONS = Path(__file__).parent / "balances.lua"
+SIGNALS = "tollway:signals"
+SIGNALS_KEPT = 1_000_000
+CHUNK_ROWS = 500
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+def balance_key(customer_key: str) -> str:
+    """The hash that holds a customer's balance."""
+    return f"tollway:{{{customer_key}}}:balance"
+
+
+def connect(url: str) -> redis.Redis:
+    """A client that gives bytes, with the function library loaded. Raises `redis.RedisError` if it can't be reached."""
+    client = redis.Redis.from_url(url, protocol=3)
+    client.function_load(FUNCTIONS.read_text(), replace=True)
+    return client
+
+
+def packed(row: BalanceRow) -> tuple[object, ...]:
+    """A row as the server-side function takes it."""
+    live = plain(row.live)
+    blocked = ",".join(row.blocked_features)
+    as_of = row.as_of.isoformat()
+    fields = (
+        "customer_id", row.customer_id, "currency", row.currency, "settled", plain(row.settled), "live", live,
+        "pending", plain(row.pending), "overage", plain(row.overage), "access", row.access, "reason", row.reason,
+        "level", str(row.level), "blocked_features", blocked, "as_of", as_of,
+    )  # fmt: skip
+    return (
+        row.revision,
+        str(row.access),
+        row.reason,
+        row.level,
+        row.threshold,
+        blocked,
+        live,
+        row.customer_id,
+        row.customer_key,
+        as_of,
+        fields,
+    )
+
+
+class Balances:
+    """Puts balance rows, a few hundred to a call; each call is atomic per customer."""
+
+    def __init__(self, url: str) -> None:
+        self._client = connect(url)
+
+    def put(self, rows: list[BalanceRow]) -> None:
+        """Replace what is visible by these rows, newest revision first served. Raises `redis.RedisError`."""
+        with sink_seconds.labels("redis").time():
+            for start in range(0, len(rows), CHUNK_ROWS):
+                chunk = rows[start : start + CHUNK_ROWS]
+                keys = [SIGNALS, *(balance_key(row.customer_key) for row in chunk)]
+                self._client.fcall(
+                    "tollway_put_balances",
+                    len(keys),
+                    *keys,
+                    _pack([packed(row) for row in chunk]),  # type: ignore[arg-type]
+                    str(SIGNALS_KEPT),
+                    datetime.now(UTC).isoformat(),
+                )
+
+    def close(self) -> None:
+        """End the connection."""
+        self._client.close()
+
+
+class SignalCopy:
+    """Copies the signal stream to the ledger, by entry id, so that copying again changes nothing."""
+
+    def __init__(self, url: str, dsn: str) -> None:
+        self._client = redis.Redis.from_url(url, protocol=3, decode_responses=True)
+        self._connection = psycopg.connect(dsn, autocommit=True, application_name="tollway-signals")
+        last = self._connection.execute("select id from signals order by raised_at desc, id desc limit 1").fetchone()
+        self._last = last[0] if last is not None else "-"
+
+    def catch_up(self) -> None:
+        """Copy what is new. Raises `redis.RedisError` or `psycopg.Error`."""
+        while True:
+            start = self._last if self._last == "-" else f"({self._last}"
+            entries: Any = self._client.xrange(SIGNALS, start, "+", count=1000)
+            if not entries:
+                return
+            with self._connection.transaction(), self._connection.cursor() as cursor:
+                cursor.executemany(
+                    "insert into signals (id, customer_id, customer_key, sequence, kind, feature_key, reason, live,"
+                    " revision, raised_at) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing",
+                    [
+                        (
+                            entry_id,
+                            signal["customer_id"],
+                            signal["customer"],
+                            signal["sequence"],
+                            signal["kind"],
+                            signal["feature"],
+                            signal["reason"],
+                            signal["live"],
+                            signal["revision"],
+                            datetime.fromtimestamp(int(entry_id.split("-")[0]) / 1000, UTC),
+                        )
+                        for entry_id, signal in entries
+                    ],
+                )
+            self._last = entries[-1][0]
+
+    def close(self) -> None:
+        """End the connections."""
+        self._client.close()
+        self._connection.close()
+
+
+class _BalancePartition(StatefulSinkPartition[Outcome, None]):
+    def __init__(self, sink: BalanceSink) -> None:
+        self._sink = sink
+
+    def write_batch(self, values: list[Outcome]) -> None:
+        for outcome in values:
+            self._sink.write(outcome)
+
+    def snapshot(self) -> None:
+        self._sink.writer.flush()
+        self._sink.signals.catch_up()
+
+    def close(self) -> None:
+        self._sink.release()
+
+
+class BalanceSink(FixedPartitionedSink[Outcome, None]):
+    """
+    Writes balances to Redis, complete in `snapshot()`; signals are then in the ledger too.
+
+    The partitions of one process share a writer and its connections.
+    """
+
+    def __init__(self, url: str, dsn: str, partitions: int) -> None:
+        self.url = url
+        self.dsn = dsn
+        self.partitions = partitions
+        self._users = 0
+
+    def list_parts(self) -> list[str]:
+        return [f"{part:02}" for part in range(self.partitions)]
+
+    def part_fn(self, item_key: str) -> int:
+        return int(item_key)
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _BalancePartition:
+        if not self._users:
+            self._balances = Balances(self.url)
+            self._urgent = Balances(self.url)
+            self.signals = SignalCopy(self.url, self.dsn)
+            self.writer: CoalescingWriter[tuple[BalanceRow, list[tuple[datetime, int]]]] = CoalescingWriter(
+                "balances", self._write
+            )
+        self._users += 1
+        return _BalancePartition(self)
+
+    def write(self, outcome: Outcome) -> None:
+        """Put an outcome's balances: at once where access changes, else by the writer."""
+        if not outcome.balances:
+            return
+        if outcome.urgent:
+            self._urgent.put(outcome.balances)
+            _observe(outcome.received)
+        else:
+            waiting: dict[Hashable, Any] = {row.customer_id: (row, ()) for row in outcome.balances}
+            first = outcome.balances[0]
+            waiting[first.customer_id] = (first, outcome.received)
+            self.writer.put(waiting)
+
+    def _write(self, rows: dict[Hashable, tuple[BalanceRow, list[tuple[datetime, int]]]]) -> None:
+        self._balances.put([row for row, _ in rows.values()])
+        for _, received in rows.values():
+            _observe(received)
+
+    def release(self) -> None:
+        """A partition ended; with the last one the connections go."""
+        self._users -= 1
+        if not self._users:
+            self.writer.close()
+            self._balances.close()
+            self._urgent.close()
+            self.signals.close()
+
+
+def _observe(received: list[tuple[datetime, int]]) -> None:
+    now = datetime.now(UTC)
+    for at, _ in received:
+        event_to_balance_seconds.observe(max((now - at).total_seconds(), 0.0))
