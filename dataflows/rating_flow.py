@@ -35,7 +35,7 @@ class Wiring(Struct, frozen=True):
     beat: timedelta
     load_segments: LoadSegments
     balances: FixedPartitionedSink[Outcome, None]
-    ledger: FixedPartitionedSink[Outcome, None]
+    ledger: FixedPartitionedSink[Outcome, int]
 
 
 def rating_flow(wiring: Wiring) -> Dataflow:

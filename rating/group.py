@@ -40,7 +40,9 @@ from rating.rows import ChargeRow, CreditRow, MismatchRow, Outcome, PeriodRow
 from rating.usage import MeterState, close_windows, price_meter, slice_at
 
 SNAPSHOT_VERSION = 1
-ONE = Decimal(1)
+PLAIN_INTEGER_LIMIT = 10**18
+"""Values below are taken as they are; others, and all that are no integers, are looked at closely."""
+ADDITIVE = frozenset({Aggregation.SUM, Aggregation.COUNT})
 TICK = timedelta(microseconds=1)
 
 
@@ -68,10 +70,11 @@ class Read(Struct, frozen=True, gc=False):
     """How an event of a route counts towards one meter."""
 
     meter: MeterState
-    value: Callable[[Any], Any] | None
-    """Takes the value out of an event's data; None: every event counts as one."""
+    value: Callable[[Any], Any]
+    """Takes the value out of an event's data."""
     path: str
     aggregation: Aggregation
+    is_sum: bool
     conditions: tuple[tuple[Callable[[Any], Any], frozenset[str]], ...]
 
 
@@ -182,8 +185,22 @@ class KeyGroup:
             if received_at >= route.closes_at:
                 self._park(ParkCode.PERIOD_CLOSED, event, at, line, out)
                 continue
-            quantities = self._measure(route, event, at, line, out)
-            if quantities is None:
+            data = event.data
+            measured: list[tuple[MeterState, Decimal]] | None = []
+            for read in route.reads:
+                for dimension, allowed in read.conditions:
+                    value = dimension(data)
+                    if (value if value.__class__ is str else dimension_text(value)) not in allowed:
+                        break
+                else:
+                    value = read.value(data)
+                    if not read.is_sum or value.__class__ is not int or not 0 <= value < PLAIN_INTEGER_LIMIT:
+                        measured = self._measure(route, event, at, line, out)
+                        break
+                    measured.append((read.meter, Decimal(value)))
+            if not measured:
+                if measured is not None:
+                    self._park(ParkCode.NO_FEATURE, event, at, line, out)
                 continue
             ids[identity] = open_ids[identity] = crc32(line)
             if at > newest:
@@ -192,7 +209,7 @@ class KeyGroup:
             account = route.account
             account.state.events += 1
             headroom = account.headroom
-            for meter, used in quantities:
+            for meter, used in measured:
                 part = meter.slices[-1] if meter.slices else None
                 if part is None or not part.start <= at < part.end:
                     part, late = slice_at(meter, at, account.boundaries, self.rules.window_seconds)
@@ -231,7 +248,7 @@ class KeyGroup:
     def _measure(
         self, route: Route, event: CloudEvent, at: datetime, line: bytes, out: Outcome
     ) -> list[tuple[MeterState, Decimal]] | None:
-        """What an event adds to each meter of its route, all or nothing; None when it was rejected or parked."""
+        """What an event adds to each meter of its route, all or nothing; None when it was rejected."""
         measured: list[tuple[MeterState, Decimal]] = []
         tallied: list[tuple[Read, Any]] = []
         data = event.data
@@ -240,15 +257,12 @@ class KeyGroup:
                 dimension_text(dimension(data)) in allowed for dimension, allowed in read.conditions
             ):
                 continue
-            if read.value is None:
-                measured.append((read.meter, ONE))
-                continue
             value = quantity(read.value(data), read.aggregation)
             if isinstance(value, RejectCode):
                 message = f"expected a number >= 0 at `{read.path}` for feature `{read.meter.feature_key}`"
                 self._reject(Rejected(value, message, read.path.replace("$", "$.data", 1), line), out)
                 return None
-            if read.aggregation is Aggregation.SUM:
+            if read.aggregation in ADDITIVE:
                 assert isinstance(value, Decimal)
                 measured.append((read.meter, value))
             else:
@@ -259,9 +273,6 @@ class KeyGroup:
                 meter.tally = new_tally(read.aggregation)
             add(meter.tally, value, at, event.id)
             measured.append((meter, tally_value(meter.tally) - meter.usage))
-        if not measured:
-            self._park(ParkCode.NO_FEATURE, event, at, line, out)
-            return None
         return measured
 
     def _reject(self, rejected: Rejected, out: Outcome) -> None:
@@ -329,9 +340,10 @@ class KeyGroup:
             reads.append(
                 Read(
                     meter=meter,
-                    value=compile_path(metered.value_property) if metered.value_property else None,
+                    value=compile_path(metered.value_property) if metered.value_property else _no_value,
                     path=metered.value_property or "",
                     aggregation=metered.aggregation,
+                    is_sum=metered.aggregation is Aggregation.SUM,
                     conditions=tuple(
                         (compile_path(metered.group_by[dimension]), frozenset(allowed))
                         for dimension, allowed in sorted(feature.filters.items())
@@ -428,8 +440,17 @@ class KeyGroup:
                 self._settle(account, now, out)
 
     def resume(self, now: datetime, out: Outcome) -> None:
-        """Start, or start again: bring every customer of the group up to the catalog and the instant."""
-        self.reconcile(sorted(self.catalog.customer_ids_by_group[self.number].union(self.accounts)), now, out)
+        """Start, or start again: bring every customer up to the catalog and the instant, and tell all that is held."""
+        use_exact()
+        self._read_catalog_version()
+        for customer_id in sorted(self.catalog.customer_ids_by_group[self.number].union(self.accounts)):
+            account = self.accounts.get(customer_id)
+            if account is None:
+                account = self.accounts[customer_id] = Account(AccountState(customer_id))
+            for meter in account.state.meters:
+                meter.dirty = meter.rechain = True
+            self._refresh(account, now)
+            self._settle(account, now, out)
 
     def _drop_routes(self, account: Account) -> None:
         for key in [key for key, route in self._routes.items() if route.account is account]:
@@ -674,6 +695,10 @@ class KeyGroup:
                 account.packed = _snapshot_encoder.encode(account.state)
             packed.append(msgspec.Raw(account.packed))
         return _snapshot_encoder.encode(GroupState(SNAPSHOT_VERSION, packed, self.seen.state))
+
+
+def _no_value(_data: Any) -> None:
+    """What COUNT takes out of an event's data."""
 
 
 PARK_MESSAGES = {

@@ -2,7 +2,9 @@
 The ledger of record in PostgreSQL: absolute rows by COPY and guarded upsert.
 
 All rows of one hand-over to a table are staged by COPY and merged by one statement, in one short
-transaction. The connection runs with autocommit off; a transaction that fails leaves nothing behind.
+transaction, so they may be seen before their epoch ends. Each row is tagged with the commit it belongs to.
+After a crash, rows of a commit that never was are taken back, and the key groups tell all that they hold as
+of their snapshot: the ledger goes on from exactly there, however differently the events since are cut.
 """
 
 from __future__ import annotations
@@ -32,12 +34,19 @@ TABLES: dict[str, str] = {
 }
 """Each table with the statement that merges what was staged for it, in the order of writing."""
 
+TAKEN_BACK = ("charges", "usage_periods", "credit_entries", "balances")
+"""Tables whose uncommitted rows go on resume. The others' rows are true whenever they were written."""
+
 STAGED_COLUMNS = {
     "parked_events": "source, id, reason, message, subject, customer_id, event_time, control_version, raw",
     "dead_letters": "digest, reason, message, path, raw",
 }
 
 DUPLICATE_MISMATCH = "duplicate_mismatch"
+
+
+class RecoveryStoreMissing(Exception):
+    """The ledger holds commits that the recovery store knows nothing of. Remedy: point `TOLLWAY_HOME` at its own store."""
 
 
 class Ledger:
@@ -70,26 +79,50 @@ class Ledger:
                         copy.write_row(row)
                 cursor.execute(statement)
 
+    def take_back(self, part: int, sequence: int) -> None:
+        """
+        Delete what a partition wrote after its commit `sequence`.
+
+        Raises:
+            RecoveryStoreMissing: There are later commits too, so `sequence` is not where the ledger left off.
+        """
+        with self._connection.transaction():
+            for table in TAKEN_BACK:
+                found = self._connection.execute(
+                    f"select max(sink_seq) from {table} where sink_part = %s".encode(), (part,)
+                ).fetchone()
+                newest = (found[0] if found else None) or 0
+                if newest > sequence + 1:
+                    raise RecoveryStoreMissing(
+                        f"the ledger holds commit {newest} of sink partition {part}, but the recovery store ends at {sequence}\n"
+                        "hint: set TOLLWAY_HOME to the folder whose recovery store belongs to this ledger"
+                    )
+                if newest > sequence:
+                    self._connection.execute(
+                        f"delete from {table} where sink_part = %s and sink_seq > %s".encode(), (part, sequence)
+                    )
+
     def close(self) -> None:
         """End the connection."""
         self._connection.close()
 
 
-def rows_of(outcome: Outcome) -> dict[Hashable, tuple[Any, ...]]:
-    """The rows of an outcome by table and key."""
+def rows_of(outcome: Outcome, *commit: int) -> dict[Hashable, tuple[Any, ...]]:
+    """The rows of an outcome by table and key, tagged with the commit: sink partition and sequence."""
     rows: dict[Hashable, tuple[Any, ...]] = {}
     for charge in outcome.charges:
-        rows["charges", charge[:5]] = charge
+        rows["charges", charge[:5]] = charge + commit
     for period in outcome.periods:
-        rows["usage_periods", period[:4]] = period
+        rows["usage_periods", period[:4]] = period + commit
     for credit in outcome.credits:
-        rows["credit_entries", credit[:6]] = credit
+        rows["credit_entries", credit[:6]] = credit + commit
     for balance in outcome.balances:
         rows["balances", balance.customer_id] = (
             *balance[:17],
             list(balance.blocked_features),
             balance.revision,
             balance.as_of,
+            *commit,
         )
     for seen in outcome.seen:
         rows["seen_ids", seen.key_group, seen.segment] = seen
@@ -121,22 +154,28 @@ def rows_of(outcome: Outcome) -> dict[Hashable, tuple[Any, ...]]:
     return rows
 
 
-class _LedgerPartition(StatefulSinkPartition[Outcome, None]):
-    def __init__(self, sink: LedgerSink) -> None:
+class _LedgerPartition(StatefulSinkPartition[Outcome, int]):
+    """Its state is the number of its last commit."""
+
+    def __init__(self, sink: LedgerSink, part: int, sequence: int) -> None:
         self._sink = sink
+        self._part = part
+        self._sequence = sequence
 
     def write_batch(self, values: list[Outcome]) -> None:
         for outcome in values:
-            self._sink.writer.put(rows_of(outcome))
+            self._sink.writer.put(rows_of(outcome, self._part, self._sequence + 1))
 
-    def snapshot(self) -> None:
+    def snapshot(self) -> int:
         self._sink.writer.flush()
+        self._sequence += 1
+        return self._sequence
 
     def close(self) -> None:
         self._sink.release()
 
 
-class LedgerSink(FixedPartitionedSink[Outcome, None]):
+class LedgerSink(FixedPartitionedSink[Outcome, int]):
     """
     Writes outcomes to the ledger, durable in `snapshot()`.
 
@@ -154,12 +193,17 @@ class LedgerSink(FixedPartitionedSink[Outcome, None]):
     def part_fn(self, item_key: str) -> int:
         return int(item_key)
 
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _LedgerPartition:
-        if not self._users:
-            self._ledger = Ledger(self.dsn)
-            self.writer: CoalescingWriter[tuple[Any, ...]] = CoalescingWriter("ledger", self._ledger.write)
+    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> _LedgerPartition:
+        part, sequence = int(for_part), resume_state or 0
+        ledger = Ledger(self.dsn)
+        ledger.take_back(part, sequence)
+        if self._users:
+            ledger.close()
+        else:
+            self._ledger = ledger
+            self.writer: CoalescingWriter[tuple[Any, ...]] = CoalescingWriter("ledger", ledger.write)
         self._users += 1
-        return _LedgerPartition(self)
+        return _LedgerPartition(self, part, sequence)
 
     def release(self) -> None:
         """A partition ended; with the last one the connection goes."""

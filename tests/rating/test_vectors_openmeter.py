@@ -40,16 +40,15 @@ VECTORS: Final[list[Vector]] = json.loads(
 
 NOT_RUN_NAMES: Final = {
     "tiered volume, mid price": "a volume price is billed as it runs, not at the end of the period only",
-    "progressive split converts each endpoint independently": "units are converted cumulatively, not by the split",
+    "progressive split converts each endpoint independently": "units are converted cumulatively",
     "split line: quantity and pre-quantity are rounded independently, not cumulatively": (
-        "units are converted cumulatively, not by the split"
+        "units are converted cumulatively"
     ),
-    "credits mutator, errors when credits are not consumed fully": "what credits cover is for the credit tests",
+    "credits mutator, errors when credits are not consumed fully": "belongs to the credit tests",
     "minimum commitment ignored when requested": "a period that is closed always owes its minimum",
 }
-NOT_RUN_GROUPS: Final = {
-    group: "belongs to the credit tests"
-    for group in (
+NOT_RUN_GROUPS: Final = dict.fromkeys(
+    (
         "credit_balance",
         "credit_collection_order",
         "credit_correction",
@@ -58,8 +57,9 @@ NOT_RUN_GROUPS: Final = {
         "credit_lifecycle",
         "credit_pending",
         "entitlement_burndown",
-    )
-}
+    ),
+    "belongs to the credit tests",
+)
 
 
 def reason_not_run(vector: Vector) -> str | None:
@@ -166,8 +166,8 @@ def test_a_line_has_the_details_that_upstream_rates(vector: Vector) -> None:
     pricing = pricing_of(vector)
     before, now = D(vector["pre_usage"]), D(vector["line_usage"])
     closed = vector["line_mode"] != "mid_period_split"
-    # Upstream bills a volume price in the last split alone, so nothing was billed before it. Of any other price the
-    # first split has billed what is owed at zero usage.
+    # Upstream bills a volume price in the last split alone, so nothing was billed before it. Of any other
+    # price the first split has billed what is owed at zero usage.
     first = vector["line_mode"] == "single" or (before == 0 and now > 0)
     if isinstance(pricing.price, Volume | Flat):
         first = True

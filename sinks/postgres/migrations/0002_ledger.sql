@@ -1,5 +1,6 @@
 -- The catalog as the control plane sees it, and the ledger as the dataflow projects it.
 -- Every ledger row is absolute: it gives way only to a row of the same key with a revision that is not smaller.
+-- `sink_part` and `sink_seq` say which commit of the dataflow wrote it: what a crash left uncommitted is taken back on resume.
 
 create table meters (
     key text primary key,
@@ -69,8 +70,10 @@ create table charges (
     credits numeric not null,
     uncovered numeric not null,
     revision bigint not null,
+    sink_part smallint not null,
+    sink_seq bigint not null,
     primary key (customer_id, subscription_id, card_key, period_start, window_start)
-);
+) with (fillfactor = 70);
 
 create table usage_periods (
     customer_id text not null,
@@ -91,8 +94,10 @@ create table usage_periods (
     uncovered numeric not null,
     closed boolean not null,
     revision bigint not null,
+    sink_part smallint not null,
+    sink_seq bigint not null,
     primary key (customer_id, subscription_id, card_key, period_start)
-);
+) with (fillfactor = 70);
 
 create table credit_entries (
     customer_id text not null,
@@ -104,8 +109,10 @@ create table credit_entries (
     feature_key text,
     amount numeric not null,
     revision bigint not null,
+    sink_part smallint not null,
+    sink_seq bigint not null,
     primary key (customer_id, grant_id, subscription_id, card_key, period_start, window_start)
-);
+) with (fillfactor = 70);
 
 create table balances (
     customer_id text primary key,
@@ -127,8 +134,10 @@ create table balances (
     threshold text not null,
     blocked_features text[] not null,
     revision bigint not null,
-    as_of timestamptz not null
-);
+    as_of timestamptz not null,
+    sink_part smallint not null,
+    sink_seq bigint not null
+) with (fillfactor = 70);
 
 -- A copy of the signal stream, by its entry id; appended only.
 create table signals (

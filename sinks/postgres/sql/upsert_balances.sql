@@ -20,5 +20,7 @@ on conflict (customer_id) do update set
     threshold = excluded.threshold,
     blocked_features = excluded.blocked_features,
     revision = excluded.revision,
-    as_of = excluded.as_of
+    as_of = excluded.as_of,
+    sink_part = excluded.sink_part,
+    sink_seq = excluded.sink_seq
 where balances.revision <= excluded.revision

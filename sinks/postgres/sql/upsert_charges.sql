@@ -9,5 +9,7 @@ on conflict (customer_id, subscription_id, card_key, period_start, window_start)
     amount = excluded.amount,
     credits = excluded.credits,
     uncovered = excluded.uncovered,
-    revision = excluded.revision
+    revision = excluded.revision,
+    sink_part = excluded.sink_part,
+    sink_seq = excluded.sink_seq
 where charges.revision <= excluded.revision

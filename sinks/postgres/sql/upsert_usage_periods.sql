@@ -10,5 +10,7 @@ on conflict (customer_id, subscription_id, card_key, period_start) do update set
     credits = excluded.credits,
     uncovered = excluded.uncovered,
     closed = excluded.closed,
-    revision = excluded.revision
+    revision = excluded.revision,
+    sink_part = excluded.sink_part,
+    sink_seq = excluded.sink_seq
 where usage_periods.revision <= excluded.revision

@@ -1,0 +1,251 @@
+"""
+Settings: what can be chosen from outside, by `TOLLWAY_*` environment variables.
+
+Units are the last word of a name. `Settings` has the types and the defaults, `SETTINGS` the ranges and the
+meanings, for the documentation and for `tollway doctor`. An unknown or a bad variable stops the start: a
+mistyped setting that is silently ignored would bill by other rules than the operator believes. The number of
+key groups is no setting: it is 64 for good, since snapshots and ledger rows are cut by it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+PREFIX = "TOLLWAY_"
+RESERVED_PREFIXES = ("TOLLWAY_TEST_", "TOLLWAY_KAFKA_", "TOLLWAY_API_")
+"""Variables that begin so belong to other readers and are left alone."""
+
+SWITCH = {
+    "on": True,
+    "true": True,
+    "yes": True,
+    "1": True,
+    "off": False,
+    "false": False,
+    "no": False,
+    "0": False,
+}
+GOT_CHARACTERS = 40
+
+Value = Path | str | int | bool
+
+
+class SettingError(Exception):
+    """A variable that can't be used as it is; the second line is a hint. No connection string is shown."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """All settings, with their defaults. What each one means is said in `SETTINGS`."""
+
+    home: Path = Path(".tollway")
+    redis_url: str | None = None
+    postgres_dsn: str | None = None
+    window_seconds: int = 3600
+    late_windows: int = 2
+    dedup_horizon_seconds: int = 86_400
+    grace_seconds: int = 86_400
+    max_ahead_seconds: int = 300
+    beat_ms: int = 200
+    epoch_ms: int = 1000
+    partitions: int = 4
+    log_retention_seconds: int = 259_200
+    recovery: bool = True
+    recovery_partitions: int = 4
+    batch_bytes: int = 262_144
+    metrics_port: int = 0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    def __repr__(self) -> str:
+        shown = (f"{setting.name}={setting.shown(getattr(self, setting.name))!r}" for setting in SETTINGS)
+        return f"Settings({', '.join(shown)})"
+
+
+class Setting(Struct, frozen=True):
+    """One setting as it is documented. The meaning and the example are a hint's words."""
+
+    name: str
+    meaning: str
+    example: str
+    kind: Literal["int", "bool", "path", "choice", "address"] = "int"
+    minimum: int | None = None
+    maximum: int | None = None
+    choices: tuple[str, ...] = ()
+    """What a choice may be, or how an address may begin."""
+
+    @property
+    def env(self) -> str:
+        """The environment variable it is read from."""
+        return PREFIX + self.name.upper()
+
+    @property
+    def default(self) -> Value | None:
+        """The value where the variable is not set."""
+        return getattr(DEFAULTS, self.name)  # type: ignore[no-any-return]
+
+    @property
+    def secret(self) -> bool:
+        """Whether a value may hold a password, and is never shown."""
+        return self.kind == "address"
+
+    @property
+    def expected(self) -> str:
+        """The type and the range in words."""
+        match self.kind:
+            case "int" if self.maximum is None:
+                return f"`int` >= {self.minimum}"
+            case "int":
+                return f"`int` from {self.minimum} to {self.maximum}"
+            case "bool":
+                return "`on` or `off`"
+            case "path":
+                return "a path"
+            case "choice":
+                return f"one of {', '.join(f'`{choice}`' for choice in self.choices)}"
+            case "address":
+                return f"an address like {', '.join(f'`{choice}…`' for choice in self.choices)}"
+
+    def shown(self, value: Value | None) -> object:
+        """A value as it may be shown to people."""
+        return "(set)" if self.secret and value is not None else value
+
+    def parse(self, text: str) -> Value:
+        """Read the variable's text. Raises `SettingError` where it isn't what is expected."""
+        value = self._value(text)
+        if value is None:
+            raise SettingError(
+                f"Bad setting `{self.env}`: expected {self.expected}, got {self._got(text)}\n"
+                f"hint: {self.meaning}, for example {self.example}"
+            )
+        return value
+
+    def _value(self, text: str) -> Value | None:
+        match self.kind:
+            case "int":
+                return self._within_range(int(text)) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
+            case "bool":
+                return SWITCH.get(text.lower())
+            case "path":
+                return _path(text)
+            case "choice":
+                return text.lower() if text.lower() in self.choices else None
+            case "address":
+                return text if text.startswith(self.choices) else None
+
+    def _within_range(self, number: int) -> int | None:
+        above = self.minimum is None or number >= self.minimum
+        below = self.maximum is None or number <= self.maximum
+        return number if above and below else None
+
+    def _got(self, text: str) -> str:
+        if not text:
+            return "nothing"
+        if self.secret or "://" in text or "=" in text:
+            return "another text (not shown: it may hold a password)"
+        return f"`{text[:GOT_CHARACTERS]}`"
+
+
+DEFAULTS = Settings()
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("home", "the folder of the embedded servers and the recovery store", "/var/lib/tollway", "path"),
+    Setting(
+        "redis_url",
+        "the Redis or Valkey to use, where none is to be started in the home folder",
+        "redis://localhost:6379/0",
+        "address",
+        choices=("redis://", "rediss://", "unix://"),
+    ),
+    Setting(
+        "postgres_dsn",
+        "the PostgreSQL to use, where none is to be started in the home folder",
+        "postgresql://tollway@localhost/tollway",
+        "address",
+        choices=("postgresql://", "postgres://", "host=", "dbname=", "user=", "service="),
+    ),
+    Setting("window_seconds", "the charge window in seconds", "3600", minimum=1),
+    Setting("late_windows", "how many windows per meter stay open for late usage", "2", minimum=1),
+    Setting("dedup_horizon_seconds", "how long event ids are remembered, in seconds", "86400", minimum=1),
+    Setting(
+        "grace_seconds", "how long an ended billing period takes late usage, in seconds", "86400", minimum=0
+    ),
+    Setting("max_ahead_seconds", "how far ahead an event's time may be, in seconds", "300", minimum=0),
+    Setting(
+        "beat_ms", "how often changed meters are priced, in milliseconds", "200", minimum=1, maximum=10_000
+    ),
+    Setting(
+        "epoch_ms", "the time between two snapshots, in milliseconds", "1000", minimum=100, maximum=60_000
+    ),
+    Setting(
+        "partitions",
+        "the partitions of the embedded event log, fixed once the log exists",
+        "4",
+        minimum=1,
+        maximum=1024,
+    ),
+    Setting(
+        "log_retention_seconds", "how long the embedded log keeps events, in seconds", "259200", minimum=60
+    ),
+    Setting("recovery", "whether state is snapshotted, so that a restart resumes", "on", "bool"),
+    Setting(
+        "recovery_partitions", "the partitions of the recovery store, fixed once it exists", "4", minimum=1
+    ),
+    Setting("batch_bytes", "the size of one raw batch, in bytes", "262144", minimum=1024, maximum=67_108_864),
+    Setting("metrics_port", "the port that serves metrics, 0 for none", "9464", minimum=0, maximum=65_535),
+    Setting(
+        "log_level",
+        "the least severe messages to log",
+        "info",
+        "choice",
+        choices=("debug", "info", "warning", "error"),
+    ),
+)
+
+
+def load_settings(env: Mapping[str, str]) -> Settings:
+    """
+    Read the settings from an environment.
+
+    Args:
+        env: The variables; those of other prefixes, and of the reserved ones, are ignored.
+
+    Returns:
+        The settings, defaults where a variable is not set.
+
+    Raises:
+        SettingError: A variable is unknown, or its value is out of type or range.
+    """
+    texts = {
+        name: text
+        for name, text in env.items()
+        if name.startswith(PREFIX) and not name.startswith(RESERVED_PREFIXES)
+    }
+    known = {setting.env: setting for setting in SETTINGS}
+    for name in sorted(texts.keys() - known.keys()):
+        raise SettingError(f"Unknown setting `{name}`\nhint: {_nearest(name)}")
+    values = {setting.name: setting.parse(texts[name]) for name, setting in known.items() if name in texts}
+    return msgspec.structs.replace(DEFAULTS, **values)
+
+
+def _nearest(name: str) -> str:
+    names = [setting.name for setting in SETTINGS]
+    match get_close_matches(name.removeprefix(PREFIX).lower(), names, n=1):
+        case [nearest]:
+            return f"did you mean `{PREFIX}{nearest.upper()}`?"
+        case _:
+            return f"the names are {', '.join(names)}, in capitals and after `{PREFIX}`"
+
+
+def _path(text: str) -> Path | None:
+    if not text or "\0" in text:
+        return None
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # `~name` of nobody
+        return None
