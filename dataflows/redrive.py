@@ -39,7 +39,8 @@ class Redrive:
                 " where control_version < %s and reason <> %s order by control_version limit %s for update skip locked",
                 (version, ParkCode.PERIOD_CLOSED, ROWS_MAX),
             )
-            ready, waiting = [], []
+            ready: list[tuple[str, str, bytes]] = []
+            waiting: list[tuple[str, str, bytes]] = []
             for source, event_id, subject, at, raw in cursor:
                 placed = can_place(catalog, subject, at, raw)
                 (ready if placed else waiting).append((source, event_id, with_time(raw, at)))

@@ -7,17 +7,28 @@ An event whose subject no customer has goes by its subject, and is parked where 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
-from dataflows.catalog_view import CatalogView
 from dataflows.messages import RawBatch, header, segment_header
-from rating.catalog import KEY_GROUPS, key_group
+from rating.catalog import KEY_GROUPS, Catalog, key_group
 from rating.events import subjects
+
+
+class SeesCatalog(Protocol):
+    """A catalog that can be asked to have seen an entry of the control log."""
+
+    catalog: Catalog
+
+    @property
+    def version(self) -> int: ...
+
+    def catch_up_to(self, head: int) -> None: ...
 
 
 class Router:
     """Turns a `RawBatch` into at most one message for each key group."""
 
-    def __init__(self, view: CatalogView) -> None:
+    def __init__(self, view: SeesCatalog) -> None:
         self._view = view
         self._group_by_id: dict[str, int] = {}
 

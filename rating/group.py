@@ -520,6 +520,16 @@ class KeyGroup:
         account.state.transitions += 1
         meter.dirty = True
 
+    def close_ended(self, now: datetime, out: Outcome) -> None:
+        """Close every period that is over at `now`, without waiting out its grace."""
+        use_exact()
+        for account in self.accounts.values():
+            ended = [m for m in account.state.meters if not m.closed and m.period_end <= now]
+            for meter in ended:
+                self._close(account, meter)
+            if ended:
+                self._settle(account, now, out)
+
     def _drop_closed(self, account: Account, now: datetime) -> None:
         """Periods that closed a while ago leave the state; a period with overage waits for the grant that repays it."""
         state = account.state

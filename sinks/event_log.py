@@ -27,7 +27,7 @@ def partitions_of(client: redis.Redis) -> int:
     """How many partitions the log has. It must exist."""
     found = client.get(PARTITIONS)
     assert found is not None, "the event log has no partitions yet: open it with EventLog first"
-    return int(found)  # type: ignore[arg-type]
+    return int(found)
 
 
 class EventLog:

@@ -84,7 +84,7 @@ class Balances:
                     "tollway_put_balances",
                     len(keys),
                     *keys,
-                    _pack([packed(row) for row in chunk]),  # type: ignore[arg-type]
+                    _pack([packed(row) for row in chunk]),
                     str(SIGNALS_KEPT),
                     datetime.now(UTC).isoformat(),
                 )

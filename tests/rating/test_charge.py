@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from rating.charge import charge, commitment, convert, packages, piece_at, prorate, total
@@ -37,6 +37,7 @@ def test_cutting_a_stream_does_not_change_the_bill(pricing: Pricing, a: Decimal,
     assert charge(pricing, ZERO, a + b) == charge(pricing, ZERO, a) + charge(pricing, a, b)
 
 
+@settings(max_examples=500)
 @given(pricing=pricings(prices), made_at=quantities, usage=quantities)
 @example(Pricing(Package(D(3), D(10)), "USD"), ZERO, D(5))
 def test_a_piece_tells_the_total_wherever_it_covers(
@@ -45,10 +46,10 @@ def test_a_piece_tells_the_total_wherever_it_covers(
     """At the usage it was made for, and above its start up to its end, a piece is the total."""
     piece = piece_at(pricing, made_at)
     assert piece.at(made_at) == total(pricing, made_at)
-    if piece.covers(usage):
-        assert piece.at(usage) == total(pricing, usage)
-    if piece.until is not None and piece.until > piece.start:
-        assert piece.at(piece.until) == total(pricing, piece.until)
+    end = usage if piece.until is None else piece.until
+    for probe in (usage, piece.start, piece.start + D("1E-31"), (piece.start + end) / 2, end):
+        if piece.covers(probe):
+            assert piece.at(probe) == total(pricing, probe)
 
 
 @given(pricing=st.builds(Pricing, usage_prices, st.just("USD"), st.none(), discounts), usage=quantities)
@@ -118,6 +119,23 @@ def test_a_maximum_ends_the_piece_that_reaches_it() -> None:
     assert piece_at(pricing, D(11)) == (D(10), None, D(100), ZERO)
 
 
+def test_a_maximum_inside_a_tier_ends_the_piece_before_the_tier_does() -> None:
+    """The tier goes to 10, but its fifth unit reaches the maximum."""
+    tiers = (Tier(D(10), D(1)), Tier(None, D(2)))
+    pricing = Pricing(Graduated(tiers, maximum_amount=D(5)), "USD")
+    assert piece_at(pricing, D(1)) == (ZERO, D(5), ZERO, D(1))
+    assert piece_at(pricing, D(6)) == (D(5), D(10), D(5), ZERO)
+    assert piece_at(pricing, D(11)) == (D(10), None, D(5), ZERO)
+
+
+def test_the_lower_bound_of_a_piece_belongs_to_the_piece_before() -> None:
+    """At exactly ten units only one package is begun, and at zero none."""
+    pricing = Pricing(Package(D(3), D(10)), "USD")
+    assert not piece_at(pricing, D(11)).covers(D(10))
+    assert not piece_at(pricing, D(1)).covers(ZERO)
+    assert piece_at(pricing, ZERO) == (ZERO, ZERO, ZERO, ZERO)
+
+
 def test_free_units_are_a_piece_of_their_own() -> None:
     """Up to the free units nothing is added, then the first tier begins at zero."""
     pricing = Pricing(Unit(D(2)), "USD", None, Discounts(usage=D(5)))
@@ -130,6 +148,16 @@ def test_whole_thousands_are_one_piece_each() -> None:
     thousands = UnitConversion(Operation.DIVIDE, D(1000), Rounding.CEILING)
     pricing = Pricing(Unit(D(3)), "USD", thousands)
     assert piece_at(pricing, D(1001)) == (D(1000), D(2000), D(6), ZERO)
+
+
+def test_a_bound_that_is_no_finite_decimal_is_met_from_inside() -> None:
+    """Ten priced units are 3.33… metered ones: neither tier's piece reaches over to the other."""
+    triple = UnitConversion(Operation.MULTIPLY, D(3))
+    pricing = Pricing(Graduated((Tier(D(10), D(1)), Tier(None, D(2)))), "USD", triple)
+    below, above = piece_at(pricing, D(3)), piece_at(pricing, D(4))
+    assert below.until is not None
+    assert below.until * 3 < 10 < above.start * 3
+    assert above.start - below.until == D("1E-30")
 
 
 def test_a_division_that_ends_is_linear() -> None:

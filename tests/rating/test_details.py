@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rating.charge import commitment, prorate, total
@@ -26,6 +26,7 @@ def shown(rows: list[Detail]) -> Decimal:
     return sum((row.rounded for row in rows), ZERO)
 
 
+@settings(max_examples=400)
 @given(pricings(usage_prices), quantities, quantities, st.booleans())
 def test_details_add_up_to_the_total(pricing: Pricing, before: Decimal, after: Decimal, closed: bool) -> None:
     """Exact amounts are the difference of the totals, and the minimum when the period closes."""
@@ -36,6 +37,7 @@ def test_details_add_up_to_the_total(pricing: Pricing, before: Decimal, after: D
     assert exact(details(pricing, after, before, closed)) == difference + added
 
 
+@settings(max_examples=300)
 @given(pricings(usage_prices), st.lists(quantities, min_size=1, max_size=5))
 def test_rounded_splits_add_up_to_the_rounded_whole(pricing: Pricing, cuts: list[Decimal]) -> None:
     """However the period is cut into lines, the invoices show together what a single line would show."""
@@ -87,6 +89,17 @@ def test_a_maximum_is_a_discount_on_the_rows_that_pass_it() -> None:
         (D(30), D(20)),
         (D(10), D(0)),
     ]
+
+
+def test_a_maximum_binds_after_the_percentage() -> None:
+    """Half of 100 and half of 50 are 75, of which a maximum of 60 leaves 50 and 10."""
+    tiers = (Tier(D(10), D(10)), Tier(None, D(5)))
+    pricing = Pricing(Graduated(tiers, maximum_amount=D(60)), "USD", None, Discounts(percentage=D(50)))
+    rows = details(pricing, D(20))
+    assert [row.exact.gross for row in rows] == [100, 50]
+    assert [row.exact.percentage_discount for row in rows] == [50, 25]
+    assert [row.exact.maximum_discount for row in rows] == [0, 15]
+    assert exact(rows) == shown(rows) == 60
 
 
 def test_a_percentage_is_rounded_on_each_detail() -> None:

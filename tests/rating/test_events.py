@@ -194,6 +194,13 @@ def test_an_event_is_one_line() -> None:
     assert lines == [two, *halves.split(b"\n")]
 
 
+def test_a_peeked_subject_stays_with_its_line() -> None:
+    """Two events on one line and none on the next are as many as lines, but not one each."""
+    assert subjects([line(subject="a") + line(subject="b"), b"", line()]) == [None, None, "acme"]
+    assert subjects([line().replace(b", ", b",\n"), line(subject="b")]) == ["acme", "b"]
+    assert subjects([]) == []
+
+
 def test_a_long_batch_is_not_a_large_event() -> None:
     """Only single events are bounded."""
     count = EVENT_BYTES_MAX // len(line()) + 2

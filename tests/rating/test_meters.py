@@ -178,6 +178,7 @@ def test_a_quantity_is_a_number_of_zero_or_more(value: Any, expected: Decimal | 
     use_exact()
     found = quantity(value)
     assert (found, type(found)) == (expected, type(expected))
+    assert not isinstance(found, Decimal) or not found.is_signed()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Quoting one JSON object."""
 
 from decimal import Decimal
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -61,6 +62,22 @@ def test_each_field_of_a_quote_counts(change: Any, amount: str, rounded: str) ->
     """A hundred units at 0.05, and one thing different."""
     result = quote({"price": UNIT, "usage": "100"} | change)
     assert (result["amount"], result["total_rounded"]) == (amount, rounded)
+
+
+def test_the_largest_and_the_smallest_numbers_are_priced_exactly() -> None:
+    """A hundred digits before and after the point, in every factor of the amount, need no rounding."""
+    big, small = f"{'9' * 100}.{'9' * 100}", f"0.{'0' * 99}1"
+    for amount, factor in product((big, small), repeat=2):
+        result = quote(
+            {
+                "price": {"type": "unit", "amount": amount},
+                "usage": big,
+                "used_before": small,
+                "discounts": {"percentage": f"99.{'9' * 100}", "usage": small},
+                "unit_config": {"operation": "multiply", "conversion_factor": factor},
+            }
+        )
+        assert "." in str(result["amount"])
 
 
 def test_numbers_are_read_from_the_text() -> None:

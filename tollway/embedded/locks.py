@@ -10,7 +10,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 POLL_SECONDS = 0.01
@@ -36,19 +36,23 @@ def share(descriptor: int) -> None:
 
 
 def is_held(path: Path) -> bool:
-    """Whether any process holds the lock."""
-    with suppress(FileNotFoundError):
+    """Whether any process holds the lock alone. Asking does not disturb others who ask."""
+    try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            return not try_exclusive(descriptor)
-        finally:
-            os.close(descriptor)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
     return False
 
 
 @contextmanager
-def exclusive(path: Path, timeout_seconds: float) -> Iterator[None]:
-    """Hold a lock alone. Raises `TimeoutError` if another process keeps it for so long."""
+def exclusive(path: Path, timeout_seconds: float) -> Iterator[int]:
+    """Hold a lock alone, by the descriptor given. Raises `TimeoutError` if others keep it for so long."""
     descriptor = open_lock(path)
     try:
         deadline = time.monotonic() + timeout_seconds
@@ -56,6 +60,6 @@ def exclusive(path: Path, timeout_seconds: float) -> Iterator[None]:
             if time.monotonic() > deadline:
                 raise TimeoutError
             time.sleep(POLL_SECONDS)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)

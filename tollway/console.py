@@ -1,0 +1,80 @@
+"""
+How commands talk: data to stdout, all else to stderr.
+
+Exit codes: 0 done; 1 done, but some input was refused, or nothing was found; 2 bad usage, catalog or setting;
+3 a server could not be started or reached.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from config.settings import Settings, load_settings
+from rating.money import plain
+
+OK, REFUSED, BAD_INPUT, NO_SERVER = 0, 1, 2, 3
+
+talk = Console(stderr=True, highlight=False)
+out = Console(highlight=False)
+
+
+def settings() -> Settings:
+    """The settings of this process. Raises `SettingError`."""
+    return load_settings(os.environ)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document on one line, amounts as strings in plain notation."""
+    sys.stdout.write(json_text(value) + "\n")
+    sys.stdout.flush()
+
+
+def json_text(value: object) -> str:
+    """A value as JSON."""
+    return msgspec.json.encode(_plain(value)).decode()
+
+
+def _plain(value: Any) -> Any:
+    """Decimals as strings and instants in UTC, all the way down."""
+    if isinstance(value, Decimal):
+        return plain(value)
+    if isinstance(value, msgspec.Struct):
+        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: _plain(found) for name, found in value._asdict().items()}
+    if isinstance(value, dict):
+        return {str(key): _plain(found) for key, found in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(found) for found in value]
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value
+
+
+def shown(value: object) -> str:
+    """A value as a cell of a table."""
+    if value is None:
+        return "–"
+    if isinstance(value, Decimal):
+        return plain(value)
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    return str(value)
+
+
+def print_table(title: str, columns: list[str], rows: list[list[object]]) -> None:
+    """Print a table for people."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(shown(cell) for cell in row))
+    out.print(table)

@@ -1,0 +1,10 @@
+"""
+Real servers without an installation: Valkey and PostgreSQL as child processes under the home folder.
+
+`servers()` gives the addresses to work with; how processes share the servers is said in `tollway.embedded.home`.
+"""
+
+from tollway.embedded.home import Endpoints, HomeStatus, servers, status, stop_servers
+from tollway.embedded.server import ServerError, ServerStatus
+
+__all__ = ["Endpoints", "HomeStatus", "ServerError", "ServerStatus", "servers", "status", "stop_servers"]
