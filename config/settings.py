@@ -53,12 +53,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     grace_seconds: int = 86_400
     max_ahead_seconds: int = 300
     beat_ms: int = 200
-    epoch_ms: int = 1000
+    epoch_ms: int = 2000
     partitions: int = 4
     log_retention_seconds: int = 259_200
     recovery: bool = True
     recovery_partitions: int = 4
-    batch_bytes: int = 262_144
+    batch_bytes: int = 1_048_576
     metrics_port: int = 0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -180,7 +180,7 @@ SETTINGS: tuple[Setting, ...] = (
         "beat_ms", "how often changed meters are priced, in milliseconds", "200", minimum=1, maximum=10_000
     ),
     Setting(
-        "epoch_ms", "the time between two snapshots, in milliseconds", "1000", minimum=100, maximum=60_000
+        "epoch_ms", "the time between two snapshots, in milliseconds", "2000", minimum=100, maximum=60_000
     ),
     Setting(
         "partitions",
@@ -196,7 +196,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "recovery_partitions", "the partitions of the recovery store, fixed once it exists", "4", minimum=1
     ),
-    Setting("batch_bytes", "the size of one raw batch, in bytes", "262144", minimum=1024, maximum=67_108_864),
+    Setting("batch_bytes", "the size of one raw batch, in bytes", "1048576", minimum=1024, maximum=67_108_864),
     Setting("metrics_port", "the port that serves metrics, 0 for none", "9464", minimum=0, maximum=65_535),
     Setting(
         "log_level",

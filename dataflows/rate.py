@@ -11,13 +11,16 @@ from bytewax.operators import StatefulBatchLogic
 
 from dataflows.catalog_view import CatalogView
 from dataflows.messages import read_header, segments
+from rating.catalog import KEY_GROUPS
 from rating.dedup import LoadSegments
 from rating.group import KeyGroup, Rules
 from rating.rows import Outcome
 from sinks import metrics
 
-BEAT_SHARE = 4
-"""A key group rests at least this many times as long as its last beat took."""
+BEAT_REST = 7 * KEY_GROUPS
+"""A key group rests this many times as long as its last beat took: all of them together take an eighth of the time."""
+REST_MAX = timedelta(seconds=2)
+"""The longest rest, and only of a process that has more to do than it can."""
 
 
 class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
@@ -105,7 +108,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
     def _tell(self, group: KeyGroup, now: datetime, out: Outcome) -> None:
         group.beat(now, out)
         took = datetime.now(UTC) - now
-        self._next_beat = now + max(self._beat, BEAT_SHARE * took)
+        self._next_beat = now + max(self._beat, min(BEAT_REST * took, REST_MAX))
 
     def _emit(self, out: Outcome) -> tuple[Iterable[Outcome], bool]:
         metrics.count(out)

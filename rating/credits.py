@@ -80,6 +80,9 @@ class Account:
         self.mode: SettlementMode | None = None
         self.live_grants: list[LiveGrant] = []
         self.boundaries: list[datetime] = []
+        self.passed = 0
+        """How many boundaries time has passed."""
+        self.limits: tuple[Decimal, ...] = ()
         self.funded = self.settled = self.pending = self.consumed = self.expired = self.voided = ZERO
         self.restricted = False
         self.headroom: Decimal | None = ZERO
@@ -98,8 +101,7 @@ class Account:
         All rows of a customer carry it. Each part is absolute, so a replay counts the same.
         """
         state = self.state
-        passed = bisect_right(self.boundaries, state.advanced_to) if state.advanced_to is not None else 0
-        return state.events + state.records + state.transitions + passed
+        return state.events + state.records + state.transitions + self.passed
 
     def read_catalog(self, catalog: Catalog, now: datetime) -> None:
         """Take over what the catalog says of the customer and its grants at an instant. Safe to repeat."""
@@ -135,6 +137,9 @@ class Account:
                 self.live_grants.append(LiveGrant(grant, remaining))
         known = self.boundaries
         self.boundaries = sorted(boundaries)
+        self.passed = bisect_right(self.boundaries, now)
+        if self.customer is not None and self.funded:
+            self.limits = (*sorted(self.customer.low_balance_thresholds, reverse=True), ZERO)
         for boundary in boundaries.difference(known):
             for meter in state.meters:
                 cut_slices(meter, boundary)
@@ -290,12 +295,11 @@ class Account:
                 else:
                     nearest = min(nearest, left)
         level, threshold = 0, ""
-        if self.funded:
-            for limit in (*sorted(customer.low_balance_thresholds, reverse=True), ZERO):
-                if live > limit:
-                    nearest = min(nearest, live - limit)
-                    break
-                level, threshold = level + 1, plain(limit)
+        for limit in self.limits:
+            if live > limit:
+                nearest = min(nearest, live - limit)
+                break
+            level, threshold = level + 1, plain(limit)
         decided = live <= 0 or (not blocks and not self.funded)
         self.headroom = None if decided else nearest
         return BalanceRow(

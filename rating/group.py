@@ -36,8 +36,8 @@ from rating.meters import (
 from rating.money import ZERO, use_exact
 from rating.outcome import ParkCode, Parked, RejectCode, Rejected
 from rating.prices import Flat, PaymentTerm, Pricing
-from rating.rows import ChargeRow, CreditRow, MismatchRow, Outcome, PeriodRow
-from rating.usage import MeterState, close_windows, price_meter, slice_at
+from rating.rows import ChargeRow, MismatchRow, Outcome
+from rating.usage import MeterState, Slice, close_windows, merged, price_meter, slice_at
 
 SNAPSHOT_VERSION = 1
 PLAIN_INTEGER_LIMIT = 10**18
@@ -186,7 +186,8 @@ class KeyGroup:
                 self._park(ParkCode.PERIOD_CLOSED, event, at, line, out)
                 continue
             data = event.data
-            measured: list[tuple[MeterState, Decimal]] | None = []
+            measured: list[tuple[MeterState, Decimal]] | None
+            measured = counted = []
             for read in route.reads:
                 for dimension, allowed in read.conditions:
                     value = dimension(data)
@@ -197,10 +198,11 @@ class KeyGroup:
                     if not read.is_sum or value.__class__ is not int or not 0 <= value < PLAIN_INTEGER_LIMIT:
                         measured = self._measure(route, event, at, line, out)
                         break
-                    measured.append((read.meter, Decimal(value)))
+                    counted.append((read.meter, Decimal(value)))
+            if measured is None:
+                continue
             if not measured:
-                if measured is not None:
-                    self._park(ParkCode.NO_FEATURE, event, at, line, out)
+                self._park(ParkCode.NO_FEATURE, event, at, line, out)
                 continue
             ids[identity] = open_ids[identity] = crc32(line)
             if at > newest:
@@ -632,69 +634,43 @@ class KeyGroup:
             account.shown = shown
 
     def _tell(self, account: Account, meter: MeterState, whole: bool, out: Outcome) -> None:
-        """Add the rows of a meter: its period, and its windows (all open ones, or the last)."""
-        customer_id = account.state.customer_id
+        """Add the rows of a meter's windows: all open ones, or the last."""
+        slices = meter.slices
+        last = slices[-1]
+        if len(slices) == 1 or (not whole and slices[-2].window_start != last.window_start):
+            out.charges.append(self._charge_row(account, meter, last.window_start, last, meter.commitment))
+            return
+        for window_start in sorted({part.window_start for part in slices if whole or part.window_start == last.window_start}):
+            within = merged([part for part in slices if part.window_start == window_start])
+            commitment_ = meter.commitment if window_start == last.window_start else ZERO
+            out.charges.append(self._charge_row(account, meter, window_start, within, commitment_))
+
+    def _charge_row(
+        self, account: Account, meter: MeterState, window_start: datetime, within: Slice, commitment_: Decimal
+    ) -> ChargeRow:
         customer = account.customer
-        currency = customer.currency if customer is not None else ""
-        revision = account.revision
-        key = (customer_id, meter.subscription_id, meter.card_key, meter.period_start)
-        parts = meter.slices
-        if not whole:
-            parts = [part for part in parts if part.window_start == parts[-1].window_start]
-        for window_start in sorted({part.window_start for part in parts}):
-            within = [part for part in parts if part.window_start == window_start]
-            paid: dict[str, Decimal] = {}
-            for part in within:
-                for grant_id, amount in part.paid.items():
-                    paid[grant_id] = paid.get(grant_id, ZERO) + amount
-            out.charges.append(
-                ChargeRow(
-                    *key,
-                    window_start,
-                    meter.feature_key,
-                    meter.period_end,
-                    currency,
-                    sum((part.quantity for part in within), ZERO),
-                    sum((part.late_quantity for part in within), ZERO),
-                    sum(part.events for part in within),
-                    sum((part.amount for part in within), ZERO),
-                    sum(paid.values(), ZERO),
-                    sum((part.uncovered for part in within), ZERO),
-                    revision,
-                )
-            )
-            for grant_id, amount in paid.items():
-                out.credits.append(
-                    CreditRow(
-                        customer_id,
-                        grant_id,
-                        meter.subscription_id,
-                        meter.card_key,
-                        meter.period_start,
-                        window_start,
-                        meter.feature_key,
-                        amount,
-                        revision,
-                    )
-                )
-        out.periods.append(
-            PeriodRow(
-                *key,
-                meter.feature_key,
-                meter.period_end,
-                meter.full_start,
-                meter.full_end,
-                currency,
-                SettlementMode.CREDIT_ONLY if meter.repays else SettlementMode.CREDIT_THEN_INVOICE,
-                meter.usage,
-                meter.events,
-                meter.amount,
-                meter.commitment,
-                sum(meter.paid.values(), ZERO),
-                meter.uncovered,
-                meter.closed,
-                revision,
-            )
+        return ChargeRow(
+            account.state.customer_id,
+            meter.subscription_id,
+            meter.card_key,
+            meter.period_start,
+            window_start,
+            meter.feature_key,
+            meter.period_end,
+            meter.full_start,
+            meter.full_end,
+            customer.currency if customer is not None else "",
+            "credit_only" if meter.repays else "credit_then_invoice",
+            within.quantity,
+            within.late_quantity,
+            within.events,
+            within.amount,
+            commitment_,
+            within.amount - within.uncovered,
+            within.uncovered,
+            dict(within.paid),
+            meter.closed,
+            account.revision,
         )
 
     def snapshot(self) -> bytes:

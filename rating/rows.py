@@ -16,59 +16,36 @@ from rating.outcome import Parked, Rejected
 
 
 class ChargeRow(NamedTuple):
-    """What one feature of one customer cost within one window of a billing period."""
+    """
+    What one rate card of one customer cost within one window of a billing period, and who paid.
+
+    The one row of the ledger from which all else of a charge follows: the period is the sum of its windows,
+    and what a grant paid is the sum of its entries in `paid`.
+    """
 
     customer_id: str
     subscription_id: str
     card_key: str
     period_start: datetime
     window_start: datetime
-    feature_key: str | None
-    period_end: datetime
-    currency: str
-    quantity: Decimal
-    late_quantity: Decimal
-    events: int
-    amount: Decimal
-    credits: Decimal
-    uncovered: Decimal
-    revision: int
-
-
-class PeriodRow(NamedTuple):
-    """What one feature of one customer used and cost within one billing period so far."""
-
-    customer_id: str
-    subscription_id: str
-    card_key: str
-    period_start: datetime
     feature_key: str | None
     period_end: datetime
     full_start: datetime
     full_end: datetime
     currency: str
     settlement_mode: str
-    usage: Decimal
+    quantity: Decimal
+    late_quantity: Decimal
     events: int
     amount: Decimal
+    """Running charges and commitment."""
     commitment: Decimal
+    """The part of `amount` that the minimum added when the period closed."""
     credits: Decimal
     uncovered: Decimal
+    paid: dict[str, Decimal]
+    """What each grant paid; their sum is `credits`."""
     closed: bool
-    revision: int
-
-
-class CreditRow(NamedTuple):
-    """What one grant paid for one feature within one window."""
-
-    customer_id: str
-    grant_id: str
-    subscription_id: str
-    card_key: str
-    period_start: datetime
-    window_start: datetime
-    feature_key: str | None
-    amount: Decimal
     revision: int
 
 
@@ -124,15 +101,13 @@ class Outcome:
     """All that a key group has to say after it was given input. Empty is falsy."""
 
     __slots__ = (
-        "balances", "catalog_version", "charges", "credits", "ended", "mismatches", "parked", "periods", "received", "rejected", "seen", "urgent",
+        "balances", "catalog_version", "charges", "ended", "mismatches", "parked", "received", "rejected", "seen", "urgent",
     )  # fmt: skip
 
     def __init__(self, catalog_version: int = 0) -> None:
         self.catalog_version = catalog_version
         """The control-log entry that had at least been seen: an event parked here waits for a later one."""
         self.charges: list[ChargeRow] = []
-        self.periods: list[PeriodRow] = []
-        self.credits: list[CreditRow] = []
         self.balances: list[BalanceRow] = []
         self.rejected: list[Rejected] = []
         self.parked: list[Parked] = []
@@ -146,12 +121,4 @@ class Outcome:
         """Whether access changed, so that the balances go out first."""
 
     def __bool__(self) -> bool:
-        return bool(
-            self.balances
-            or self.charges
-            or self.periods
-            or self.ended
-            or self.rejected
-            or self.parked
-            or self.seen
-        )
+        return bool(self.balances or self.charges or self.ended or self.rejected or self.parked or self.seen)

@@ -167,3 +167,17 @@ def close_windows(meter: MeterState, late_windows: int) -> None:
     kept = [part for part in slices if part.window_start >= first_kept]
     meter.closed_through = max(part.end for part in slices if part.window_start < first_kept)
     meter.slices = kept
+
+
+def merged(parts: list[Slice]) -> Slice:
+    """The slices of one window as one."""
+    whole = Slice(parts[0].start, parts[-1].end, parts[0].window_start)
+    for part in parts:
+        whole.quantity += part.quantity
+        whole.late_quantity += part.late_quantity
+        whole.events += part.events
+        whole.amount += part.amount
+        whole.uncovered += part.uncovered
+        for grant_id, amount in part.paid.items():
+            whole.paid[grant_id] = whole.paid.get(grant_id, ZERO) + amount
+    return whole

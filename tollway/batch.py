@@ -18,7 +18,7 @@ from dataflows.route import Router
 from rating.catalog import Catalog, Record
 from rating.group import KeyGroup, Rules
 from rating.outcome import Parked, Rejected
-from rating.rows import BalanceRow, ChargeRow, CreditRow, MismatchRow, Outcome, PeriodRow
+from rating.rows import BalanceRow, ChargeRow, MismatchRow, Outcome
 
 CHUNK_BYTES = 1 << 20
 FOREVER = timedelta(days=365 * 1000)
@@ -31,8 +31,6 @@ class BatchResult:
         self.read = 0
         self.ended: Counter[tuple[str, str]] = Counter()
         self.charges: dict[tuple[Any, ...], ChargeRow] = {}
-        self.periods: dict[tuple[Any, ...], PeriodRow] = {}
-        self.credits: dict[tuple[Any, ...], CreditRow] = {}
         self.balances: dict[str, BalanceRow] = {}
         self.rejected: list[Rejected] = []
         self.parked: list[Parked] = []
@@ -41,8 +39,6 @@ class BatchResult:
     def take(self, out: Outcome) -> None:
         """Keep what an outcome says."""
         self.charges.update((row[:5], row) for row in out.charges)
-        self.periods.update((row[:4], row) for row in out.periods)
-        self.credits.update((row[:6], row) for row in out.credits)
         self.balances.update((row.customer_id, row) for row in out.balances)
         self.rejected += out.rejected
         self.parked += out.parked

@@ -23,6 +23,8 @@ import psycopg
 import redis
 from msgspec import Struct
 from msgspec.structs import replace
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from ulid import ULID
 
 from rating.catalog import (
@@ -38,18 +40,17 @@ from rating.catalog import (
     Subscription,
     decode_record,
     encode_record,
+    key_group,
 )
 from rating.events import ATTRIBUTE_LENGTH_MAX
 from rating.meters import Feature, Meter, MeterError, check_filters
 from rating.money import ZERO, is_within_bounds, plain
 from rating.periods import Cadence, CadenceError, add_duration
 from rating.prices import Flat, Free
+from sinks.event_log import CONTROL_HEAD
 
 CHANNEL: Final = "tollway_control"
 """PostgreSQL notifies here, with the newest entry id, when the control log grew."""
-
-HEAD_KEY: Final = "tollway:control:head"
-"""In Redis: an entry id that everything sent from now on may count on."""
 
 PRIORITY_MAX: Final = 1000
 
@@ -60,6 +61,7 @@ if tonumber(ARGV[1]) > tonumber(redis.call('get', KEYS[1]) or '0') then
   redis.call('set', KEYS[1], ARGV[1])
 end
 """
+_ID: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _SLUG: Final = re.compile(r"(?=.{1,64}$)[a-z0-9]+(?:_[a-z0-9]+)*")
 _CUSTOMER_KEY: Final = re.compile(r"[^\s/{}\x00-\x1f\x7f\ud800-\udfff]{1,256}")
 _CURRENCY: Final = re.compile(r"[A-Z][A-Z0-9_]{2,23}")
@@ -176,7 +178,7 @@ def utc_now() -> datetime:
 
 
 def new_id(at: datetime, *_parts: str) -> str:
-    """A ULID; those of one process rise, also within a millisecond, so that the older of two grants sorts first."""
+    """A ULID. Those of one process rise, also within a millisecond: the older of two grants sorts first."""
     return str(ULID.from_datetime(at))
 
 
@@ -218,8 +220,9 @@ class Changes:
     # -- what there is --------------------------------------------------------------------------
 
     def rows(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
-        """The rows of a query; none where there is no database. Sees what was flushed, not what is recorded."""
-        if self._connection is None:
+        """The rows of a query; none where there is no database, or for a text that it could not hold."""
+        unstorable = (isinstance(value, str) and _UNSTORABLE.search(value) for value in values)
+        if self._connection is None or any(unstorable):
             return []
         return self._connection.execute(query, values).fetchall()
 
@@ -246,20 +249,19 @@ class Changes:
 
     def find_customer(self, key_or_id: str) -> Customer | None:
         """The customer with an id, or else with a key, if there is one."""
-        if key_or_id in self._customers:
-            return self._customers[key_or_id]
-        if key_or_id not in self._id_by_key:
-            found = self.rows(
-                "select id, key, body::text from customers where id = %s or key = %s", key_or_id, key_or_id
-            )
-            by_key: str | None = None
-            for customer_id, key, body in found:
+        if key_or_id not in self._customers and _ID.fullmatch(key_or_id):
+            for (body,) in self.rows("select body::text from customers where id = %s", key_or_id):
+                self._customers[key_or_id] = _decode(body, Customer)
+        return self._customers.get(key_or_id) or self.find_customer_by_key(key_or_id)
+
+    def find_customer_by_key(self, key: str) -> Customer | None:
+        """The customer of a key, if there is one."""
+        if key not in self._id_by_key:
+            self._id_by_key[key] = None
+            for customer_id, body in self.rows("select id, body::text from customers where key = %s", key):
+                self._id_by_key[key] = customer_id
                 self._customers.setdefault(customer_id, _decode(body, Customer))
-                by_key = customer_id if key == key_or_id else by_key
-            self._id_by_key[key_or_id] = by_key
-            if key_or_id in self._customers:
-                return self._customers[key_or_id]
-        customer_id = self._id_by_key[key_or_id]
+        customer_id = self._id_by_key[key]
         return None if customer_id is None else self._customers[customer_id]
 
     def meter(self, key: str, path: str = "key") -> Meter:
@@ -330,7 +332,7 @@ class Changes:
         return None if grant_id is None else self._grants[grant_id]
 
     def prefetch(self, drafts: Collection[CustomerDraft]) -> None:
-        """Read what setting up many customers has to look up, in a few queries instead of some per customer."""
+        """Read what setting up many customers has to look up, in a few queries instead of some for each."""
         keys = [draft.key for draft in drafts if draft.key not in self._id_by_key]
         subjects = {subject for draft in drafts for subject in (draft.key, *draft.subjects)}
         unknown = [subject for subject in subjects if subject not in self._id_by_subject]
@@ -346,14 +348,17 @@ class Changes:
         ids = [customer_id for customer_id, _, _ in found if customer_id not in self._subscriptions]
         self._subscriptions.update({customer_id: {} for customer_id in ids})
         self._load_subscriptions(ids)
-        for draft in drafts:
-            known = self._id_by_key[draft.key]
-            if known is not None:
-                for grant in draft.grants:
-                    if grant.key is not None:
-                        self._grant_ids.setdefault((known, grant.key))
+        places = {
+            (customer_id, grant.key)
+            for draft in drafts
+            if (customer_id := self._id_by_key[draft.key]) is not None
+            for grant in draft.grants
+            if grant.key is not None
+        }.difference(self._grant_ids)
+        self._grant_ids.update(dict.fromkeys(places))
+        owners = list({customer_id for customer_id, _ in places})
         self._load_grants(
-            self.rows("select body::text from grants where customer_id = any(%s) and key is not null", ids)
+            self.rows("select body::text from grants where customer_id = any(%s) and key is not null", owners)
         )
 
     def _load_subscriptions(self, customer_ids: list[str]) -> None:
@@ -371,7 +376,7 @@ class Changes:
     def _load_grants(self, found: list[tuple[Any, ...]]) -> None:
         for (body,) in found:
             grant = _decode(body, Grant)
-            self._grants.setdefault(grant.id, grant)
+            grant = self._grants.setdefault(grant.id, grant)
             if grant.key is not None:
                 self._grant_ids[grant.customer_id, grant.key] = grant.id
 
@@ -478,6 +483,13 @@ class Changes:
         if card.feature_key is not None:
             feature = self.feature(card.feature_key, f"{path}.feature_key")
         if isinstance(card.pricing.price, Flat | Free):
+            for field, given in (
+                ("unit_config", card.pricing.conversion),
+                ("discounts.usage", card.pricing.discounts.usage),
+            ):
+                if given is not None:
+                    hint = "remove it, or choose a price by usage"
+                    raise _invalid(f"{path}.{field}", "none, since the price has no units", "one", hint)
             return
         if feature is None:
             hint = "name the feature whose usage it prices, or make the price flat"
@@ -488,7 +500,7 @@ class Changes:
             raise _invalid(f"{path}.feature_key", expected, f"`{feature.key}` without one", hint)
 
     def put_customer(self, draft: CustomerDraft) -> Customer:
-        """Make the customer of a key, or change it to be just as the draft says; then subscribe it, and grant."""
+        """Make the customer of a key, or change it to be as the draft says; then subscribe it, and grant."""
         customer = self._put_customer(draft)
         if draft.subscription is not None:
             with within("subscription"):
@@ -505,7 +517,7 @@ class Changes:
         for index, subject in enumerate((draft.key, *subjects)):
             self._check_subject(subject, known, "key" if not index else f"subjects[{index - 1}]")
         if known is not None and known.currency != draft.currency and self._has_dealings(known.id):
-            what = f"expected `{known.currency}`, got `{draft.currency}`: the customer has subscriptions or grants"
+            what = f"expected `{known.currency}`, got `{draft.currency}`: there are subscriptions or grants"
             hint = "keep the currency, or make a customer with a key of its own for the other one"
             raise ControlError(ControlCode.CONFLICT, what, "currency", hint)
         customer = Customer(
@@ -534,11 +546,6 @@ class Changes:
         self.records.append(customer)
         return customer
 
-    def find_customer_by_key(self, key: str) -> Customer | None:
-        """The customer of a key, never one whose id the text is."""
-        found = self.find_customer(key)
-        return found if found is None or found.key == key else None
-
     def _check_subject(self, subject: str, customer: Customer | None, path: str) -> None:
         if subject not in self._id_by_subject:
             found = self.rows("select customer_id from customer_subjects where subject = %s", subject)
@@ -565,31 +572,18 @@ class Changes:
         """
         if isinstance(customer, str):
             customer = self.customer(customer)
+        known = self.same_subscription(customer, draft)
+        if known is not None:
+            return known
         plan = self.plan(draft.plan, draft.version, "plan")
-        mode = draft.settlement_mode or plan.settlement_mode
-        start = None if draft.active_from is None else _instant(draft.active_from, "active_from")
-        anchor = None if draft.anchor is None else _instant(draft.anchor, "anchor")
         now = _instant(self.now(), "now")
-        held = self.subscriptions(customer.id)
-        before = None
-        if draft.key is not None:
-            _check_text(draft.key, "key", 256)
-            before = self.subscription_by_key(customer.id, draft.key)
-            if (
-                before is not None
-                and before.plan_key == plan.key
-                and before.plan_version == (draft.version or before.plan_version)
-                and before.settlement_mode == mode
-                and before.anchor == (anchor or before.anchor)
-                and before.active_from == (start or before.active_from)
-                and (before.active_to is None or before.active_to > now)
-            ):
-                return before
+        start = now if draft.active_from is None else _instant(draft.active_from, "active_from")
+        anchor = start if draft.anchor is None else _instant(draft.anchor, "anchor")
         if plan.currency != customer.currency:
             what = f"expected a plan in `{customer.currency}`, the customer's currency, got `{plan.currency}`"
             hint = "choose another plan, or publish this one in the customer's currency under another key"
             raise ControlError(ControlCode.CONFLICT, what, "plan", hint)
-        start = start or now
+        held = self.subscriptions(customer.id)
         ended = []
         for other in held.values():
             if other.active_to is not None and other.active_to <= max(start, other.active_from):
@@ -608,18 +602,40 @@ class Changes:
             plan_key=plan.key,
             plan_version=plan.version,
             active_from=start,
-            anchor=anchor or start,
+            anchor=anchor,
             recorded_at=now,
-            settlement_mode=mode,
+            settlement_mode=draft.settlement_mode or plan.settlement_mode,
         )
         for changed in (*ended, subscription):
             held[changed.id] = changed
             self.records.append(changed)
         if draft.key is not None:
-            if before is not None:
-                self._keys_given_up.add(before.id)
-            self._subscription_keys[customer.id, draft.key] = subscription.id
+            place = customer.id, draft.key
+            if place in self._subscription_keys:
+                self._keys_given_up.add(self._subscription_keys[place])
+            self._subscription_keys[place] = subscription.id
         return subscription
+
+    def same_subscription(self, customer: Customer, draft: SubscriptionDraft) -> Subscription | None:
+        """The subscription that has the draft's key, if it goes on and all the draft says holds of it."""
+        self.plan(draft.plan, draft.version, "plan")
+        if draft.key is None:
+            return None
+        _check_text(draft.key, "key", 256)
+        held = self.subscription_by_key(customer.id, draft.key)
+        if held is None or held.plan_key != draft.plan:
+            return None
+        if held.active_to is not None and held.active_to <= self.now():
+            return None
+        plan = self.plan(held.plan_key, held.plan_version, "plan")
+        wanted = replace(
+            held,
+            plan_version=draft.version or held.plan_version,
+            active_from=draft.active_from or held.active_from,
+            anchor=draft.anchor or held.anchor,
+            settlement_mode=draft.settlement_mode or plan.settlement_mode,
+        )
+        return held if held == wanted else None
 
     def cancel_subscription(self, subscription_id: str, at: datetime | None = None) -> Subscription:
         """End a subscription at an instant, None for now; before its start, it never comes to be."""
@@ -641,8 +657,8 @@ class Changes:
         """
         Grant prepaid credits.
 
-        With a key the customer has a grant of, that one is returned if it has the same content; what the draft
-        leaves to the moment, such as an effective instant of now, counts as the same.
+        If the customer has a grant of this key and the same content, that one is returned. An effective
+        instant that both left to the moment is the same.
         """
         if isinstance(customer, str):
             customer = self.customer(customer)
@@ -742,23 +758,24 @@ class Changes:
     def _write(self, cursor: psycopg.Cursor[Any]) -> None:
         rows: dict[str, dict[object, tuple[object, ...]]] = {table: {} for table in _UPSERTS}
         keys = {subscription_id: key for (_, key), subscription_id in self._subscription_keys.items()}
-        with cursor.copy("copy control_log (body) from stdin") as copy:
+        with cursor.copy("copy control_log (kind, key_group, customer_id, body) from stdin") as copy:
             for record in self.records:
                 body = encode_record(record).decode()
-                copy.write_row((body,))
+                customer_id = _concerns(record)
+                group = None if customer_id is None else key_group(customer_id)
+                copy.write_row((record.__struct_config__.tag, group, customer_id, body))
                 match record:
                     case MeterSet(meter):
                         rows["meters"][meter.key] = (meter.key, body)
                     case FeatureSet(feature):
                         rows["features"][feature.key] = (feature.key, body)
                     case PlanVersion():
-                        place = (record.key, record.version)
-                        rows["plans"][place] = (*place, body)
+                        rows["plans"][record.key, record.version] = (record.key, record.version, body)
                     case Customer():
                         rows["customers"][record.id] = (record.id, record.key, body)
                     case Subscription():
-                        place = (record.id, record.customer_id, keys.get(record.id), body)
-                        rows["subscriptions"][record.id] = place
+                        key = keys.get(record.id)
+                        rows["subscriptions"][record.id] = (record.id, record.customer_id, key, body)
                     case Grant():
                         rows["grants"][record.id] = (record.id, record.customer_id, record.key, body)
         if self._released:
@@ -777,9 +794,11 @@ class Changes:
 
 _UPSERTS: Final[dict[str, LiteralString]] = {
     "meters": "insert into meters (key, body) select key, body::jsonb"
-    " from unnest(%s::text[], %s::text[]) as new (key, body) on conflict (key) do update set body = excluded.body",
+    " from unnest(%s::text[], %s::text[]) as new (key, body)"
+    " on conflict (key) do update set body = excluded.body",
     "features": "insert into features (key, body) select key, body::jsonb"
-    " from unnest(%s::text[], %s::text[]) as new (key, body) on conflict (key) do update set body = excluded.body",
+    " from unnest(%s::text[], %s::text[]) as new (key, body)"
+    " on conflict (key) do update set body = excluded.body",
     "plans": "insert into plans (key, version, body) select key, version, body::jsonb"
     " from unnest(%s::text[], %s::integer[], %s::text[]) as new (key, version, body)",
     "customers": "insert into customers (id, key, body) select id, key, body::jsonb"
@@ -787,14 +806,16 @@ _UPSERTS: Final[dict[str, LiteralString]] = {
     " on conflict (id) do update set body = excluded.body",
     "customer_subjects": "insert into customer_subjects (subject, customer_id)"
     " select * from unnest(%s::text[], %s::text[])",
-    "subscriptions": "insert into subscriptions (id, customer_id, key, body) select id, customer_id, key, body::jsonb"
+    "subscriptions": "insert into subscriptions (id, customer_id, key, body)"
+    " select id, customer_id, key, body::jsonb"
     " from unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as new (id, customer_id, key, body)"
     " on conflict (id) do update set body = excluded.body",
-    "grants": "insert into grants (id, customer_id, key, body) select id, customer_id, key, body::jsonb"
+    "grants": "insert into grants (id, customer_id, key, body)"
+    " select id, customer_id, key, body::jsonb"
     " from unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as new (id, customer_id, key, body)"
     " on conflict (id) do update set body = excluded.body",
 }
-"""By table, in the order in which they refer to each other: its statement, which takes one array per column."""
+"""By table, in the order in which they refer to each other: a statement that takes an array per column."""
 
 
 class ControlPlane:
@@ -808,7 +829,9 @@ class ControlPlane:
     def __init__(self, postgres_dsn: str, redis_url: str, now: Callable[[], datetime] = utc_now) -> None:
         self._dsn = postgres_dsn
         self._now = now
-        self._redis = redis.Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2)
+        self._redis = redis.Redis.from_url(
+            redis_url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 1)
+        )
         self._writer: psycopg.Connection[Any] | None = None
         self._writer_lock = RLock()
         self._reader: psycopg.Connection[Any] | None = None
@@ -854,9 +877,9 @@ class ControlPlane:
                 # (4) All of it is committed.
             finally:
                 self._changes = self._changing_thread = None
-            # (5) Events sent after this returns find the head raised. It is also raised where nothing had to be
-            #     written, since who wrote it may not have come to this yet.
-            self._raise_head(head)
+        # (5) Events sent after this returns find the head raised. It is raised even where nothing had to be
+        #     written, since the one who wrote that may not have come this far yet.
+        self._raise_head(head)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -866,7 +889,7 @@ class ControlPlane:
 
     def _raise_head(self, head: int) -> None:
         try:
-            self._redis.eval(_HEAD_UPWARDS, 1, HEAD_KEY, str(head))
+            self._redis.eval(_HEAD_UPWARDS, 1, CONTROL_HEAD, str(head))
         except redis.RedisError as error:
             # What is committed stays committed: the log is polled as well, only a little later.
             _log.warning("Redis did not take the control head %d: %s", head, type(error).__name__)
@@ -1128,6 +1151,16 @@ def _decode(body: str, kind: type[_R]) -> _R:
     record = decode_record(body)
     assert isinstance(record, kind), f"expected a {kind.__name__} in the catalog"
     return record
+
+
+def _concerns(record: Record) -> str | None:
+    match record:
+        case Customer():
+            return record.id
+        case Subscription() | Grant():
+            return record.customer_id
+        case _:
+            return None
 
 
 def _found(thing: _T | None, kind: str, name: str, path: str) -> _T:

@@ -19,14 +19,13 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from rating.rows import Outcome
 from sinks.metrics import sink_seconds
+from sinks.postgres.copy_text import copy_text
 from sinks.writer import CoalescingWriter
 
 SQL = Path(__file__).parent / "sql"
 
 TABLES: dict[str, str] = {
     "charges": "upsert_charges.sql",
-    "usage_periods": "upsert_usage_periods.sql",
-    "credit_entries": "upsert_credit_entries.sql",
     "balances": "upsert_balances.sql",
     "seen_ids": "upsert_seen_ids.sql",
     "parked_events": "upsert_parked_events.sql",
@@ -34,7 +33,7 @@ TABLES: dict[str, str] = {
 }
 """Each table with the statement that merges what was staged for it, in the order of writing."""
 
-TAKEN_BACK = ("charges", "usage_periods", "credit_entries", "balances")
+TAKEN_BACK = ("charges", "balances")
 """Tables whose uncommitted rows go on resume. The others' rows are true whenever they were written."""
 
 STAGED_COLUMNS = {
@@ -75,8 +74,7 @@ class Ledger:
                 columns = STAGED_COLUMNS.get(table)
                 target = f"stage_{table} ({columns})" if columns else f"stage_{table}"
                 with cursor.copy(f"copy {target} from stdin".encode()) as copy:
-                    for row in staged:
-                        copy.write_row(row)
+                    copy.write(copy_text(staged))
                 cursor.execute(statement)
 
     def take_back(self, part: int, sequence: int) -> None:
@@ -112,10 +110,6 @@ def rows_of(outcome: Outcome, *commit: int) -> dict[Hashable, tuple[Any, ...]]:
     rows: dict[Hashable, tuple[Any, ...]] = {}
     for charge in outcome.charges:
         rows["charges", charge[:5]] = charge + commit
-    for period in outcome.periods:
-        rows["usage_periods", period[:4]] = period + commit
-    for credit in outcome.credits:
-        rows["credit_entries", credit[:6]] = credit + commit
     for balance in outcome.balances:
         rows["balances", balance.customer_id] = (
             *balance[:17],

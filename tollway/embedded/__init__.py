@@ -1,7 +1,7 @@
 """
 Real servers without an installation: Valkey and PostgreSQL as child processes under the home folder.
 
-`servers()` gives the addresses to work with; how processes share the servers is said in `tollway.embedded.home`.
+`servers()` gives the addresses to work with. How processes share them is said in `tollway.embedded.home`.
 """
 
 from tollway.embedded.home import Endpoints, HomeStatus, servers, status, stop_servers

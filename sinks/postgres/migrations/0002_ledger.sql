@@ -62,57 +62,63 @@ create table charges (
     window_start timestamptz not null,
     feature_key text,
     period_end timestamptz not null,
+    full_start timestamptz not null,
+    full_end timestamptz not null,
     currency text not null,
+    settlement_mode text not null,
     quantity numeric not null,
     late_quantity numeric not null,
     events bigint not null,
     amount numeric not null,
+    commitment numeric not null,
     credits numeric not null,
     uncovered numeric not null,
+    -- What each grant paid: {grant id: amount as a string}.
+    paid jsonb not null,
+    closed boolean not null,
     revision bigint not null,
     sink_part smallint not null,
     sink_seq bigint not null,
     primary key (customer_id, subscription_id, card_key, period_start, window_start)
 ) with (fillfactor = 70);
 
-create table usage_periods (
-    customer_id text not null,
-    subscription_id text not null,
-    card_key text not null,
-    period_start timestamptz not null,
-    feature_key text,
-    period_end timestamptz not null,
-    full_start timestamptz not null,
-    full_end timestamptz not null,
-    currency text not null,
-    settlement_mode text not null,
-    usage numeric not null,
-    events bigint not null,
-    amount numeric not null,
-    commitment numeric not null,
-    credits numeric not null,
-    uncovered numeric not null,
-    closed boolean not null,
-    revision bigint not null,
-    sink_part smallint not null,
-    sink_seq bigint not null,
-    primary key (customer_id, subscription_id, card_key, period_start)
-) with (fillfactor = 70);
+-- A billing period is the sum of its windows.
+create view usage_periods as
+select
+    customer_id,
+    subscription_id,
+    card_key,
+    period_start,
+    max(feature_key) as feature_key,
+    (array_agg(period_end order by revision desc))[1] as period_end,
+    (array_agg(full_start order by revision desc))[1] as full_start,
+    (array_agg(full_end order by revision desc))[1] as full_end,
+    max(currency) as currency,
+    max(settlement_mode) as settlement_mode,
+    sum(quantity) as usage,
+    sum(events)::bigint as events,
+    sum(amount - commitment) as amount,
+    sum(commitment) as commitment,
+    sum(credits) as credits,
+    sum(uncovered) as uncovered,
+    bool_or(closed) as closed,
+    max(revision) as revision
+from charges
+group by customer_id, subscription_id, card_key, period_start;
 
-create table credit_entries (
-    customer_id text not null,
-    grant_id text not null,
-    subscription_id text not null,
-    card_key text not null,
-    period_start timestamptz not null,
-    window_start timestamptz not null,
-    feature_key text,
-    amount numeric not null,
-    revision bigint not null,
-    sink_part smallint not null,
-    sink_seq bigint not null,
-    primary key (customer_id, grant_id, subscription_id, card_key, period_start, window_start)
-) with (fillfactor = 70);
+-- What one grant paid for one feature within one window.
+create view credit_entries as
+select
+    charges.customer_id,
+    entry.key as grant_id,
+    charges.subscription_id,
+    charges.card_key,
+    charges.period_start,
+    charges.window_start,
+    charges.feature_key,
+    entry.value::numeric as amount,
+    charges.revision
+from charges, jsonb_each_text(charges.paid) as entry;
 
 create table balances (
     customer_id text primary key,

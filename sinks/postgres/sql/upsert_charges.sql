@@ -7,8 +7,11 @@ on conflict (customer_id, subscription_id, card_key, period_start, window_start)
     late_quantity = excluded.late_quantity,
     events = excluded.events,
     amount = excluded.amount,
+    commitment = excluded.commitment,
     credits = excluded.credits,
     uncovered = excluded.uncovered,
+    paid = excluded.paid,
+    closed = excluded.closed,
     revision = excluded.revision,
     sink_part = excluded.sink_part,
     sink_seq = excluded.sink_seq

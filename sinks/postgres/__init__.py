@@ -1,0 +1,1 @@
+"""The ledger of record in PostgreSQL: its schema, and what writes to it."""

@@ -1,0 +1,222 @@
+"""
+The lines of the next invoice: each a difference between what a period has come to and what was billed of it.
+
+Credits are billed as the ledger settled them. Under `credit_only` a line comes to 0: what credits did not cover
+is repaid by the next grant, and is never invoiced. Under `credit_then_invoice` it comes to what credits left
+uncovered, rounded, and to the sum of its details where there was no credit. The credits are what that leaves
+out, and cover the details of the period in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+import msgspec
+
+from rating.catalog import Catalog, RateCard, SettlementMode, decode_record
+from rating.charge import billable_quantity, prorate
+from rating.details import Category, Detail, details
+from rating.money import ONE, ZERO, round_minor, use_exact
+from rating.prices import Flat, Json, Pricing, conversion_to_v1, discounts_to_v1, price_to_v1
+from tollway.invoicing.model import Line, LineDetail, LineType, Totals
+from tollway.ledger_reads import Charge, ChargeStatus, Connection, CustomerHead, charges, rows
+
+
+class DetailKey(NamedTuple):
+    """Details of one key, within a billing period, differ only in figures."""
+
+    name: str
+    category: Category
+    per_unit_amount: Decimal
+    is_flat: bool
+
+
+class Figures(NamedTuple):
+    """What adds up, of a detail."""
+
+    quantity: Decimal = ZERO
+    amount: Decimal = ZERO
+    charges: Decimal = ZERO
+    discounts: Decimal = ZERO
+    credits: Decimal = ZERO
+
+    def less(self, billed: Figures) -> Figures:
+        """What is left when the other is taken off."""
+        return Figures(*(after - before for after, before in zip(self, billed, strict=True)))
+
+
+class Billed(NamedTuple):
+    """What the invoices that stand have billed of a billing period."""
+
+    details: dict[DetailKey, Figures]
+    quantity: Decimal = ZERO
+    metered_quantity: Decimal = ZERO
+
+
+PeriodKey = tuple[str, str, datetime]
+"""A billing period of a customer: subscription, rate card, start."""
+
+
+def unbilled(
+    connection: Connection, head: CustomerHead, as_of: datetime | None, new_id: Callable[[], str]
+) -> Iterator[Line]:
+    """
+    The lines that the next invoice has.
+
+    Args:
+        connection: Is read on.
+        head: Whose invoice.
+        as_of: Only periods that began before; None for all.
+        new_id: Gives the ids of lines and children.
+    """
+    # Read before the ledger: the other way round, more could be billed than what the ledger is seen to have.
+    billed = read_billed(connection, head.id)
+    found = [
+        charge for charge in charges(connection, head.id) if as_of is None or charge.period_start < as_of
+    ]
+    catalog = price_book(connection, head.id) if found else Catalog()
+    for charge in found:
+        assert charge.currency == head.currency, f"a charge in {charge.currency}, expected {head.currency}"
+        period_key = charge.subscription_id, charge.card_key, charge.period_start
+        card, pricing = priced_by(catalog, charge)
+        line = difference(charge, card, pricing, billed.get(period_key, Billed({})), new_id)
+        if line is not None:
+            yield line
+
+
+def read_billed(connection: Connection, customer_id: str) -> dict[PeriodKey, Billed]:
+    """What the invoices that stand have billed, by billing period."""
+    by_period: dict[PeriodKey, Billed] = {}
+    for row in rows(connection, "billed_quantities", {"customer_id": customer_id}):
+        period_key = row["subscription_id"], row["card_key"], row["period_start"]
+        by_period[period_key] = Billed({}, row["quantity"], row["metered_quantity"])
+    for row in rows(connection, "billed_details", {"customer_id": customer_id}):
+        period = by_period[row["subscription_id"], row["card_key"], row["period_start"]]
+        key = _key(row["name"], row["category"], row["unit_price"], row["flat_price"])
+        period.details[key] = Figures(*(row[name] for name in Figures._fields))
+    return by_period
+
+
+def price_book(connection: Connection, customer_id: str) -> Catalog:
+    """The customer's subscriptions and the plan versions they are on: enough to find what priced a charge."""
+    catalog = Catalog()
+    found = rows(connection, "price_records", {"customer_id": customer_id})
+    for entry_id, row in enumerate(found, 1):
+        catalog.apply(entry_id, decode_record(row["body"]))
+    return catalog
+
+
+def priced_by(catalog: Catalog, charge: Charge) -> tuple[RateCard, Pricing]:
+    """The rate card of a charge, and its pricing: a flat price is prorated to the service period."""
+    subscription = catalog.subscriptions[charge.customer_id][charge.subscription_id]
+    placement = next(
+        placement
+        for placement in catalog.placements_at(subscription, charge.period_start)
+        if placement.card.key == charge.card_key
+    )
+    pricing = placement.card.pricing
+    service, full = (charge.period_start, charge.period_end), (charge.full_start, charge.full_end)
+    if placement.plan.prorate and isinstance(pricing.price, Flat) and service != full:
+        amount = prorate(pricing.price.amount, service, full)
+        price = msgspec.structs.replace(pricing.price, amount=amount)
+        pricing = msgspec.structs.replace(pricing, price=price)
+    return placement.card, pricing
+
+
+def difference(
+    charge: Charge, card: RateCard, pricing: Pricing, billed: Billed, new_id: Callable[[], str]
+) -> Line | None:
+    """What a period has come to, less what was billed of it; None where that is nothing at all."""
+    use_exact()
+    is_fee = isinstance(pricing.price, Flat)
+    owed = _owed(charge, pricing)
+    changed = {}
+    for key in owed | billed.details:
+        figures = owed.get(key, Figures()).less(billed.details.get(key, Figures()))
+        if any(figures):
+            changed[key] = figures
+    metered_quantity = charge.usage - billed.metered_quantity
+    if not changed and not metered_quantity:
+        return None
+    line_id = new_id()
+    children = tuple(_child(new_id(), key, figures) for key, figures in changed.items())
+    return Line(
+        id=line_id,
+        type=LineType.FLAT_FEE if is_fee or card.feature_key is None else LineType.USAGE_BASED,
+        subscription_id=charge.subscription_id,
+        card_key=charge.card_key,
+        feature_key=charge.feature_key,
+        name=card.name or card.key,
+        period_start=charge.period_start,
+        period_end=charge.period_end,
+        quantity=(ONE if is_fee else billable_quantity(pricing, charge.usage)) - billed.quantity,
+        metered_quantity=metered_quantity,
+        rate_card=_rate_card(card.pricing),
+        totals=Totals.sum(child.totals for child in children),
+        usage_after=charge.usage,
+        credits_after=charge.credits,
+        closed=charge.status is ChargeStatus.CLOSED,
+        children=children,
+    )
+
+
+def _owed(charge: Charge, pricing: Pricing) -> dict[DetailKey, Figures]:
+    """All details of a billing period as the ledger has it, as if nothing of it had been billed."""
+    # A fee is in the ledger from when it is due, and for one in arrears that is before the period closes.
+    is_due = isinstance(pricing.price, Flat) or charge.status is ChargeStatus.CLOSED
+    found = details(pricing, charge.usage, None, is_due)
+    exact, in_ledger = sum((row.amount for row in found), ZERO), charge.amount + charge.commitment
+    assert exact == in_ledger, (
+        f"rate card `{charge.card_key}` comes to {exact}, but the ledger has {in_ledger}"
+    )
+    left = _credits(charge, sum((row.rounded for row in found), ZERO))
+    owed = {}
+    for row in found:
+        credits = min(left, row.rounded)
+        left -= credits
+        owed[_key(row.name, row.category, row.unit_price, row.flat_price)] = _figures(row, credits)
+    return owed
+
+
+def _credits(charge: Charge, net: Decimal) -> Decimal:
+    """What credits take off the rounded details of a period, in minor units."""
+    if charge.settlement_mode == SettlementMode.CREDIT_ONLY:
+        return net
+    if not charge.credits:
+        return ZERO
+    return max(net - round_minor(charge.uncovered, charge.currency), ZERO)
+
+
+def _figures(row: Detail, credits: Decimal) -> Figures:
+    if row.category is Category.COMMITMENT:
+        return Figures(row.quantity, ZERO, row.minor.gross, row.minor.discount, credits)
+    return Figures(row.quantity, row.minor.gross, ZERO, row.minor.discount, credits)
+
+
+def _key(name: str, category: str, unit_price: Decimal | None, flat_price: Decimal | None) -> DetailKey:
+    per_unit_amount = (unit_price or ZERO) + (flat_price or ZERO)
+    return DetailKey(name, Category(category), per_unit_amount, flat_price is not None)
+
+
+def _child(child_id: str, key: DetailKey, figures: Figures) -> LineDetail:
+    return LineDetail(
+        id=child_id,
+        name=key.name,
+        category=key.category,
+        per_unit_amount=key.per_unit_amount,
+        is_flat=key.is_flat,
+        quantity=figures.quantity,
+        totals=Totals.of(*figures[1:]),
+    )
+
+
+def _rate_card(pricing: Pricing) -> Json:
+    written: Json = {
+        "price": price_to_v1(pricing.price),
+        "discounts": discounts_to_v1(pricing.discounts),
+    }
+    conversion = conversion_to_v1(pricing.conversion)
+    return written if conversion is None else written | {"unitConfig": conversion}

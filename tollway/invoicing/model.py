@@ -1,0 +1,151 @@
+"""What an invoice is made of. Amounts are in whole minor units of its currency, quantities and prices exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from msgspec import Struct
+
+from rating.details import Category
+from rating.money import ZERO
+from rating.prices import Json
+
+
+class InvoiceStatus(StrEnum):
+    """What an invoice has come to. `gathering` is not one yet: it shows what the next would bill."""
+
+    GATHERING = "gathering"
+    ISSUED = "issued"
+    VOIDED = "voided"
+
+
+class LineType(StrEnum):
+    """Whether a line is for usage, or for a fee."""
+
+    USAGE_BASED = "usage_based"
+    FLAT_FEE = "flat_fee"
+
+
+class NothingBillable(Exception):  # noqa: N818 it is no error of whoever asked
+    """
+    No invoice was drawn up, since nothing came to be owed, or to be given back, since the last one.
+
+    Attributes:
+        code: OpenMeter's word for it.
+        message: Whose invoice it would have been.
+        hint: What to look at.
+    """
+
+    code = "invoice_create_no_lines"
+
+    def __init__(self, customer_key: str) -> None:
+        self.message = f"nothing is billable for customer `{customer_key}`"
+        self.hint = (
+            "look at the customer's charges: what they show is billable, unless an invoice has it already"
+        )
+        super().__init__(f"{self.message}\nhint: {self.hint}")
+
+
+class Totals(Struct, frozen=True, kw_only=True):
+    """``total == amount + charges_total - discounts_total - credits_total + taxes_total``."""
+
+    amount: Decimal
+    """Quantities times prices."""
+    charges_total: Decimal
+    """What minimum commitments added."""
+    discounts_total: Decimal
+    credits_total: Decimal
+    taxes_total: Decimal = ZERO
+    total: Decimal
+
+    @staticmethod
+    def of(amount: Decimal, charges: Decimal, discounts: Decimal, credits: Decimal) -> Totals:
+        """The totals of what is billed, what a minimum adds, and what is taken off."""
+        return Totals(
+            amount=amount,
+            charges_total=charges,
+            discounts_total=discounts,
+            credits_total=credits,
+            total=amount + charges - discounts - credits,
+        )
+
+    @staticmethod
+    def sum(parts: Iterable[Totals]) -> Totals:
+        """The totals of several parts together."""
+        amount = charges = discounts = credits = ZERO
+        for part in parts:
+            amount += part.amount
+            charges += part.charges_total
+            discounts += part.discounts_total
+            credits += part.credits_total
+        return Totals.of(amount, charges, discounts, credits)
+
+
+class LineDetail(Struct, frozen=True, kw_only=True):
+    """A quantity at a price, or a flat price a number of times. What is taken back has a quantity below 0."""
+
+    id: str
+    name: str
+    category: Category
+    per_unit_amount: Decimal
+    is_flat: bool
+    """Whether `per_unit_amount` is a flat price, and `quantity` how many times it is due."""
+    quantity: Decimal
+    totals: Totals
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """What is billed of one rate card and billing period, with a child for each part of the price used."""
+
+    id: str
+    type: LineType
+    subscription_id: str
+    card_key: str
+    feature_key: str | None
+    """None: a fee of the plan itself."""
+    name: str
+    period_start: datetime
+    period_end: datetime
+    quantity: Decimal
+    """As the price sees it: converted, without the free units."""
+    metered_quantity: Decimal
+    rate_card: Json
+    """`price`, `discounts` and `unitConfig`, as OpenMeter's v1 API writes them."""
+    totals: Totals
+    usage_after: Decimal
+    """What the period's usage had come to when the line was drawn up; all of it is billed by then."""
+    credits_after: Decimal
+    """What credits had paid of the period by then, exact."""
+    closed: bool
+    """Whether the period had closed by then, so that its minimum is billed."""
+    children: tuple[LineDetail, ...]
+
+
+class InvoiceCustomer(Struct, frozen=True):
+    """Whose invoice it is."""
+
+    id: str
+    key: str
+    name: str
+
+
+class Invoice(Struct, frozen=True, kw_only=True):
+    """An invoice, or the gathering of what the next one will bill."""
+
+    id: str
+    number: str
+    status: InvoiceStatus
+    customer: InvoiceCustomer
+    currency: str
+    totals: Totals
+    period_start: datetime | None
+    """The start of its first billing period. The end is that of the last one; None where there are no lines."""
+    period_end: datetime | None
+    as_of: datetime
+    """It bills periods that began before."""
+    issued_at: datetime | None
+    voided_at: datetime | None
+    lines: tuple[Line, ...]

@@ -1,0 +1,11 @@
+-- One row for each rate card and billing period, as of one revision each, in order of the periods.
+select
+    customer_id, subscription_id, card_key, feature_key, period_start, period_end, full_start, full_end,
+    currency, settlement_mode, case when closed then 'closed' else 'active' end as status,
+    usage, events, amount, commitment, credits, uncovered, revision
+from usage_periods
+where
+    customer_id = %(customer_id)s
+    and (%(feature_key)s::text is null or feature_key = %(feature_key)s)
+    and (%(closed)s::boolean is null or closed = %(closed)s)
+order by period_start, subscription_id collate "C", card_key collate "C"

@@ -1,0 +1,6 @@
+-- Refused bytes, the newest first, each once per reason.
+select encode(digest, 'hex') as digest, reason, message, path, recorded_at, raw
+from dead_letters
+where %(reason)s::text is null or reason = %(reason)s
+order by recorded_at desc, digest
+limit %(limit)s
