@@ -196,7 +196,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "recovery_partitions", "the partitions of the recovery store, fixed once it exists", "4", minimum=1
     ),
-    Setting("batch_bytes", "the size of one raw batch, in bytes", "1048576", minimum=1024, maximum=67_108_864),
+    Setting(
+        "batch_bytes", "the size of one raw batch, in bytes", "1048576", minimum=1024, maximum=67_108_864
+    ),
     Setting("metrics_port", "the port that serves metrics, 0 for none", "9464", minimum=0, maximum=65_535),
     Setting(
         "log_level",

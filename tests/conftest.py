@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -40,6 +41,7 @@ def servers_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoi
             connection.execute(f"create database {TEMPLATE}".encode())
         migrate(_dsn_of(endpoints, TEMPLATE))
         yield endpoints
+    shutil.rmtree(home)
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -24,7 +23,7 @@ from msgspec import Struct
 from ulid import ULID
 
 from rating.catalog import Customer, Phase, RateCard, Record, SettlementMode
-from rating.fields import Fields, PriceError, unexpected
+from rating.fields import Fields, PriceError, read_decimal, unexpected
 from rating.meters import Aggregation, Feature, Meter, MeterError, read_filters
 from rating.prices import (
     Pricing,
@@ -44,14 +43,16 @@ from tollway.control import (
     from_meter_error,
 )
 
+DEPTH_MAX: Final = 30
+"""How deep a file may nest: far more than a catalog does."""
+
 DEFAULT_KEY: Final = "default"
 """The key of a phase or a subscription that has none in the file."""
 
 _T = TypeVar("_T")
 _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
-"""Builds nothing but texts, lists and mappings, whatever tags a file has; in C where that is there."""
+"""Knows texts, lists and mappings only, whatever tags a file has; in C where that is there."""
 
-_PLAIN: Final = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))
 _WORDS: Final = {"": None, "~": None, "null": None, "true": True, "false": False}
 _INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,8}")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -379,7 +380,7 @@ def _customer(value: object, path: str) -> CustomerDraft:
         currency=_text_or_none(fields, "currency") or "USD",
         subjects=_texts(fields, "subjects"),
         block_when_exhausted=_truth(fields, "block_when_exhausted"),
-        low_balance_thresholds=_each(fields, "low_balance_thresholds", _decimal),
+        low_balance_thresholds=_each(fields, "low_balance_thresholds", read_decimal),
         subscription=_subscription(*fields.take("subscription")),
         grants=_each(fields, "grants", _grant),
     )
@@ -475,10 +476,6 @@ def _as_list(value: object, path: str) -> list[object]:
     return value
 
 
-def _decimal(value: object, path: str) -> Decimal:
-    return Fields({"value": value}, path.removesuffix(".value")).decimal("value")
-
-
 def _truth(fields: Fields, name: str) -> bool:
     value, path = fields.take(name)
     if value is None:
@@ -539,10 +536,8 @@ def _instant(fields: Fields, name: str) -> datetime | None:
 
 
 def _mode(fields: Fields) -> SettlementMode | None:
-    value, path = fields.take("settlement_mode")
-    if value is None:
-        return None
-    return SettlementMode(Fields({"mode": value}, path).choice("mode", tuple(SettlementMode)))
+    mode = fields.choice("settlement_mode", tuple(SettlementMode), "")
+    return SettlementMode(mode) if mode else None
 
 
 # -- YAML, and where things are -----------------------------------------------------------------
@@ -550,56 +545,89 @@ def _mode(fields: Fields) -> SettlementMode | None:
 
 def _read_yaml(text: str | bytes, lines: dict[str, int]) -> object:
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        return _YamlReader(text, lines).read()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or "a character that YAML does not allow"
+        problem = getattr(error, "problem", None) or "it has a character that YAML does not allow"
         line = None if mark is None else mark.line + 1
         hint = "correct the YAML; a text with special characters goes in quotes"
         raise CatalogFileError(f"this is no YAML: {problem}", "$", hint, line) from error
-    return None if node is None else _value(node, "$", lines, {})
 
 
-def _value(node: Any, path: str, lines: dict[str, int], built: dict[int, object]) -> object:
-    """A node as texts, lists and mappings, true, false and None. What has an alias is built once."""
-    line = node.start_mark.line + 1
-    lines.setdefault(path, line)
-    if id(node) in built:
-        value = built[id(node)]
-        if value is built:
-            hint = "an anchor can't be used inside of itself"
-            raise CatalogFileError("expected a finite value, got a cycle", path, hint, line)
+class _YamlReader:
+    """
+    Builds a document from the parser's events: texts, lists and mappings, true, false and None.
+
+    Not from its nodes, since these are built by a recursion in C that deep nesting can crash.
+    """
+
+    def __init__(self, text: str | bytes, lines: dict[str, int]) -> None:
+        self._events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
+        self._lines = lines
+        self._anchored: dict[str, object] = {}
+
+    def read(self) -> object:
+        """The document; None for an empty file."""
+        next(self._events)
+        event = next(self._events)
+        if isinstance(event, yaml.StreamEndEvent):
+            return None
+        value = self._value(next(self._events), "$", 0)
+        next(self._events)
+        event = next(self._events)
+        if not isinstance(event, yaml.StreamEndEvent):
+            line = event.start_mark.line + 1
+            raise CatalogFileError("expected one document, got another", "$", "split the file in two", line)
         return value
-    if node.tag not in _PLAIN:
-        hint = f"remove the tag {node.tag[:40]}: what each field is follows from its name"
-        raise CatalogFileError("expected a value without a tag", path, hint, line)
-    built[id(node)] = built
-    match node:
-        case yaml.ScalarNode():
-            value = node.value if node.style else _WORDS.get(node.value, node.value)
-        case yaml.SequenceNode():
-            value = [_value(item, f"{path}[{index}]", lines, built) for index, item in enumerate(node.value)]
-        case _:
-            value = _mapping(node, path, lines, built)
-    built[id(node)] = value
-    return value
 
+    def _value(self, event: Any, path: str, depth: int) -> object:
+        line = event.start_mark.line + 1
+        self._lines.setdefault(path, line)
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self._anchored:
+                hint = f"write &{event.anchor} before the value that is meant, and before this place"
+                raise CatalogFileError(
+                    f"expected the name of an anchor, got *{event.anchor}", path, hint, line
+                )
+            return self._anchored[event.anchor]
+        if event.tag is not None:
+            hint = f"remove {event.tag[:40]}: what each field is follows from its name"
+            raise CatalogFileError("expected a value without a tag", path, hint, line)
+        if depth > DEPTH_MAX:
+            hint = "a catalog has no use for that: see config/catalog/ for examples"
+            raise CatalogFileError(f"expected at most {DEPTH_MAX} levels, got more", path, hint, line)
+        match event:
+            case yaml.ScalarEvent():
+                value: object = event.value if event.style else _WORDS.get(event.value, event.value)
+            case yaml.SequenceStartEvent():
+                value = self._list(path, depth)
+            case _:
+                value = self._mapping(path, depth)
+        if event.anchor is not None:
+            self._anchored[event.anchor] = value
+        return value
 
-def _mapping(node: Any, path: str, lines: dict[str, int], built: dict[int, object]) -> dict[str, object]:
-    value: dict[str, object] = {}
-    for key_node, item in node.value:
-        line = key_node.start_mark.line + 1
-        if not isinstance(key_node, yaml.ScalarNode):
-            hint = "start the line with a field's name and a colon"
-            raise CatalogFileError("expected a name, got a value", path, hint, line)
-        key = key_node.value
-        here = f"{path}.{key[:64]}"
-        if key in value:
-            hint = f"the first one is on line {lines[here]}: remove one"
-            raise CatalogFileError("expected the field once, got it again", here, hint, line)
-        lines[here] = line
-        value[key] = _value(item, here, lines, built)
-    return value
+    def _list(self, path: str, depth: int) -> list[object]:
+        items: list[object] = []
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            items.append(self._value(event, f"{path}[{len(items)}]", depth + 1))
+        return items
+
+    def _mapping(self, path: str, depth: int) -> dict[str, object]:
+        fields: dict[str, object] = {}
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            line = event.start_mark.line + 1
+            if not isinstance(event, yaml.ScalarEvent):
+                hint = "start the line with a field's name and a colon"
+                raise CatalogFileError("expected a name, got a value", path, hint, line)
+            name = event.value
+            here = f"{path}.{name[:64]}"
+            if name in fields:
+                hint = f"the first one is on line {self._lines[here]}: remove one"
+                raise CatalogFileError("expected the field once, got it again", here, hint, line)
+            self._lines[here] = line
+            fields[name] = self._value(next(self._events), here, depth + 1)
+        return fields
 
 
 @contextmanager

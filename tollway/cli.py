@@ -5,14 +5,13 @@ and expected failures become one clear message and an exit code.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
-import click
 import psycopg
 import redis
 import typer
+from typer.exceptions import TyperException
 
 from config.settings import SettingError
 from tollway.catalog_file import CatalogFileError
@@ -59,10 +58,12 @@ def run(arguments: list[str]) -> int:
     """Run a command line. Returns the exit code."""
     try:
         code = app(arguments, standalone_mode=False)
-    except click.exceptions.Abort:
+    except typer.Exit as exit_:
+        return exit_.exit_code
+    except typer.Abort:
         return 130
-    except click.ClickException as error:
-        error.show(sys.stderr)
+    except TyperException as error:
+        error.show() if hasattr(error, "show") else talk.print(f"error: {error}", markup=False)
         return BAD_INPUT
     except (SettingError, CatalogFileError) as error:
         return _fail(error, BAD_INPUT)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import msgspec
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +30,17 @@ out = Console(highlight=False)
 def settings() -> Settings:
     """The settings of this process. Raises `SettingError`."""
     return load_settings(os.environ)
+
+
+def instant(text: str, option: str = "--as-of") -> datetime:
+    """An instant given on the command line. Raises `typer.BadParameter` where it is none, or has no time zone."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = datetime.min
+    if found.tzinfo is None:
+        raise typer.BadParameter(f"`{option}`: expected an instant like 2026-04-01T00:00:00Z, got `{text[:40]}`")
+    return found.astimezone(UTC)
 
 
 def print_json(value: object) -> None:

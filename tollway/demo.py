@@ -244,7 +244,8 @@ class Demo:
         client = redis.Redis.from_url(endpoints.redis_url, decode_responses=True)
         first: int | None = None
         while not self._over.wait(TICK_SECONDS):
-            revision, live, access = client.hmget(balance_key(CUSTOMER), "revision", "live", "access")
+            found: Any = client.hmget(balance_key(CUSTOMER), "revision", "live", "access")
+            revision, live, access = found
             first = int(revision) if first is None else first
             self.picture.rated = max(int(revision) - first, 0)
             self.picture.live = Decimal(live)

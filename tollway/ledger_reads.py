@@ -3,7 +3,7 @@ The ledger as people and programs read it: balances, charges, credits, signals, 
 
 Amounts are exact decimals in the customer's currency, instants are in UTC. Rows of the ledger are absolute,
 so what reads like a history, the credit transactions, is derived from them each time anew, and adds up to the
-balance by construction. Each function reads on the connection that it is given, in whatever transaction that is.
+balance by construction. Each function reads on the connection that it is given, whatever its transaction.
 """
 
 from __future__ import annotations
@@ -127,6 +127,7 @@ class ChargeWindow(Struct, frozen=True):
     """The part of `quantity` that came too late for the window of its time."""
     events: int
     amount: Decimal
+    commitment: Decimal
     credits: Decimal
     uncovered: Decimal
     revision: int

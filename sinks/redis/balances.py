@@ -193,8 +193,8 @@ class BalanceSink(FixedPartitionedSink[Outcome, None]):
             _observe(outcome.received)
         else:
             waiting: dict[Hashable, Any] = {row.customer_id: (row, ()) for row in outcome.balances}
-            first = outcome.balances[0]
-            waiting[first.customer_id] = (first, outcome.received)
+            last = outcome.balances[-1]
+            waiting[last.customer_id] = (last, outcome.received)
             self.writer.put(waiting)
 
     def _write(self, rows: dict[Hashable, tuple[BalanceRow, list[tuple[datetime, int]]]]) -> None:

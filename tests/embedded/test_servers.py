@@ -33,6 +33,7 @@ def new_home(tmp_path: Path) -> Iterator[Path]:
     home = tmp_path / "home"
     yield home
     stop_servers(home, force=True)
+    shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

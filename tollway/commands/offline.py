@@ -14,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rating.quote import quote_line
 from tollway.batch import BatchResult, rate_file
 from tollway.catalog_file import load_catalog_file, records
-from tollway.console import OK, REFUSED, json_text, print_json, print_table, settings, talk
+from tollway.console import OK, REFUSED, instant, json_text, print_json, print_table, settings, talk
 
 LISTED_MAX = 1000
 
@@ -57,7 +57,7 @@ def rate(
 
     Example: tollway rate usage.jsonl --catalog config/catalog/ai_tokens.yaml --json
     """
-    now = _instant(as_of) if as_of else datetime.now(UTC)
+    now = instant(as_of) if as_of else datetime.now(UTC)
     _file(str(file))
     loaded = load_catalog_file(catalog)
     with (
@@ -129,16 +129,6 @@ def _document(result: BatchResult) -> dict[str, Any]:
             for r in result.rejected[:LISTED_MAX]
         ],
     }
-
-
-def _instant(text: str) -> datetime:
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        instant = None  # type: ignore[assignment]
-    if instant is None or instant.tzinfo is None:
-        raise typer.BadParameter(f"`--as-of`: expected an instant with a time zone, like 2026-04-01T00:00:00Z, got `{text}`")
-    return instant.astimezone(UTC)
 
 
 def _file(path: str) -> Path:

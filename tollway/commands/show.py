@@ -73,7 +73,7 @@ def _view(picture: Picture) -> Panel:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(min_width=48)
-    share = float(max(picture.live, 0) / picture.funded)
+    share = max(float(picture.live / picture.funded), 0.0)
     color = "red" if picture.access == "blocked" else "green"
     table.add_row("events", f"{picture.sent:,} sent, {picture.rated:,} rated")
     table.add_row("balance", Text(f"{picture.live:.6f} USD of {picture.funded}", style=color))

@@ -130,7 +130,8 @@ def _drop_stale_pid(folder: Path) -> None:
     except ProcessLookupError:
         stale = True
     except FileNotFoundError:
-        stale = Path("/proc/self/cwd").exists()  # it is dead, and not yet waited for by the one who started it
+        # It is dead and not yet waited for by the process that started it, unless there is no `/proc` at all.
+        stale = Path("/proc/self/cwd").exists()
     except PermissionError:
         stale = False
     if stale:

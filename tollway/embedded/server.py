@@ -34,6 +34,9 @@ PORT_TAKEN = ("Address already in use", "could not create any TCP/IP sockets")
 
 Report = Callable[[str], None]
 
+_children: list[subprocess.Popen[bytes]] = []
+"""Servers that this process started. Kept so that the ended ones are reaped."""
+
 
 class ServerError(Exception):
     """A server can't be used; the last line is a hint. Carries no connection string."""
@@ -167,10 +170,6 @@ def child_environment() -> dict[str, str]:
     return kept | {"LC_ALL": "C", "LANG": "C"}
 
 
-_children: list[subprocess.Popen[bytes]] = []
-"""Servers that this process started. Kept so that the ended ones are reaped."""
-
-
 def _make_password(folder: Path) -> None:
     """Make up the folder's password, once. It's renamed into place, so that a crash leaves no half of it."""
     path = _password_file(folder)
@@ -190,6 +189,7 @@ def _spawn(server: Server) -> int:
     if server.log.exists() and server.log.stat().st_size > LOG_BYTES_KEPT:
         server.log.replace(server.log.with_suffix(".log.old"))
     with locks.exclusive(server.alive, STOP_SECONDS) as alive, server.log.open("ab") as log:
+        offset = log.tell()
         try:
             port = _free_port(port_of(server.folder))
             (server.folder / "port").write_text(str(port))
@@ -210,7 +210,7 @@ def _spawn(server: Server) -> int:
                 "hint: install Tollway's dependencies again, or name a running server in the settings"
             ) from error
         _children.append(child)
-        return log.tell()
+        return offset
 
 
 def _answers_while_alive(server: Server) -> bool:

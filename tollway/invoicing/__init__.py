@@ -4,8 +4,8 @@ Invoicing: what the ledger says a customer has come to, less what its invoices h
 Amounts on an invoice are in whole minor units of its currency, rounded once per detail; quantities are exact.
 A billing period is worked out anew from its row in the ledger each time, and a line is the difference, detail
 by detail, to all that the invoices that stand have billed of the period. So one rule serves progressive
-invoices, late usage, a lower volume tier, a fee that was shortened and a voided invoice alike, and rounded parts
-add up to the rounded whole.
+invoices, late usage, a lower volume tier, a fee that was shortened and a voided invoice alike, and rounded
+parts add up to the rounded whole.
 
     gathering, draw_up, void    what is not billed yet, billing it, taking that back
     invoice, invoices           those that were drawn up
@@ -18,6 +18,7 @@ from tollway.invoicing.model import (
     Invoice,
     InvoiceCustomer,
     InvoiceStatus,
+    LedgerIncomplete,
     Line,
     LineDetail,
     LineType,
@@ -31,6 +32,7 @@ __all__ = [
     "Invoice",
     "InvoiceCustomer",
     "InvoiceStatus",
+    "LedgerIncomplete",
     "Line",
     "LineDetail",
     "LineType",

@@ -35,6 +35,7 @@ def gathering(connection: Connection, customer: str, as_of: datetime | None = No
 
     Raises:
         NotFound: There is no such customer.
+        LedgerIncomplete: Some of the customer's charges are missing.
     """
     head = find_customer(connection, customer)
     invoice_id = f"{GATHERING_PREFIX}{head.id}"
@@ -60,6 +61,7 @@ def draw_up(connection: Connection, customer: str, as_of: datetime | None = None
     Raises:
         NotFound: There is no such customer.
         NothingBillable: Nothing has changed since the last invoice.
+        LedgerIncomplete: Some of the customer's charges are missing.
     """
     assert as_of is None or as_of.tzinfo is not None, "an instant without an offset is none"
     head = find_customer(connection, customer)

@@ -1,10 +1,10 @@
 """
 The lines of the next invoice: each a difference between what a period has come to and what was billed of it.
 
-Credits are billed as the ledger settled them. Under `credit_only` a line comes to 0: what credits did not cover
-is repaid by the next grant, and is never invoiced. Under `credit_then_invoice` it comes to what credits left
-uncovered, rounded, and to the sum of its details where there was no credit. The credits are what that leaves
-out, and cover the details of the period in their order.
+Credits are billed as the ledger settled them. Under `credit_only` a line comes to 0: what credits did not
+cover is repaid by the next grant, and is never invoiced. Under `credit_then_invoice` it comes to what credits
+left uncovered, rounded, and to the sum of its details where there was no credit. The credits are what that
+leaves out, and cover the details of the period in their order.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import msgspec
 from rating.catalog import Catalog, RateCard, SettlementMode, decode_record
 from rating.charge import billable_quantity, prorate
 from rating.details import Category, Detail, details
-from rating.money import ONE, ZERO, round_minor, use_exact
+from rating.money import ONE, ZERO, plain, round_minor, use_exact
 from rating.prices import Flat, Json, Pricing, conversion_to_v1, discounts_to_v1, price_to_v1
-from tollway.invoicing.model import Line, LineDetail, LineType, Totals
-from tollway.ledger_reads import Charge, ChargeStatus, Connection, CustomerHead, charges, rows
+from tollway.invoicing.model import LedgerIncomplete, Line, LineDetail, LineType, Totals
+from tollway.ledger_reads import Charge, ChargeStatus, Connection, CustomerHead, rows
 
 
 class DetailKey(NamedTuple):
@@ -71,20 +71,35 @@ def unbilled(
         head: Whose invoice.
         as_of: Only periods that began before; None for all.
         new_id: Gives the ids of lines and children.
+
+    Raises:
+        LedgerIncomplete: Some of the customer's charges are missing.
     """
+    use_exact()
     # Read before the ledger: the other way round, more could be billed than what the ledger is seen to have.
     billed = read_billed(connection, head.id)
-    found = [
-        charge for charge in charges(connection, head.id) if as_of is None or charge.period_start < as_of
-    ]
+    found = _read_charges(connection, head)
     catalog = price_book(connection, head.id) if found else Catalog()
     for charge in found:
+        if as_of is not None and charge.period_start >= as_of:
+            continue
         assert charge.currency == head.currency, f"a charge in {charge.currency}, expected {head.currency}"
         period_key = charge.subscription_id, charge.card_key, charge.period_start
         card, pricing = priced_by(catalog, charge)
         line = difference(charge, card, pricing, billed.get(period_key, Billed({})), new_id)
         if line is not None:
             yield line
+
+
+def _read_charges(connection: Connection, head: CustomerHead) -> list[Charge]:
+    """All charges of a customer, provided that they come to what its balance says."""
+    values = {"customer_id": head.id, "feature_key": None, "closed": None}
+    found = rows(connection, "charges", values)
+    charged = sum((row["amount"] + row["commitment"] for row in found), ZERO)
+    in_all = found[0]["charged_in_all"] if found else ZERO
+    if charged != in_all:
+        raise LedgerIncomplete(head.key, plain(charged), "nothing" if in_all is None else plain(in_all))
+    return [msgspec.convert(row, Charge) for row in found]
 
 
 def read_billed(connection: Connection, customer_id: str) -> dict[PeriodKey, Billed]:
@@ -170,7 +185,7 @@ def _owed(charge: Charge, pricing: Pricing) -> dict[DetailKey, Figures]:
     found = details(pricing, charge.usage, None, is_due)
     exact, in_ledger = sum((row.amount for row in found), ZERO), charge.amount + charge.commitment
     assert exact == in_ledger, (
-        f"rate card `{charge.card_key}` comes to {exact}, but the ledger has {in_ledger}"
+        f"rate card `{charge.card_key}` comes to {plain(exact)}, but the ledger has {plain(in_ledger)}"
     )
     left = _credits(charge, sum((row.rounded for row in found), ZERO))
     owed = {}

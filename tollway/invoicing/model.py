@@ -1,4 +1,4 @@
-"""What an invoice is made of. Amounts are in whole minor units of its currency, quantities and prices exact."""
+"""What an invoice is made of. Amounts are in minor units of its currency; quantities and prices are exact."""
 
 from __future__ import annotations
 
@@ -46,6 +46,24 @@ class NothingBillable(Exception):  # noqa: N818 it is no error of whoever asked
         self.hint = (
             "look at the customer's charges: what they show is billable, unless an invoice has it already"
         )
+        super().__init__(f"{self.message}\nhint: {self.hint}")
+
+
+class LedgerIncomplete(Exception):  # noqa: N818 it mends by itself
+    """
+    The charges of a customer are not all there, as after a crash until the dataflow has started again.
+
+    Attributes:
+        message: Whose ledger, and what the two say.
+        hint: What to do.
+    """
+
+    def __init__(self, customer_key: str, charged: str, balance: str) -> None:
+        self.message = (
+            f"the ledger of customer `{customer_key}` is incomplete: "
+            f"its charges come to {charged}, its balance says {balance}"
+        )
+        self.hint = "start the dataflow, which completes it, and try again"
         super().__init__(f"{self.message}\nhint: {self.hint}")
 
 
@@ -142,7 +160,7 @@ class Invoice(Struct, frozen=True, kw_only=True):
     currency: str
     totals: Totals
     period_start: datetime | None
-    """The start of its first billing period. The end is that of the last one; None where there are no lines."""
+    """The start of its first billing period. The end is that of the last. None where there are no lines."""
     period_end: datetime | None
     as_of: datetime
     """It bills periods that began before."""

@@ -8,3 +8,4 @@ join invoice_lines line on line.invoice_id = invoices.id and line.parent_id is n
 where invoices.customer_id = %(customer_id)s and invoices.status <> 'voided'
 group by
     line.subscription_id, line.card_key, line.period_start, line.name, line.category, line.unit_price, line.flat_price
+order by min(line.id)

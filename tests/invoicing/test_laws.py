@@ -1,0 +1,219 @@
+"""Laws of invoicing: progressive invoices, concurrent ones, and the whole way from events to the invoice."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from decimal import Decimal
+from itertools import count
+from threading import Barrier
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rating.catalog import Customer, Grant, PlanVersion, SettlementMode, Subscription, encode_record
+from rating.charge import commitment, total
+from rating.group import KeyGroup, Rules
+from rating.money import ZERO, plain, round_minor, use_exact
+from rating.periods import add_duration, Cadence
+from rating.prices import Pricing
+from rating.rows import Outcome
+from tests import oracle
+from tests.invoicing.books import APRIL, MARCH, Books, adds_up, pricing, tiered, unit
+from tests.rating.strategies import discounts, quantities, usage_prices
+from tests.world import (
+    FEATURES,
+    PRICES,
+    START,
+    catalog_of,
+    catalog_records,
+    customer_by_subject,
+    customer_records,
+    events,
+    line,
+)
+from tollway.invoicing import Invoice, NothingBillable, Totals, draw_up, gathering, invoices, void
+
+D = Decimal
+THREADS = 10
+_customers = count(1)
+
+one_database = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def drawn(books: Books, key: str) -> list[Invoice]:
+    """The next invoice of a customer, if there is one."""
+    try:
+        return [draw_up(books.connection, key)]
+    except NothingBillable:
+        return []
+
+
+@one_database
+@given(
+    price=st.builds(Pricing, usage_prices, st.sampled_from(["USD", "JPY"]), st.none(), discounts),
+    cuts=st.lists(quantities, min_size=1, max_size=4),
+    mode=st.sampled_from(SettlementMode),
+    covered=st.integers(0, 4),
+    voids=st.sets(st.integers(0, 3)),
+)
+def test_progressive_invoices_add_up_to_the_invoice_drawn_up_once(
+    books: Books, price: Pricing, cuts: list[Decimal], mode: SettlementMode, covered: int, voids: set[int]
+) -> None:
+    """However a period is cut into invoices, and whichever are voided, those that stand say what one would say."""
+    use_exact()
+    parts, whole = (f"c{next(_customers)}" for _ in range(2))
+    for key in (parts, whole):
+        books.customer(key, {"calls": price}, mode)
+    found: list[Invoice] = []
+    for number, usage in enumerate(cuts):
+        closed = number == len(cuts) - 1
+        owed = total(price, usage) + (commitment(price, usage) if closed else ZERO)
+        credits = plain(owed * covered * D("0.25"))
+        books.used(parts, "calls", usage, credits, closed)
+        for invoice in drawn(books, parts):
+            assert adds_up(invoice)
+            if number in voids:
+                void(books.connection, invoice.id)
+            else:
+                found.append(invoice)
+    found += drawn(books, parts)
+    books.used(whole, "calls", cuts[-1], credits, closed=True)
+    once = drawn(books, whole)
+    assert Totals.sum(i.totals for i in found) == Totals.sum(i.totals for i in once)
+    quantity = sum((line.quantity for i in found for line in i.lines), ZERO)
+    assert quantity == sum((line.quantity for i in once for line in i.lines), ZERO)
+    assert gathering(books.connection, parts).totals == Totals.sum([])
+
+
+@one_database
+@given(
+    price=st.builds(Pricing, usage_prices, st.sampled_from(["USD", "JPY"]), st.none(), discounts),
+    usage=quantities,
+    quarters=st.integers(0, 4),
+)
+def test_an_invoice_asks_for_what_credits_leave_and_no_more(
+    books: Books, price: Pricing, usage: Decimal, quarters: int
+) -> None:
+    """Its total is what is uncovered, rounded, or less; credits are never below 0, nor above what they cover."""
+    use_exact()
+    key = f"c{next(_customers)}"
+    books.customer(key, {"calls": price})
+    owed = total(price, usage) + commitment(price, usage)
+    credits = owed * quarters * D("0.25")
+    books.used(key, "calls", usage, plain(credits), closed=True)
+    for invoice in drawn(books, key):
+        totals = invoice.totals
+        assert 0 <= totals.credits_total <= totals.amount + totals.charges_total - totals.discounts_total
+        if credits:
+            assert totals.total <= round_minor(owed - credits, price.currency)
+        else:
+            assert totals.credits_total == 0
+        assert credits != owed or totals.total == 0 or not credits
+
+
+def test_invoices_drawn_up_at_once_bill_each_unit_once(books: Books) -> None:
+    """Ten threads draw up for one customer while its usage grows, and its usage is billed to the unit."""
+    books.customer("acme", {"calls": pricing(unit("0.25")), "tokens": pricing(tiered("graduated", (None, "1", None)))})
+    books.customer("other", {"calls": pricing(unit("1"))})
+    rounds, together = 5, Barrier(THREADS)
+    usages = [str(10 * number) for number in range(1, rounds + 1)]
+
+    def draw(thread: int) -> int:
+        billed = 0
+        with psycopg.connect(books.dsn, autocommit=thread % 2 == 0) as connection:
+            for usage in usages:
+                if together.wait() == 0:
+                    books.used("acme", "calls", usage)
+                    books.used("acme", "tokens", usage)
+                together.wait()
+                try:
+                    draw_up(connection, "acme")
+                    connection.commit()
+                    billed += 1
+                except NothingBillable:
+                    connection.rollback()
+        return billed
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        billed = list(pool.map(draw, range(THREADS)))
+    found = invoices(books.connection, "acme")
+    assert sum(billed) == len(found) == rounds
+    lines = [line for invoice in found for line in invoice.lines]
+    assert sum(line.metered_quantity for line in lines if line.card_key == "calls") == 50
+    assert sum(invoice.totals.total for invoice in found) == D("62.50")
+    assert len({invoice.number for invoice in found}) == rounds
+
+
+def test_a_draw_up_that_fails_leaves_nothing(books: Books) -> None:
+    """An invoice comes with all its lines, or not at all, and the next one bills it."""
+    books.customer("acme", {"calls": pricing(unit("1"))})
+    books.used("acme", "calls", "2")
+    books.connection.execute("alter table invoice_lines add constraint broken check (parent_id is null)")
+    with pytest.raises(psycopg.errors.CheckViolation):
+        draw_up(books.connection, "acme")
+    books.connection.execute("alter table invoice_lines drop constraint broken")
+    assert invoices(books.connection) == []
+    assert draw_up(books.connection, "acme").totals.total == 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("mode", list(SettlementMode))
+def test_events_are_invoiced_as_the_oracle_bills_them(books: Books, mode: SettlementMode, seed: int) -> None:
+    """Rated, settled and invoiced as they come, in two periods, with late events and a grant in between."""
+    chance = random.Random(seed)
+    day = timedelta(days=1)
+    records = [*catalog_records(mode), *customer_records(0, (D(40), D("7.5")), mode)]
+    for record in records:
+        body = encode_record(record).decode()
+        match record:
+            case PlanVersion():
+                books.connection.execute(
+                    "insert into plans (key, version, body) values (%s, %s, %s)", (record.key, record.version, body)
+                )
+            case Customer():
+                books.connection.execute(
+                    "insert into customers (id, key, body) values (%s, %s, %s)", (record.id, record.key, body)
+                )
+            case Subscription() | Grant():
+                table = "grants" if isinstance(record, Grant) else "subscriptions"
+                books.connection.execute(
+                    f"insert into {table} (id, customer_id, body) values (%s, %s, %s)".encode(),
+                    (record.id, record.customer_id, body),
+                )
+    rules = Rules(grace=5 * day)
+    group = KeyGroup(0, catalog_of(records), rules)
+    stream = list(events(chance, 400, 1, START + 25 * day, 12 * day))
+    arriving = sorted(stream, key=lambda event: (event["time"], chance.random() < 0.1))
+    chance.shuffle(arriving[150:250])
+    arrived, found = 0, []
+    while arrived < len(arriving):
+        size = chance.randrange(1, 60)
+        now = START + 33 * day + timedelta(minutes=arrived)
+        out = Outcome()
+        group.fold(b"\n".join(map(line, arriving[arrived : arrived + size])), now, now, out)
+        group.beat(now, out)
+        books.write(out)
+        arrived += size
+        found += drawn(books, "c0")
+    assert len(found) > 1
+    closing = Outcome()
+    group.beat(START + 80 * day, closing)
+    books.write(closing)
+    found += drawn(books, "c0")
+
+    bill = oracle.rate(stream, customer_by_subject(1), FEATURES)
+    lines = [line for invoice in found for line in invoice.lines]
+    usage = {
+        (feature_key, period): sum(
+            (line.metered_quantity for line in lines if (line.feature_key, line.period_start) == (feature_key, period)),
+            ZERO,
+        )
+        for _, feature_key, period in bill.usage
+    }
+    assert usage == {(feature_key, period): D(str(float(0)))+_exact(value) for (_, feature_key, period), value in bill.usage.items()}

@@ -1,0 +1,238 @@
+"""Looking things up: balances, charges, credits, signals, and the events that were not rated."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import psycopg
+import redis
+import typer
+
+from config.settings import SETTINGS, SettingError
+from sinks.redis.balances import balance_key
+from tollway import ledger_reads
+from tollway.console import NO_SERVER, OK, print_json, print_table, settings, talk
+from tollway.embedded import Endpoints, servers, status
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Limit = Annotated[int, typer.Option(min=1, help="How many at most, newest first.")]
+CustomerKey = Annotated[str, typer.Argument(help="The customer's key or id.")]
+
+
+@contextmanager
+def stores() -> Iterator[tuple[Endpoints, psycopg.Connection[Any]]]:
+    """The servers, and a connection to the ledger."""
+    with servers(settings()) as endpoints, psycopg.connect(endpoints.postgres_dsn, autocommit=True) as connection:
+        yield endpoints, connection
+
+
+def balance(customer: CustomerKey, as_json: Json = False) -> None:
+    """
+    Show what a customer has left, and whether it may go on, as gateways see it.
+
+    Example: tollway balance acme
+    """
+    with stores() as (endpoints, connection):
+        booked = ledger_reads.balance(connection, customer)
+        with redis.Redis.from_url(endpoints.redis_url, decode_responses=True) as client:
+            live: Any = client.hgetall(balance_key(booked.customer_key))
+    if as_json:
+        print_json({"customer": booked.customer_key, "visible": live, "ledger": booked})
+        return
+    print_table(
+        f"{booked.customer_key}: {live.get('access', booked.access)} {live.get('reason', booked.reason)}",
+        ["", booked.currency],
+        [
+            ["live", live.get("live", booked.live)],
+            ["settled", live.get("settled", booked.settled)],
+            ["pending", live.get("pending", booked.pending)],
+            ["overage", live.get("overage", booked.overage)],
+            ["funded", booked.funded],
+            ["consumed", booked.consumed],
+            ["expired", booked.expired],
+            ["voided", booked.voided],
+            ["charged", booked.charged],
+            ["uncovered", booked.uncovered],
+        ],
+    )
+
+
+def charges(
+    customer: CustomerKey,
+    windows: Annotated[bool, typer.Option(help="Show each window of a period.")] = False,
+    as_json: Json = False,
+) -> None:
+    """
+    Show what a customer used and was charged, by feature and billing period.
+
+    Example: tollway charges acme --windows --json
+    """
+    with stores() as (_, connection):
+        found = ledger_reads.charges(connection, customer, windows=windows)
+    if as_json:
+        print_json(found)
+        return
+    rows: list[list[object]] = []
+    for charge in found:
+        rows.append(
+            [charge.feature_key or charge.card_key, charge.period_start, charge.status, charge.usage, charge.amount]
+            + [charge.commitment, charge.credits, charge.uncovered]
+        )
+        for window in charge.windows:
+            rows.append(
+                ["", window.window_start, "window", window.quantity, window.amount, None, window.credits, window.uncovered]
+            )
+    columns = ["feature", "from", "status", "usage", "amount", "commitment", "credits", "uncovered"]
+    print_table(f"Charges of {customer}", columns, rows)
+
+
+def credits_(customer: CustomerKey, as_json: Json = False) -> None:
+    """
+    Show a customer's grants, and every credit transaction with the balance before and after.
+
+    Example: tollway credits acme
+    """
+    with stores() as (_, connection):
+        grants = ledger_reads.credit_grants(connection, customer)
+        transactions = ledger_reads.credit_transactions(connection, customer)
+    if as_json:
+        print_json({"grants": grants, "transactions": transactions})
+        return
+    print_table(
+        f"Grants of {customer}",
+        ["name", "status", "amount", "available", "consumed", "expired", "voided", "expires"],
+        [[g.name or g.id, g.status, g.amount, g.available, g.consumed, g.expired, g.voided, g.expires_at] for g in grants],
+    )
+    print_table(
+        "Transactions",
+        ["booked", "type", "feature", "amount", "before", "after"],
+        [
+            [t.booked_at, t.type, t.feature_key, t.amount, t.available_balance.before, t.available_balance.after]
+            for t in transactions
+        ],
+    )
+
+
+def signals(customer: CustomerKey, limit: Limit = 100, as_json: Json = False) -> None:
+    """
+    Show the signals of a customer: access, thresholds, exhaustion.
+
+    Example: tollway signals acme --json
+    """
+    with stores() as (_, connection):
+        found = ledger_reads.signals(connection, customer, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        f"Signals of {customer}",
+        ["raised", "kind", "feature", "reason", "live"],
+        [[s.raised_at, s.kind, s.feature_key, s.reason, s.live] for s in found],
+    )
+
+
+def parked(
+    reason: Annotated[str | None, typer.Option(help="Only events that wait for this reason.")] = None,
+    limit: Limit = 100,
+    as_json: Json = False,
+) -> None:
+    """
+    Show events that wait: for a customer, a subscription, a feature. They are driven again by themselves.
+
+    Example: tollway parked --reason unknown_subject
+    """
+    with stores() as (_, connection):
+        found = ledger_reads.parked(connection, reason=reason, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        "Parked events",
+        ["parked", "reason", "subject", "id", "message"],
+        [[p.parked_at, p.reason, p.subject, p.id, p.message] for p in found],
+    )
+
+
+def dead_letters(
+    reason: Annotated[str | None, typer.Option(help="Only events refused for this reason.")] = None,
+    limit: Limit = 100,
+    as_json: Json = False,
+) -> None:
+    """
+    Show events that were refused, with the reason, the JSON path and the bytes.
+
+    Example: tollway dead-letters --json
+    """
+    with stores() as (_, connection):
+        found = ledger_reads.dead_letters(connection, reason=reason, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        "Dead letters",
+        ["recorded", "reason", "path", "message", "raw"],
+        [[d.recorded_at, d.reason, d.path, d.message, d.raw[:80].decode(errors="replace")] for d in found],
+    )
+
+
+def doctor(as_json: Json = False) -> None:
+    """
+    Check settings, servers, schema and backlog, and say what to do about what is wrong.
+
+    Example: tollway doctor
+    """
+    checks: list[dict[str, Any]] = []
+
+    def check(name: str, good: bool, found: str) -> None:
+        checks.append({"check": name, "ok": good, "found": found})
+
+    version = ".".join(map(str, sys.version_info[:3]))
+    check("python", (3, 11) <= sys.version_info[:2] < (3, 13), f"{version} (3.11 or 3.12 is needed)")
+    try:
+        chosen = settings()
+        check("settings", True, f"{len(SETTINGS)} settings, home folder {chosen.home}")
+    except SettingError as error:
+        check("settings", False, str(error))
+        chosen = None
+    if chosen is not None:
+        for server in status(chosen.home).servers:
+            check(f"embedded {server.name}", server.state != "not answering", server.state)
+        running = all(server.state == "running" for server in status(chosen.home).servers)
+        if running or (chosen.redis_url and chosen.postgres_dsn):
+            with stores() as (endpoints, connection):
+                _check_stores(check, endpoints, connection)
+        else:
+            check("stores", True, "not running: `tollway up` starts them")
+    if as_json:
+        print_json(checks)
+    else:
+        for entry in checks:
+            talk.print(f"{'ok  ' if entry['ok'] else 'BAD '} {entry['check']}: {entry['found']}", markup=False)
+    raise typer.Exit(OK if all(entry["ok"] for entry in checks) else NO_SERVER)
+
+
+def _check_stores(check: Any, endpoints: Endpoints, connection: psycopg.Connection[Any]) -> None:
+    tables = connection.execute("select to_regclass('charges') is not null").fetchone()
+    migrated = bool(tables and tables[0])
+    check("schema", migrated, "present" if migrated else "missing: `tollway up` or `tollway run` makes it")
+    if not migrated:
+        return
+    counts = connection.execute(
+        "select (select count(*) from parked_events), (select count(*) from dead_letters),"
+        " (select count(*) from balances where charged <> consumed + uncovered"
+        " or funded <> settled + pending + consumed + expired + voided)"
+    ).fetchone()
+    assert counts is not None
+    check("parked events", True, f"{counts[0]} wait" + (": see `tollway parked`" if counts[0] else ""))
+    check("dead letters", True, f"{counts[1]}" + (": see `tollway dead-letters`" if counts[1] else ""))
+    check("conservation", counts[2] == 0, "holds for every customer" if not counts[2] else f"fails for {counts[2]}")
+    with redis.Redis.from_url(endpoints.redis_url) as client:
+        durable: Any = client.config_get("appendfsync")
+        found = {key if isinstance(key, str) else key.decode(): value for key, value in durable.items()}
+        value = found.get("appendfsync", b"")
+        always = value in (b"always", "always")
+        hint = "always" if always else "not `always`: an event in the log may be lost when Redis dies"
+        check("event log durability", always, hint)

@@ -1,0 +1,114 @@
+"""Setting things up and billing: catalog, grants, invoices."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+
+import psycopg
+import typer
+
+from rating.money import parse_decimal
+from sinks.postgres.migrate import migrate
+from tollway import catalog_file, invoicing
+from tollway.console import instant, print_json, print_table, settings, talk
+from tollway.control import ControlPlane
+from tollway.embedded import servers
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def apply(
+    file: Annotated[Path, typer.Argument(help="A catalog, in YAML.")],
+    as_json: Json = False,
+) -> None:
+    """
+    Make the catalog as a file says: meters, features, plans, customers, subscriptions, grants.
+
+    All or nothing, and safe to repeat: what is there already is left unchanged.
+
+    Example: tollway apply config/catalog/ai_tokens.yaml
+    """
+    loaded = catalog_file.load_catalog_file(file)
+    with servers(settings(), report=talk.print) as endpoints:
+        migrate(endpoints.postgres_dsn)
+        with ControlPlane(endpoints.postgres_dsn, endpoints.redis_url) as plane:
+            changes = catalog_file.apply(plane, loaded)
+    if as_json:
+        print_json(changes)
+        return
+    print_table("Catalog", ["kind", "key", "action", ""], [[c.kind, c.key, c.action, c.detail] for c in changes])
+
+
+def grant(
+    customer: Annotated[str, typer.Argument(help="The customer's key or id.")],
+    amount: Annotated[str, typer.Argument(help="In the customer's currency, for example 50 or 12.5.")],
+    key: Annotated[str | None, typer.Option(help="Makes it safe to repeat: the same key is the same grant.")] = None,
+    priority: Annotated[int, typer.Option(min=1, max=1000, help="Lower is used up first.")] = 10,
+    feature: Annotated[list[str] | None, typer.Option(help="Only for this feature; may be repeated.")] = None,
+    expires_after: Annotated[str | None, typer.Option(help="ISO 8601 duration, for example P30D.")] = None,
+    as_json: Json = False,
+) -> None:
+    """
+    Grant prepaid credits to a customer. A customer that was blocked for want of credit may then go on.
+
+    Example: tollway grant acme 50 --key top-up-1 --expires-after P1Y
+    """
+    with servers(settings()) as endpoints, ControlPlane(endpoints.postgres_dsn, endpoints.redis_url) as plane:
+        made = plane.grant(
+            customer,
+            _amount(amount),
+            key=key,
+            priority=priority,
+            features=tuple(feature or ()),
+            expires_after=expires_after,
+        )
+    if as_json:
+        print_json(made)
+    else:
+        talk.print(f"Granted {made.amount} {made.currency} to {customer}: {made.id}")
+
+
+def invoice(
+    customer: Annotated[str, typer.Argument(help="The customer's key or id.")],
+    preview: Annotated[bool, typer.Option(help="Show the gathering invoice, and draw up none.")] = False,
+    as_of: Annotated[str | None, typer.Option(help="Periods that began by this instant, RFC 3339. Default: now.")] = None,
+    as_json: Json = False,
+) -> None:
+    """
+    Draw up an invoice of all that was charged and not billed before, credits applied.
+
+    Example: tollway invoice acme --preview
+    """
+    at = instant(as_of) if as_of else None
+    with (
+        servers(settings()) as endpoints,
+        psycopg.connect(endpoints.postgres_dsn, autocommit=True) as connection,
+    ):
+        draw = invoicing.gathering if preview else invoicing.draw_up
+        drawn = draw(connection, customer, at)
+    if as_json:
+        print_json(drawn)
+        return
+    rows: list[list[Any]] = []
+    for line in drawn.lines:
+        totals = line.totals
+        rows.append([line.name, line.quantity, None, totals.amount, totals.discounts_total, totals.credits_total, totals.total])
+        for child in line.children:
+            parts = child.totals
+            rows.append([f"  {child.name}", child.quantity, child.per_unit_amount, parts.amount, None, None, parts.total])
+    totals = drawn.totals
+    rows.append(["total", None, None, totals.amount, totals.discounts_total, totals.credits_total, totals.total])
+    print_table(
+        f"Invoice {drawn.number} ({drawn.status}), {drawn.customer.name or drawn.customer.key}, {drawn.currency}",
+        ["line", "quantity", "unit price", "amount", "discounts", "credits", "total"],
+        rows,
+    )
+
+
+def _amount(text: str) -> Decimal:
+    try:
+        return parse_decimal(text)
+    except ValueError:
+        raise typer.BadParameter(f"`amount`: expected a decimal like 50 or 12.5, got `{text[:40]}`") from None
