@@ -11,14 +11,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any, BinaryIO
 
 from dataflows.messages import RawBatch, microseconds, segments
 from dataflows.route import Router
 from rating.catalog import Catalog, Record
 from rating.group import KeyGroup, Rules
+from rating.money import ZERO
 from rating.outcome import Parked, Rejected
 from rating.rows import BalanceRow, ChargeRow, MismatchRow, Outcome
+from tollway.invoicing.lines import Billed, difference, priced_by
+from tollway.invoicing.model import Invoice, InvoiceCustomer, InvoiceStatus, Totals
+from tollway.ledger_reads import Charge, ChargeStatus
 
 CHUNK_BYTES = 1 << 20
 FOREVER = timedelta(days=365 * 1000)
@@ -27,7 +32,9 @@ FOREVER = timedelta(days=365 * 1000)
 class BatchResult:
     """What a file came to: the newest row of each key, and the events that ended otherwise."""
 
-    def __init__(self) -> None:
+    def __init__(self, catalog: Catalog, as_of: datetime) -> None:
+        self.catalog = catalog
+        self.as_of = as_of
         self.read = 0
         self.ended: Counter[tuple[str, str]] = Counter()
         self.charges: dict[tuple[Any, ...], ChargeRow] = {}
@@ -35,6 +42,44 @@ class BatchResult:
         self.rejected: list[Rejected] = []
         self.parked: list[Parked] = []
         self.mismatches: list[MismatchRow] = []
+
+    def periods(self) -> list[Charge]:
+        """What each rate card came to in each billing period: the sum of its windows."""
+        found: dict[tuple[Any, ...], list[ChargeRow]] = {}
+        for row in self.charges.values():
+            found.setdefault(row[:4], []).append(row)
+        return [_period(rows) for _, rows in sorted(found.items())]
+
+    def invoices(self) -> list[Invoice]:
+        """An invoice for each customer that was charged, of all its periods."""
+        by_customer: dict[str, list[Charge]] = {}
+        for charge in self.periods():
+            by_customer.setdefault(charge.customer_id, []).append(charge)
+        return [self._invoice(customer_id, charges) for customer_id, charges in by_customer.items()]
+
+    def _invoice(self, customer_id: str, charges: list[Charge]) -> Invoice:
+        customer = self.catalog.customers[customer_id]
+        numbers = count(1)
+        lines = []
+        for charge in charges:
+            card, pricing = priced_by(self.catalog, charge)
+            line = difference(charge, card, pricing, Billed({}), lambda: f"{customer.key}-{next(numbers)}")
+            if line is not None:
+                lines.append(line)
+        return Invoice(
+            id=f"rated-{customer.key}",
+            number=f"RATED-{customer.key}",
+            status=InvoiceStatus.GATHERING,
+            customer=InvoiceCustomer(customer.id, customer.key, customer.name),
+            currency=customer.currency,
+            totals=Totals.sum(line.totals for line in lines),
+            period_start=min((line.period_start for line in lines), default=None),
+            period_end=max((line.period_end for line in lines), default=None),
+            as_of=self.as_of,
+            issued_at=None,
+            voided_at=None,
+            lines=tuple(lines),
+        )
 
     def take(self, out: Outcome) -> None:
         """Keep what an outcome says."""
@@ -46,10 +91,36 @@ class BatchResult:
         self.ended.update(out.ended)
 
 
+def _period(rows: list[ChargeRow]) -> Charge:
+    newest = max(rows, key=lambda row: row.revision)
+    closed = any(row.closed for row in rows)
+    commitment = sum((row.commitment for row in rows), ZERO)
+    return Charge(
+        customer_id=newest.customer_id,
+        subscription_id=newest.subscription_id,
+        card_key=newest.card_key,
+        feature_key=newest.feature_key,
+        period_start=newest.period_start,
+        period_end=newest.period_end,
+        full_start=newest.full_start,
+        full_end=newest.full_end,
+        currency=newest.currency,
+        settlement_mode=newest.settlement_mode,
+        status=ChargeStatus.CLOSED if closed else ChargeStatus.ACTIVE,
+        usage=sum((row.quantity for row in rows), ZERO),
+        events=sum(row.events for row in rows),
+        amount=sum((row.amount for row in rows), ZERO) - commitment,
+        commitment=commitment,
+        credits=sum((row.credits for row in rows), ZERO),
+        uncovered=sum((row.uncovered for row in rows), ZERO),
+        revision=newest.revision,
+    )
+
+
 class _Still:
     """A catalog that stands still, as the router reads it."""
 
-    version = 0
+    version: int = 0
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
@@ -87,7 +158,7 @@ def rate_file(
     )
     router = Router(_Still(catalog))
     groups: dict[str, KeyGroup] = {}
-    result = BatchResult()
+    result = BatchResult(catalog, as_of)
 
     def group_of(key: str) -> KeyGroup:
         group = groups.get(key)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from config.settings import Settings
 from sinks.event_log import EventLog
 from sinks.postgres.migrate import migrate
 from sinks.redis.balances import SIGNALS, balance_key
+from tollway import invoicing, ledger_reads
 from tollway.catalog_file import apply, load_catalog_file
 from tollway.control import ControlPlane
 from tollway.embedded import Endpoints, servers, stop_servers
@@ -85,23 +86,28 @@ class Expected(Struct):
         return self.input_amount + self.output_amount
 
 
-def expected(events: list[dict[str, Any]]) -> Expected:
-    """Add the events up and price the sums, in the plainest way there is."""
-    tokens_in = sum(event["data"]["input_tokens"] for event in events)
-    tokens_out = sum(event["data"]["output_tokens"] for event in events)
+def expected(tokens_in: int, tokens_out: int) -> Expected:
+    """Price sums of tokens in the plainest way there is."""
     first = min(tokens_in, TIER_TOP) * Decimal("0.000003")
     second = max(tokens_in - TIER_TOP, 0) * Decimal("0.0000015")
     output = tokens_out * Decimal("0.000012")
-    cents = [part.quantize(Decimal("0.01"), ROUND_HALF_UP) for part in (first, second, output)]
+    cents = [part.quantize(Decimal("0.01"), ROUND_HALF_UP, Context(prec=50)) for part in (first, second, output)]
     return Expected(first + second, output, {"input_tokens": cents[0] + cents[1], "output_tokens": cents[2]})
 
 
+def tokens(events: list[dict[str, Any]]) -> tuple[int, int]:
+    """The sums over events: input and output tokens."""
+    data = [event["data"] for event in events]
+    return sum(used["input_tokens"] for used in data), sum(used["output_tokens"] for used in data)
+
+
 def spends_welcome_at(batches: list[Sent]) -> float:
-    """When the batch was handed to the log whose usage takes the first credits below or to zero."""
-    events: list[dict[str, Any]] = []
+    """When the batch was handed to the log whose usage takes the first credits to zero or below."""
+    tokens_in = tokens_out = 0
     for batch in batches:
-        events += batch.events
-        if expected(events).charged >= WELCOME:
+        more_in, more_out = tokens(batch.events)
+        tokens_in, tokens_out = tokens_in + more_in, tokens_out + more_out
+        if expected(tokens_in, tokens_out).charged >= WELCOME:
             return batch.at
     raise AssertionError("the credits never ran out")
 
@@ -277,13 +283,11 @@ class Demo:
         return found is not None and found[0] >= self.picture.sent
 
     def _result(self, ledger: psycopg.Connection[Any]) -> dict[str, Any]:
-        from tollway import invoicing, ledger_reads
-
         invoice = invoicing.draw_up(ledger, CUSTOMER)
         balance = ledger_reads.balance(ledger, CUSTOMER)
         charges = ledger_reads.charges(ledger, CUSTOMER)
         transactions = ledger_reads.credit_transactions(ledger, CUSTOMER)
-        plain = expected([event for batch in self._batches for event in batch.events])
+        plain = expected(*tokens([event for batch in self._batches for event in batch.events]))
         blocked_at = self._blocked_seen_at
         if blocked_at is not None:
             self.picture.event_to_block_ms = round((blocked_at - spends_welcome_at(self._batches)) * 1000, 1)

@@ -117,15 +117,8 @@ class Books:
         customer_id = f"id-of-{key}"
         customer = Customer(customer_id, key, key.title(), currency)
         subscription = Subscription(f"sub-{key}", customer_id, PLAN, version, MARCH, MARCH, MARCH, None, mode)
-        insert = self.connection.execute
-        insert("insert into plans (key, version, body) values (%s, %s, %s)", (PLAN, version, _json(plan)))
-        insert(
-            "insert into customers (id, key, body) values (%s, %s, %s)", (customer_id, key, _json(customer))
-        )
-        insert(
-            "insert into subscriptions (id, customer_id, body) values (%s, %s, %s)",
-            (subscription.id, customer_id, _json(subscription)),
-        )
+        for record in (plan, customer, subscription):
+            self.record(record)
         self._pricings |= {(key, name): found for name, found in cards.items()}
         self._modes[key] = mode
         self._currencies[key] = currency
@@ -135,11 +128,25 @@ class Books:
         """A grant of a customer."""
         values = {"effective_at": MARCH, "created_at": MARCH} | fields
         grant = Grant(grant_id, f"id-of-{key}", D(amount), self._currencies[key], **values)
-        self.connection.execute(
-            "insert into grants (id, customer_id, body) values (%s, %s, %s) "
-            "on conflict (id) do update set body = excluded.body",
-            (grant_id, grant.customer_id, _json(grant)),
-        )
+        self.record(grant)
+
+    def record(self, record: PlanVersion | Customer | Subscription | Grant) -> None:
+        """A row of the catalog."""
+        body = encode_record(record).decode()
+        insert = self.connection.execute
+        match record:
+            case PlanVersion():
+                values = record.key, record.version, body
+                insert("insert into plans (key, version, body) values (%s, %s, %s)", values)
+            case Customer():
+                customer = record.id, record.key, body
+                insert("insert into customers (id, key, body) values (%s, %s, %s)", customer)
+            case Subscription():
+                owned = record.id, record.customer_id, body
+                insert("insert into subscriptions (id, customer_id, body) values (%s, %s, %s)", owned)
+            case Grant():
+                owned = record.id, record.customer_id, body
+                insert("insert into grants (id, customer_id, body) values (%s, %s, %s)", owned)
 
     def used(
         self,
@@ -186,6 +193,36 @@ class Books:
             )
         )
 
+    def paid(self, key: str, card: str, window: datetime, paid: dict[str, str]) -> None:
+        """Grants have paid so much for a window of March, which is all that it came to."""
+        amounts = {grant_id: D(amount) for grant_id, amount in paid.items()}
+        credits = sum(amounts.values(), ZERO)
+        self.charged(
+            ChargeRow(
+                customer_id=f"id-of-{key}",
+                subscription_id=f"sub-{key}",
+                card_key=card,
+                period_start=MARCH,
+                window_start=window,
+                feature_key=card,
+                period_end=APRIL,
+                full_start=MARCH,
+                full_end=APRIL,
+                currency=self._currencies[key],
+                settlement_mode=self._modes[key],
+                quantity=credits,
+                late_quantity=ZERO,
+                events=1,
+                amount=credits,
+                commitment=ZERO,
+                credits=credits,
+                uncovered=ZERO,
+                paid=amounts,
+                closed=False,
+                revision=next(self._revisions),
+            )
+        )
+
     def charged(self, *charges: ChargeRow) -> None:
         """Windows have come to this, and the balance of their customer with them."""
         outcome = Outcome()
@@ -225,10 +262,6 @@ class Books:
     def write(self, outcome: Outcome) -> None:
         """Write rows as the dataflow's sink does."""
         self._ledger.write(rows_of(outcome, 0, 1))
-
-
-def _json(record: Any) -> str:
-    return encode_record(record).decode()
 
 
 def _shortened(price: Price, start: datetime, end: datetime, full_end: datetime) -> Price:

@@ -15,6 +15,7 @@ from rating.quote import quote_line
 from tollway.batch import BatchResult, rate_file
 from tollway.catalog_file import load_catalog_file, records
 from tollway.console import OK, REFUSED, instant, json_text, print_json, print_table, settings, talk
+from tollway.ledger_reads import Charge
 
 LISTED_MAX = 1000
 
@@ -83,13 +84,13 @@ def rate(
         f"{counted['read']} events: {counted['rated']} rated, {counted['duplicate']} duplicate, "
         f"{counted['parked']} parked, {counted['rejected']} rejected"
     )
-    for invoice in document["invoices"]:
+    for invoice in result.invoices():
         print_table(
-            f"Invoice for {invoice['customer']} ({invoice['currency']})",
-            ["feature", "period", "quantity", "amount", "credits", "total"],
+            f"Invoice of {invoice.customer.key}, {invoice.currency}: total {invoice.totals.total}",
+            ["line", "from", "quantity", "amount", "credits", "total"],
             [
-                [line["feature_key"], line["period_start"], line["quantity"], line["amount"], line["credits"], line["total"]]
-                for line in invoice["lines"]
+                [line.name, line.period_start, line.quantity, line.totals.amount, line.totals.credits_total, line.totals.total]
+                for line in invoice.lines
             ],
         )
     print_table(
@@ -115,11 +116,10 @@ def _document(result: BatchResult) -> dict[str, Any]:
             "reasons": reasons,
             "mismatches": len(result.mismatches),
         },
-        "charges": [{"customer": key_of[row.customer_id], **row._asdict()} for row in result.periods.values()],
+        "charges": [{"customer": key_of[charge.customer_id], **_fields(charge)} for charge in result.periods()],
         "windows": [{"customer": key_of[row.customer_id], **row._asdict()} for row in result.charges.values()],
-        "credits": [{"customer": key_of[row.customer_id], **row._asdict()} for row in result.credits.values()],
-        "balances": list(result.balances.values()),
-        "invoices": [],
+        "credits": list(result.balances.values()),
+        "invoices": result.invoices(),
         "parked": [
             {"code": p.code, "message": p.message, "source": p.source, "id": p.id, "subject": p.subject}
             for p in result.parked[:LISTED_MAX]
@@ -129,6 +129,10 @@ def _document(result: BatchResult) -> dict[str, Any]:
             for r in result.rejected[:LISTED_MAX]
         ],
     }
+
+
+def _fields(charge: Charge) -> dict[str, Any]:
+    return {name: getattr(charge, name) for name in charge.__struct_fields__ if name != "windows"}
 
 
 def _file(path: str) -> Path:

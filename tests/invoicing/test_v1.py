@@ -1,0 +1,118 @@
+"""Invoices as OpenMeter's v1 API writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.invoicing.books import Books, pricing, tiered
+from tollway.invoicing import as_v1, draw_up, gathering, invoice, void
+
+TIERED = tiered("graduated", ("1000", "0.01", None), (None, "0.0000001", "2"), minimumAmount="20")
+
+
+def totals(amount: str, charges: str, credits: str, total: str) -> dict[str, str]:
+    """Totals without discounts and taxes."""
+    return {
+        "amount": amount,
+        "chargesTotal": charges,
+        "discountsTotal": "0",
+        "creditsTotal": credits,
+        "taxesTotal": "0",
+        "total": total,
+    }
+
+
+def test_an_invoice_in_v1_is_in_camel_case_with_plain_numbers(books: Books) -> None:
+    """No exponents, no floats, one child per detail."""
+    books.customer("acme", {"calls": pricing(TIERED)})
+    books.used("acme", "calls", "1000000", "13.5", closed=True)
+    found = draw_up(books.connection, "acme")
+    written: dict[str, Any] = as_v1(found)
+    (line,) = written.pop("lines")
+    assert written.pop("issuedAt").endswith("Z")
+    assert written == {
+        "id": found.id,
+        "type": "standard",
+        "number": found.number,
+        "status": "issued",
+        "statusDetails": {
+            "immutable": True,
+            "failed": False,
+            "extendedStatus": "issued",
+            "availableActions": {"void": {"resultingState": "voided"}},
+        },
+        "customer": {"id": "id-of-acme", "key": "acme", "name": "Acme"},
+        "currency": "USD",
+        "totals": totals("12.1", "7.9", "13.5", "6.5"),
+        "period": {"from": "2026-03-01T00:00:00Z", "to": "2026-04-01T00:00:00Z"},
+        "validationIssues": [],
+    }
+    children = line.pop("children")
+    assert line == {
+        "id": found.lines[0].id,
+        "type": "usage_based",
+        "name": "Calls",
+        "currency": "USD",
+        "subscription": {"id": "sub-acme"},
+        "featureKey": "calls",
+        "period": {"from": "2026-03-01T00:00:00Z", "to": "2026-04-01T00:00:00Z"},
+        "quantity": "1000000",
+        "meteredQuantity": "1000000",
+        "totals": totals("12.1", "7.9", "13.5", "6.5"),
+        "rateCard": {
+            "featureKey": "calls",
+            "price": {
+                "type": "tiered",
+                "mode": "graduated",
+                "tiers": [
+                    {
+                        "upToAmount": "1000",
+                        "unitPrice": {"type": "unit", "amount": "0.01"},
+                        "flatPrice": None,
+                    },
+                    {
+                        "unitPrice": {"type": "unit", "amount": "0.0000001"},
+                        "flatPrice": {"type": "flat", "amount": "2"},
+                    },
+                ],
+                "minimumAmount": "20",
+            },
+            "discounts": None,
+        },
+        "creditAllocations": [{"amount": "13.5"}],
+    }
+    shown = [(c["name"], c["category"], c["perUnitAmount"], c["quantity"], c["totals"]) for c in children]
+    assert shown == [
+        ("graduated-tiered-1-price-usage", "regular", "0.01", "1000", totals("10", "0", "10", "0")),
+        ("graduated-tiered-2-flat-price", "regular", "2", "1", totals("2", "0", "2", "0")),
+        ("graduated-tiered-2-price-usage", "regular", "0.0000001", "999000", totals("0.1", "0", "0.1", "0")),
+        ("min-spend", "commitment", "7.9001", "1", totals("0", "7.9", "1.4", "6.5")),
+    ]
+
+
+def test_a_stored_invoice_is_written_as_it_was_drawn_up(books: Books) -> None:
+    """Also after it was voided, save for its status."""
+    books.customer("acme", {"calls": pricing(TIERED)})
+    books.used("acme", "calls", "1001", "0.003")
+    drawn = as_v1(draw_up(books.connection, "acme"))
+    assert isinstance(drawn["id"], str)
+    assert as_v1(invoice(books.connection, drawn["id"])) == drawn
+    voided = as_v1(void(books.connection, drawn["id"]))
+    assert (voided["lines"], voided["totals"]) == (drawn["lines"], drawn["totals"])
+    assert voided["status"] == "voided"
+
+
+def test_the_gathering_invoice_is_neither_issued_nor_immutable(books: Books) -> None:
+    """What it lacks is left out; without lines it has no period."""
+    books.customer("acme", {"calls": pricing(TIERED)})
+    empty = as_v1(gathering(books.connection, "acme"))
+    assert (empty["status"], empty["lines"]) == ("gathering", [])
+    assert not {"issuedAt", "period", "voidedAt"} & empty.keys()
+    books.used("acme", "calls", "1")
+    details = as_v1(gathering(books.connection, "acme"))["statusDetails"]
+    assert details == {
+        "immutable": False,
+        "failed": False,
+        "extendedStatus": "gathering",
+        "availableActions": {"invoice": {}},
+    }
