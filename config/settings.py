@@ -172,16 +172,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("window_seconds", "the charge window in seconds", "3600", minimum=1),
     Setting("late_windows", "how many windows per meter stay open for late usage", "2", minimum=1),
     Setting("dedup_horizon_seconds", "how long event ids are remembered, in seconds", "86400", minimum=1),
-    Setting(
-        "grace_seconds", "how long an ended billing period takes late usage, in seconds", "86400", minimum=0
-    ),
+    Setting("grace_seconds", "how long an ended billing period takes late usage, in seconds", "86400", minimum=0),
     Setting("max_ahead_seconds", "how far ahead an event's time may be, in seconds", "300", minimum=0),
-    Setting(
-        "beat_ms", "how often changed meters are priced, in milliseconds", "200", minimum=1, maximum=10_000
-    ),
-    Setting(
-        "epoch_ms", "the time between two snapshots, in milliseconds", "2000", minimum=100, maximum=60_000
-    ),
+    Setting("beat_ms", "how often changed meters are priced, in milliseconds", "200", minimum=1, maximum=10_000),
+    Setting("epoch_ms", "the time between two snapshots, in milliseconds", "2000", minimum=100, maximum=60_000),
     Setting(
         "partitions",
         "the partitions of the embedded event log, fixed once the log exists",
@@ -189,16 +183,10 @@ SETTINGS: tuple[Setting, ...] = (
         minimum=1,
         maximum=1024,
     ),
-    Setting(
-        "log_retention_seconds", "how long the embedded log keeps events, in seconds", "259200", minimum=60
-    ),
+    Setting("log_retention_seconds", "how long the embedded log keeps events, in seconds", "259200", minimum=60),
     Setting("recovery", "whether state is snapshotted, so that a restart resumes", "on", "bool"),
-    Setting(
-        "recovery_partitions", "the partitions of the recovery store, fixed once it exists", "4", minimum=1
-    ),
-    Setting(
-        "batch_bytes", "the size of one raw batch, in bytes", "1048576", minimum=1024, maximum=67_108_864
-    ),
+    Setting("recovery_partitions", "the partitions of the recovery store, fixed once it exists", "4", minimum=1),
+    Setting("batch_bytes", "the size of one raw batch, in bytes", "1048576", minimum=1024, maximum=67_108_864),
     Setting("metrics_port", "the port that serves metrics, 0 for none", "9464", minimum=0, maximum=65_535),
     Setting(
         "log_level",
@@ -224,9 +212,7 @@ def load_settings(env: Mapping[str, str]) -> Settings:
         SettingError: A variable is unknown, or its value is out of type or range.
     """
     texts = {
-        name: text
-        for name, text in env.items()
-        if name.startswith(PREFIX) and not name.startswith(RESERVED_PREFIXES)
+        name: text for name, text in env.items() if name.startswith(PREFIX) and not name.startswith(RESERVED_PREFIXES)
     }
     known = {setting.env: setting for setting in SETTINGS}
     for name in sorted(texts.keys() - known.keys()):

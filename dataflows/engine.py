@@ -91,9 +91,7 @@ def run_engine(
     gc.set_threshold(100_000, 50, 1000)
     try:
         with stopping_on_signals(stopping):
-            run_main(
-                flow, epoch_interval=timedelta(milliseconds=settings.epoch_ms), recovery_config=recovery
-            )
+            run_main(flow, epoch_interval=timedelta(milliseconds=settings.epoch_ms), recovery_config=recovery)
     finally:
         view.close()
 

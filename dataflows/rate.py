@@ -48,9 +48,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
             self._group = self._open(snapshot[0], snapshot[1:])
 
     def _open(self, number: int, snapshot: bytes | None) -> KeyGroup:
-        group = KeyGroup(
-            number, self._view.catalog, self._rules, snapshot, self._load_segments, self._view.refresh
-        )
+        group = KeyGroup(number, self._view.catalog, self._rules, snapshot, self._load_segments, self._view.refresh)
         self._started = False
         return group
 

@@ -45,9 +45,7 @@ def rating_flow(wiring: Wiring) -> Dataflow:
     messages = op.flat_map("route", op.merge("usage", *usage), Router(wiring.view).route)
     notices = op.input("control", flow, wiring.control)
     keyed = op.merge("by_key_group", messages, notices)
-    outcomes = op.stateful_batch(
-        "rate", keyed, builder(wiring.view, wiring.rules, wiring.beat, wiring.load_segments)
-    )
+    outcomes = op.stateful_batch("rate", keyed, builder(wiring.view, wiring.rules, wiring.beat, wiring.load_segments))
     op.output("balances", outcomes, wiring.balances)
     op.output("ledger", outcomes, wiring.ledger)
     return flow

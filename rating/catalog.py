@@ -164,7 +164,7 @@ class Placement(Struct, frozen=True):
     card: RateCard
     period: Period
     full_period: Period
-    """The whole period of the cadence; `period` is shorter where the subscription or its phase starts or ends inside."""
+    """The cadence's whole period; `period` is shorter where the subscription or its phase starts or ends inside."""
 
 
 class Catalog:
@@ -245,17 +245,12 @@ class Catalog:
 
     def subscription_at(self, customer_id: str, at: datetime) -> Subscription | None:
         """The subscription in force at an instant; of several the one that started last."""
-        found = None
-        for subscription in self.subscriptions.get(customer_id, {}).values():
-            if subscription.active_from <= at and (
-                subscription.active_to is None or at < subscription.active_to
-            ):
-                if found is None or (subscription.active_from, subscription.id) > (
-                    found.active_from,
-                    found.id,
-                ):
-                    found = subscription
-        return found
+        current = [
+            subscription
+            for subscription in self.subscriptions.get(customer_id, {}).values()
+            if subscription.active_from <= at and (subscription.active_to is None or at < subscription.active_to)
+        ]
+        return max(current, key=lambda found: (found.active_from, found.id), default=None)
 
     def placements_at(self, subscription: Subscription, at: datetime) -> Iterator[Placement]:
         """The rate cards in force under a subscription at an instant, each with its billing period."""

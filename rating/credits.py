@@ -172,9 +172,7 @@ class Account:
         if meter.repays:
             self.state.overage += amount
 
-    def _pay(
-        self, meter: MeterState, part: Slice, live: LiveGrant, amount: Decimal, now: datetime
-    ) -> Decimal:
+    def _pay(self, meter: MeterState, part: Slice, live: LiveGrant, amount: Decimal, now: datetime) -> Decimal:
         """Let a grant pay up to an amount. Returns what it paid."""
         taken = min(amount, live.remaining)
         if not taken:
@@ -194,9 +192,7 @@ class Account:
             self.settled -= taken
         return taken
 
-    def _give_back(
-        self, meter: MeterState, part: Slice, amount: Decimal, catalog: Catalog, now: datetime
-    ) -> None:
+    def _give_back(self, meter: MeterState, part: Slice, amount: Decimal, catalog: Catalog, now: datetime) -> None:
         freed = min(amount, meter.uncovered)
         if freed:
             amount -= freed
@@ -281,9 +277,7 @@ class Account:
             return None
         state = self.state
         live = self.settled - state.overage
-        blocks = self.mode is SettlementMode.CREDIT_ONLY or (
-            self.mode is not None and customer.block_when_exhausted
-        )
+        blocks = self.mode is SettlementMode.CREDIT_ONLY or (self.mode is not None and customer.block_when_exhausted)
         blocked = blocks and live <= 0
         shut: list[str] = []
         nearest = live

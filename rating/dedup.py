@@ -55,9 +55,7 @@ class SeenEvents:
         self.horizon = horizon
         self.ids: dict[str, int] = {}
         self._ids_by_segment: dict[int, list[str]] = {}
-        for segment, packed in zip(
-            state.segments, load(key_group, [s.number for s in state.segments]), strict=True
-        ):
+        for segment, packed in zip(state.segments, load(key_group, [s.number for s in state.segments]), strict=True):
             found = unpack_ids(packed)
             self.ids.update(found)
             self._ids_by_segment[segment.number] = list(found)

@@ -154,9 +154,7 @@ def _period(pricing: Pricing, usage: Decimal) -> dict[_Key, _Row]:
     grosses = [quantity * key.price for key, quantity in rows]
     exact = _discounted(grosses, pricing, lambda amount: amount)
     minor = _discounted(grosses, pricing, partial(round_minor, currency=pricing.currency))
-    return {
-        key: _Row(quantity, *amounts) for (key, quantity), *amounts in zip(rows, exact, minor, strict=True)
-    }
+    return {key: _Row(quantity, *amounts) for (key, quantity), *amounts in zip(rows, exact, minor, strict=True)}
 
 
 def _rows(price: Price, quantity: Decimal) -> Iterator[tuple[_Key, Decimal]]:
@@ -196,9 +194,7 @@ def _tier_rows(tier: Tier, quantity: Decimal, flat: str, usage: str) -> Iterator
         yield _Key(usage, tier.unit_price, None), quantity
 
 
-def _discounted(
-    grosses: list[Decimal], pricing: Pricing, rounded: Callable[[Decimal], Decimal]
-) -> Iterator[Amounts]:
+def _discounted(grosses: list[Decimal], pricing: Pricing, rounded: Callable[[Decimal], Decimal]) -> Iterator[Amounts]:
     """Take the percentage off each row, and what is above the maximum off the row that reaches it and on."""
     share = (pricing.discounts.percentage or ZERO).scaleb(-2)
     maximum = None if isinstance(pricing.price, Free | Flat) else pricing.price.maximum_amount

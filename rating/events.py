@@ -137,9 +137,7 @@ class EventDecoder:
     def _reject(self, line: bytes) -> Rejected:
         """Why a line that did not decode is rejected. The guards are in the order of `RejectCode`."""
         if len(line) > EVENT_BYTES_MAX:
-            message = (
-                f"Event too large: expected at most {EVENT_BYTES_MAX} bytes, got {len(line)}; send less data"
-            )
+            message = f"Event too large: expected at most {EVENT_BYTES_MAX} bytes, got {len(line)}; send less data"
             return Rejected(RejectCode.TOO_LARGE, message, "$", line)
         try:
             line.decode()
@@ -238,9 +236,7 @@ def _malformed(error: Exception, line: bytes) -> Rejected:
             got = "one that is nested too deeply"
         case _:
             got = str(error)
-    message = (
-        f"Malformed event: expected one JSON object in UTF-8, got: {got}; send it as a JSON library writes it"
-    )
+    message = f"Malformed event: expected one JSON object in UTF-8, got: {got}; send it as a JSON library writes it"
     return Rejected(RejectCode.MALFORMED, message, "$", line)
 
 
@@ -257,9 +253,7 @@ def _located(message: str) -> tuple[str, str]:
         return f"$.{missing[1]}", "nothing"
     path = _AT.search(message)
     got = _GOT_TYPE.search(message)
-    return path[1] if path else "$", got[1] if got else next(
-        (g for s, g in _GOT.items() if s in message), "another"
-    )
+    return path[1] if path else "$", got[1] if got else next((g for s, g in _GOT.items() if s in message), "another")
 
 
 _WHITE_SPACE: Final = b" \t\r\n"

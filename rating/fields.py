@@ -43,9 +43,7 @@ def read_decimal(value: object, path: str) -> Decimal:
     """Read a decimal string, a JSON integer or an exact JSON decimal, 0 or more."""
     number = _number(value)
     if number is None or number < 0:
-        hint = (
-            f'write a decimal string, as in "0.05", of at most {DIGITS_MAX} digits before and after the point'
-        )
+        hint = f'write a decimal string, as in "0.05", of at most {DIGITS_MAX} digits before and after the point'
         raise unexpected(path, "a decimal of 0 or more", value, hint)
     return number if number else ZERO
 
@@ -98,18 +96,14 @@ class Fields:
         if value is None and default is not None:
             return default
         if not isinstance(value, str) or value not in options:
-            raise unexpected(
-                path, "one of " + ", ".join(options), value, f'write {name} as "{options[0]}", say'
-            )
+            raise unexpected(path, "one of " + ", ".join(options), value, f'write {name} as "{options[0]}", say')
         return value
 
     def end(self) -> None:
         """Refuse fields that were never asked for."""
         for name in self._left:
             path = f"{self.path}.{_clipped(str(name))}"
-            raise PriceError(
-                f"`{path}`: unknown field", path, "remove it; known here: " + ", ".join(self._known)
-            )
+            raise PriceError(f"`{path}`: unknown field", path, "remove it; known here: " + ", ".join(self._known))
 
 
 def _number(value: object) -> Decimal | None:

@@ -121,9 +121,7 @@ class KeyGroup:
         self.rules = rules
         self.refresh = refresh
         state = _group_decoder.decode(snapshot) if snapshot is not None else GroupState(SNAPSHOT_VERSION, [])
-        assert state.version == SNAPSHOT_VERSION, (
-            f"snapshot version {state.version}, expected {SNAPSHOT_VERSION}"
-        )
+        assert state.version == SNAPSHOT_VERSION, f"snapshot version {state.version}, expected {SNAPSHOT_VERSION}"
         self.seen = SeenEvents(number, state.seen, rules.dedup_horizon, load_segments)
         self.accounts: dict[str, Account] = {}
         self.dirty: list[Account] = []
@@ -303,9 +301,7 @@ class KeyGroup:
 
     # -- attribute ------------------------------------------------------------------------------
 
-    def _route(
-        self, subject: str, event_type: str, at: datetime, now: datetime, out: Outcome
-    ) -> Route | ParkCode:
+    def _route(self, subject: str, event_type: str, at: datetime, now: datetime, out: Outcome) -> Route | ParkCode:
         found = self._find_route(subject, event_type, at, now, out)
         if isinstance(found, ParkCode) and self.refresh():
             found = self._find_route(subject, event_type, at, now, out)
@@ -313,9 +309,7 @@ class KeyGroup:
             self._routes[subject, event_type] = found
         return found
 
-    def _find_route(
-        self, subject: str, event_type: str, at: datetime, now: datetime, out: Outcome
-    ) -> Route | ParkCode:
+    def _find_route(self, subject: str, event_type: str, at: datetime, now: datetime, out: Outcome) -> Route | ParkCode:
         catalog = self.catalog
         customer_id = catalog.customer_id_by_subject.get(subject)
         if customer_id is None or key_group(customer_id) != self.number:
@@ -410,9 +404,7 @@ class KeyGroup:
         service, full = (meter.period_start, meter.period_end), (meter.full_start, meter.full_end)
         if placement.plan.prorate and isinstance(pricing.price, Flat) and service != full:
             amount = prorate(pricing.price.amount, service, full)
-            pricing = msgspec.structs.replace(
-                pricing, price=msgspec.structs.replace(pricing.price, amount=amount)
-            )
+            pricing = msgspec.structs.replace(pricing, price=msgspec.structs.replace(pricing.price, amount=amount))
         self._pricings[key] = pricing
         return pricing
 
@@ -482,9 +474,7 @@ class KeyGroup:
     def _follow_subscriptions(self, account: Account) -> None:
         """A subscription that was ended or changed shortens the periods that were open."""
         for meter in account.state.meters:
-            subscription = self.catalog.subscriptions.get(account.state.customer_id, {}).get(
-                meter.subscription_id
-            )
+            subscription = self.catalog.subscriptions.get(account.state.customer_id, {}).get(meter.subscription_id)
             if subscription is None or subscription.active_to is None or meter.closed:
                 continue
             end = max(subscription.active_to, meter.period_start + TICK)
@@ -555,9 +545,7 @@ class KeyGroup:
         instants = [boundary for boundary in account.boundaries if boundary > now][:1]
         for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():
             through = state.standing_through.get(subscription.id, subscription.active_from)
-            instants += [
-                i for i in (subscription.active_from, subscription.active_to, through) if i and i > now
-            ]
+            instants += [i for i in (subscription.active_from, subscription.active_to, through) if i and i > now]
         for meter in state.meters:
             stops = (meter.booked_from, meter.closes_at, meter.closes_at + self.rules.keep_closed)
             instants += [stop for stop in stops if stop > now][:1]
@@ -609,9 +597,7 @@ class KeyGroup:
                 continue
             whole = meter.rechain
             if not meter.slices:
-                booked_at = (
-                    meter.period_start if meter.booked_from == meter.period_start else meter.period_end - TICK
-                )
+                booked_at = meter.period_start if meter.booked_from == meter.period_start else meter.period_end - TICK
                 slice_at(meter, booked_at, account.boundaries, self.rules.window_seconds)
             if meter.closed:
                 meter.commitment = commitment(pricing, meter.usage)
@@ -640,7 +626,9 @@ class KeyGroup:
         if len(slices) == 1 or (not whole and slices[-2].window_start != last.window_start):
             out.charges.append(self._charge_row(account, meter, last.window_start, last, meter.commitment))
             return
-        for window_start in sorted({part.window_start for part in slices if whole or part.window_start == last.window_start}):
+        for window_start in sorted(
+            {part.window_start for part in slices if whole or part.window_start == last.window_start}
+        ):
             within = merged([part for part in slices if part.window_start == window_start])
             commitment_ = meter.commitment if window_start == last.window_start else ZERO
             out.charges.append(self._charge_row(account, meter, window_start, within, commitment_))
@@ -689,7 +677,7 @@ def _no_value(_data: Any) -> None:
 
 PARK_MESSAGES = {
     ParkCode.UNKNOWN_SUBJECT: "no customer has the subject `{subject}`: add it to a customer's subjects",
-    ParkCode.NO_SUBSCRIPTION: "the customer of `{subject}` had no subscription at the event's time: add one that covers it",
-    ParkCode.NO_FEATURE: "no feature in the customer's plan meters events of type `{type}`: add a meter, a feature and a rate card",
+    ParkCode.NO_SUBSCRIPTION: "the customer of `{subject}` had no subscription at the event's time: add one over it",
+    ParkCode.NO_FEATURE: "no feature of the customer's plan meters `{type}` events: add meter, feature, rate card",
     ParkCode.PERIOD_CLOSED: "the billing period of the event had closed when it arrived",
 }

@@ -89,18 +89,14 @@ class Meter(Struct, frozen=True):
     def __post_init__(self) -> None:
         _check_slug(self.key, "key")
         if not self.event_type:
-            raise _unexpected(
-                "event_type", "the `type` of the events to meter", "an empty string", "name one type"
-            )
+            raise _unexpected("event_type", "the `type` of the events to meter", "an empty string", "name one type")
         if self.aggregation is Aggregation.COUNT:
             if self.value_property is not None:
                 hint = "remove it, or choose SUM to add the values up"
                 raise _unexpected("value_property", "nothing, since COUNT counts events", "a path", hint)
         elif self.value_property is None:
             hint = "add the path of the value in `data`, as in $.tokens"
-            raise _unexpected(
-                "value_property", f"a path, since {self.aggregation} needs a value", "nothing", hint
-            )
+            raise _unexpected("value_property", f"a path, since {self.aggregation} needs a value", "nothing", hint)
         else:
             _segments(self.value_property, "value_property")
         for dimension, path in self.group_by.items():
@@ -124,9 +120,7 @@ class Feature(Struct, frozen=True):
     def __post_init__(self) -> None:
         _check_slug(self.key, "key")
         if self.filters and self.meter_key is None:
-            raise _unexpected(
-                "filters", "none without a meter", "some", "name the meter, or remove the filters"
-            )
+            raise _unexpected("filters", "none without a meter", "some", "name the meter, or remove the filters")
         for dimension, allowed in self.filters.items():
             if not allowed:
                 hint = "list the texts to allow, or remove the filter"
@@ -374,9 +368,7 @@ def _segments(path: str, field: str) -> tuple[str | int, ...]:
 
 def _check_slug(text: str, field: str) -> None:
     if not _SLUG.fullmatch(text):
-        hint = (
-            "write 1 to 64 lower-case letters and digits, with single underscores between, as in llm_tokens"
-        )
+        hint = "write 1 to 64 lower-case letters and digits, with single underscores between, as in llm_tokens"
         raise _unexpected(field, "a key", f"`{text[:64]}`", hint)
 
 

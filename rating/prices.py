@@ -146,9 +146,7 @@ def price_from_v1(value: object, path: str = "$.price") -> Price:
     if value is None:
         return Free()
     fields = Fields(value, path)
-    kind = fields.choice(
-        "type", ("unit", "tiered", "graduated", "volume", "package", "dynamic", "flat", "free")
-    )
+    kind = fields.choice("type", ("unit", "tiered", "graduated", "volume", "package", "dynamic", "flat", "free"))
     if kind == "tiered":
         kind = fields.choice("mode", ("graduated", "volume"))
     price: Price
@@ -258,9 +256,7 @@ def _commitments(fields: Fields) -> dict[str, Decimal | None]:
     maximum = fields.decimal_or_none("maximumAmount")
     if minimum is not None and maximum is not None and minimum > maximum:
         path = f"{fields.path}.minimumAmount"
-        raise unexpected(
-            path, f"at most the maximum of {plain(maximum)}", minimum, "lower it, or raise the maximum"
-        )
+        raise unexpected(path, f"at most the maximum of {plain(maximum)}", minimum, "lower it, or raise the maximum")
     return {"minimum_amount": minimum, "maximum_amount": maximum}
 
 
@@ -277,13 +273,9 @@ def _tiers(fields: Fields) -> tuple[Tier, ...]:
         if up_to is None and index < len(values) - 1:
             raise unexpected(up_to_path, "an end, since tiers follow", up_to, "only the last tier has no end")
         if up_to is not None and index == len(values) - 1:
-            raise unexpected(
-                up_to_path, "no end in the last tier", up_to, "leave it out, or add a tier without one"
-            )
+            raise unexpected(up_to_path, "no end in the last tier", up_to, "leave it out, or add a tier without one")
         if up_to is not None and up_to <= lower:
-            raise unexpected(
-                up_to_path, f"more than {plain(lower)}", up_to, "list the tiers from low to high"
-            )
+            raise unexpected(up_to_path, f"more than {plain(lower)}", up_to, "list the tiers from low to high")
         lower = up_to or lower
         tiers.append(tier)
     return tuple(tiers)

@@ -77,20 +77,14 @@ def quote_line(raw: bytes) -> tuple[Json, bool]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return _error(f"`$`: expected one JSON object, got something else: {error}", "$"), False
     except (InvalidOperation, RecursionError):
-        return _error(
-            "`$`: expected plain numbers and little nesting; write the numbers as strings", "$"
-        ), False
+        return _error("`$`: expected plain numbers and little nesting; write the numbers as strings", "$"), False
 
 
 def _currency(fields: Fields) -> str:
     value, path = fields.take("currency")
     if value is None:
         return "USD"
-    if (
-        not isinstance(value, str)
-        or not (value.isascii() and value.isalnum())
-        or len(value) > _CURRENCY_LENGTH_MAX
-    ):
+    if not isinstance(value, str) or not (value.isascii() and value.isalnum()) or len(value) > _CURRENCY_LENGTH_MAX:
         raise unexpected(path, "a currency code", value, 'as in "USD"; a code of your own has two decimals')
     return value.upper()
 

@@ -82,7 +82,7 @@ class BalanceRow(NamedTuple):
 
 
 class MismatchRow(NamedTuple):
-    """A duplicate whose content differs from the event that was rated. Without effect on money; kept to be looked at."""
+    """A duplicate whose content differs from the event that was rated: no effect on money, kept to be looked at."""
 
     source: str
     id: str
@@ -101,7 +101,8 @@ class Outcome:
     """All that a key group has to say after it was given input. Empty is falsy."""
 
     __slots__ = (
-        "balances", "catalog_version", "charges", "ended", "mismatches", "parked", "received", "rejected", "seen", "urgent",
+        "balances", "catalog_version", "charges", "ended", "mismatches",
+        "parked", "received", "rejected", "seen", "urgent",
     )  # fmt: skip
 
     def __init__(self, catalog_version: int = 0) -> None:

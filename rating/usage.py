@@ -87,9 +87,7 @@ class MeterState(Struct, array_like=True):
     dirty: bool = False
 
 
-def slice_at(
-    meter: MeterState, at: datetime, boundaries: list[datetime], window_seconds: int
-) -> tuple[Slice, bool]:
+def slice_at(meter: MeterState, at: datetime, boundaries: list[datetime], window_seconds: int) -> tuple[Slice, bool]:
     """
     The slice that usage at an instant belongs to, opened if need be, and whether the usage is late for its window.
 

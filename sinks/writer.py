@@ -85,7 +85,7 @@ class CoalescingWriter(Generic[Row]):
             started = time.monotonic()
             try:
                 self._write(rows)
-            except BaseException as failure:  # noqa: BLE001 the flow's thread raises it
+            except BaseException as failure:
                 with self._condition:
                     self._failure = failure
                     self._writing = False

@@ -61,11 +61,20 @@ ROUNDS_OF_FLOOR = 3
 def catalog(customers: int, credits_: Decimal) -> list[Record]:
     """Two features, a graduated and a unit price, prepaid credits."""
     start = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    tiers = (Tier(up_to_amount=Decimal(10_000), unit_price=Decimal("0.003")), Tier(up_to_amount=None, unit_price=Decimal("0.0015")))
+    tiers = (
+        Tier(up_to_amount=Decimal(10_000), unit_price=Decimal("0.003")),
+        Tier(up_to_amount=None, unit_price=Decimal("0.0015")),
+    )
     cards = (
-        RateCard(key=FEATURES[0], feature_key=FEATURES[0], pricing=Pricing(price=Graduated(tiers=tiers), currency="USD")),
         RateCard(
-            key=FEATURES[1], feature_key=FEATURES[1], pricing=Pricing(price=Unit(amount=Decimal("0.012")), currency="USD")
+            key=FEATURES[0],
+            feature_key=FEATURES[0],
+            pricing=Pricing(price=Graduated(tiers=tiers), currency="USD"),
+        ),
+        RateCard(
+            key=FEATURES[1],
+            feature_key=FEATURES[1],
+            pricing=Pricing(price=Unit(amount=Decimal("0.012")), currency="USD"),
         ),
     )
     records: list[Record] = []
@@ -132,10 +141,13 @@ def floor(lines: list[bytes]) -> tuple[float, float]:
 def set_up(home: Path, endpoints: Endpoints, records: list[Record]) -> None:
     """Write a catalog straight into the control log."""
     migrate(endpoints.postgres_dsn)
-    with psycopg.connect(endpoints.postgres_dsn) as connection, connection.cursor() as cursor:
-        with cursor.copy("copy control_log (kind, body) from stdin") as copy:
-            for record in records:
-                copy.write_row((type(record).__name__, encode_record(record).decode()))
+    with (
+        psycopg.connect(endpoints.postgres_dsn) as connection,
+        connection.cursor() as cursor,
+        cursor.copy("copy control_log (kind, body) from stdin") as copy,
+    ):
+        for record in records:
+            copy.write_row((type(record).__name__, encode_record(record).decode()))
 
 
 def engine(home: Path, *arguments: str) -> subprocess.Popen[bytes]:
@@ -197,7 +209,10 @@ def throughput(count: int, customers: int) -> dict[str, Any]:
     return {
         "events": count,
         "customers": customers,
-        "floor": {"events_per_second": round(count / floor_wall), "cpu_us_per_event": round(floor_cpu / count * 1e6, 3)},
+        "floor": {
+            "events_per_second": round(count / floor_wall),
+            "cpu_us_per_event": round(floor_cpu / count * 1e6, 3),
+        },
         "pipeline": {
             "events_per_second": round(count / wall),
             "cpu_us_per_event": round(cpu / count * 1e6, 3),
@@ -316,8 +331,10 @@ def main() -> None:
     rates, spans = found["throughput"], found["latency"]
     sys.stdout.write(
         f"{rates['events']:,} events, {rates['customers']:,} customers x {len(FEATURES)} features\n"
-        f"  floor     {rates['floor']['events_per_second']:>9,} events/s  {rates['floor']['cpu_us_per_event']:>7} us CPU/event\n"
-        f"  pipeline  {rates['pipeline']['events_per_second']:>9,} events/s  {rates['pipeline']['cpu_us_per_event']:>7} us CPU/event"
+        f"  floor     {rates['floor']['events_per_second']:>9,} events/s"
+        f"  {rates['floor']['cpu_us_per_event']:>7} us CPU/event\n"
+        f"  pipeline  {rates['pipeline']['events_per_second']:>9,} events/s"
+        f"  {rates['pipeline']['cpu_us_per_event']:>7} us CPU/event"
         f"  (+ {rates['pipeline']['servers_cpu_us_per_event']} us in Valkey and PostgreSQL)\n"
         f"  ratio     {rates['ratio_wall']} x by time, {rates['ratio_cpu']} x by CPU\n"
         f"ingest to block signal at {spans['events_per_second']:,} events/s: "

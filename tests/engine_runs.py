@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -18,8 +19,9 @@ import redis
 
 from config.settings import Settings
 from dataflows.engine import run_engine
-from rating.catalog import Record, encode_record
+from rating.catalog import Customer, Record, encode_record
 from sinks.event_log import CONTROL_HEAD, EventLog
+from sinks.redis.balances import balance_key
 from tests import oracle
 from tests.conftest import Stores
 from tests.world import FEATURES, PRICES, customer_by_subject, line
@@ -29,22 +31,23 @@ PATIENCE_SECONDS = 60.0
 
 def write_records(stores: Stores, records: list[Record]) -> int:
     """Put records into the control log. Returns the id of the last."""
+    head = 0
     with psycopg.connect(stores.postgres_dsn) as connection:
         for record in records:
+            body = encode_record(record).decode()
             found = connection.execute(
-                "insert into control_log (kind, body) values (%s, %s) returning id",
-                (type(record).__name__, encode_record(record).decode()),
+                "insert into control_log (kind, body) values (%s, %s) returning id", (type(record).__name__, body)
             ).fetchone()
             assert found is not None
-            customer_id = getattr(record, "customer_id", None)
-            if customer_id is None and hasattr(record, "subjects"):
+            head = int(found[0])
+            if isinstance(record, Customer):
                 connection.execute(
                     "insert into customers (id, key, body) values (%s, %s, %s) on conflict do nothing",
-                    (record.id, record.key, encode_record(record).decode()),
+                    (record.id, record.key, body),
                 )
     with redis.Redis.from_url(stores.redis_url) as client:
-        client.set(CONTROL_HEAD, found[0])
-    return int(found[0])
+        client.set(CONTROL_HEAD, head)
+    return head
 
 
 def append(stores: Stores, stream: list[dict[str, Any]]) -> None:
@@ -106,7 +109,8 @@ def query(stores: Stores, statement: str, *values: object) -> list[tuple[Any, ..
 def visible(stores: Stores, customer_key: str) -> dict[str, str]:
     """The balance that gateways see."""
     with redis.Redis.from_url(stores.redis_url, decode_responses=True) as client:
-        return client.hgetall(f"tollway:{{{customer_key}}}:balance")  # type: ignore[return-value]
+        found: Any = client.hgetall(balance_key(customer_key))
+        return dict(found)
 
 
 def check_ledger(stores: Stores, stream: list[dict[str, Any]], customers: int) -> None:
@@ -122,7 +126,19 @@ def check_ledger(stores: Stores, stream: list[dict[str, Any]], customers: int) -
         " live, customer_key, revision from balances",
     )
     assert len(balances) == customers
-    for customer, total, consumed, uncovered, funded, settled, pending, expired, voided, overage, *shown in balances:
+    for (
+        customer,
+        total,
+        consumed,
+        uncovered,
+        funded,
+        settled,
+        pending,
+        expired,
+        voided,
+        overage,
+        *shown,
+    ) in balances:
         assert Fraction(total) == charged.get(customer, 0), customer
         assert total == consumed + uncovered
         assert funded == settled + pending + consumed + expired + voided
@@ -131,17 +147,21 @@ def check_ledger(stores: Stores, stream: list[dict[str, Any]], customers: int) -
         seen = visible(stores, key)
         found = (seen["access"], Decimal(seen["live"]), int(seen["revision"]))
         assert found == (access, live, revision), f"{key}: {found} in Redis, {(access, live, revision)} in the ledger"
-    assert query(
-        stores,
-        "select customer_id from charges group by customer_id having sum(credits) <> (select consumed from balances b"
-        " where b.customer_id = charges.customer_id)",
-    ) == []
+    assert (
+        query(
+            stores,
+            "select customer_id from charges group by customer_id having sum(credits) <>"
+            " (select consumed from balances b where b.customer_id = charges.customer_id)",
+        )
+        == []
+    )
     kinds: dict[str, list[str]] = {}
     for customer, kind in query(
-        stores, "select customer_key, kind from signals where kind like 'access_%%' order by customer_key, sequence"
+        stores,
+        "select customer_key, kind from signals where kind like 'access_%%' order by customer_key, sequence",
     ):
         kinds.setdefault(customer, []).append(kind)
     for row in balances:
         turns = kinds.get(row[12], [])
-        assert all(first != second for first, second in zip(turns, turns[1:], strict=False)), turns
+        assert all(first != second for first, second in pairwise(turns)), turns
         assert (turns[-1] if turns else "access_allowed") == f"access_{row[10]}"

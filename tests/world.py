@@ -105,7 +105,11 @@ def catalog_records(mode: SettlementMode = SettlementMode.CREDIT_ONLY) -> list[R
         phases=(Phase(key="default", rate_cards=cards),),
         settlement_mode=mode,
     )
-    return [*(MeterSet(meter) for meter in (tokens, calls, storage)), *(FeatureSet(f) for f in features), plan]
+    return [
+        *(MeterSet(meter) for meter in (tokens, calls, storage)),
+        *(FeatureSet(f) for f in features),
+        plan,
+    ]
 
 
 def customer_records(
@@ -181,7 +185,10 @@ def events(
         }
         kind = random_.random()
         if kind < 0.6:
-            event |= {"type": "prompt", "data": {"kind": random_.choice(["input", "output"]), "tokens": random_.randrange(200)}}
+            event |= {
+                "type": "prompt",
+                "data": {"kind": random_.choice(["input", "output"]), "tokens": random_.randrange(200)},
+            }
         elif kind < 0.8:
             event |= {"type": "call", "data": {}}
         else:

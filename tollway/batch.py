@@ -164,7 +164,9 @@ def rate_file(
         group = groups.get(key)
         if group is None:
             group = groups[key] = KeyGroup(int(key), catalog, rules)
-            _take(result, lambda out: group.resume(as_of, out))
+            out = Outcome()
+            group.resume(as_of, out)
+            result.take(out)
         return group
 
     for number, members in enumerate(catalog.customer_ids_by_group):
@@ -174,17 +176,16 @@ def rate_file(
     while chunk := events.read(CHUNK_BYTES):
         chunk += events.readline()
         for key, message in router.route(RawBatch(0, [(received_us, chunk)])):
+            group = group_of(key)
             for received_at, blob in segments(message):
-                _take(result, lambda out, g=group_of(key), b=blob, at=received_at: g.fold(b, at, as_of, out))  # type: ignore[misc]
+                out = Outcome()
+                group.fold(blob, received_at, as_of, out)
+                result.take(out)
         progress(len(chunk))
     for group in groups.values():
-        _take(result, lambda out, g=group: g.price_dirty(as_of, out))  # type: ignore[misc]
-        _take(result, lambda out, g=group: g.close_ended(as_of, out))  # type: ignore[misc]
+        out = Outcome()
+        group.price_dirty(as_of, out)
+        group.close_ended(as_of, out)
+        result.take(out)
     result.read = sum(result.ended.values())
     return result
-
-
-def _take(result: BatchResult, step: Callable[[Outcome], None]) -> None:
-    out = Outcome()
-    step(out)
-    result.take(out)

@@ -586,9 +586,7 @@ class _YamlReader:
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchored:
                 hint = f"write &{event.anchor} before the value that is meant, and before this place"
-                raise CatalogFileError(
-                    f"expected the name of an anchor, got *{event.anchor}", path, hint, line
-                )
+                raise CatalogFileError(f"expected the name of an anchor, got *{event.anchor}", path, hint, line)
             return self._anchored[event.anchor]
         if event.tag is not None:
             hint = f"remove {event.tag[:40]}: what each field is follows from its name"

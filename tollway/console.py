@@ -37,8 +37,8 @@ def instant(text: str, option: str = "--as-of") -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        found = datetime.min
-    if found.tzinfo is None:
+        found = None
+    if found is None or found.tzinfo is None:
         raise typer.BadParameter(f"`{option}`: expected an instant like 2026-04-01T00:00:00Z, got `{text[:40]}`")
     return found.astimezone(UTC)
 

@@ -330,9 +330,7 @@ class Changes:
             self._grant_ids[place] = None
             if customer_id not in self._created:
                 self._load_grants(
-                    self.rows(
-                        "select body::text from grants where customer_id = %s and key = %s", customer_id, key
-                    )
+                    self.rows("select body::text from grants where customer_id = %s and key = %s", customer_id, key)
                 )
         grant_id = self._grant_ids[place]
         return None if grant_id is None else self._grants[grant_id]
@@ -426,9 +424,7 @@ class Changes:
             for field in ("meter_key", "filters"):
                 if getattr(known, field) != getattr(feature, field):
                     named = field.removesuffix("_key")
-                    what = (
-                        f"expected what feature `{feature.key}` has, since a feature's {named} can't change"
-                    )
+                    what = f"expected what feature `{feature.key}` has, since a feature's {named} can't change"
                     hint = "make a new feature, and a plan version with a rate card for it"
                     raise ControlError(ControlCode.IMMUTABLE, what, field, hint)
         self._features[feature.key] = feature
@@ -568,9 +564,7 @@ class Changes:
             raise ControlError(ControlCode.CONFLICT, what, path, hint)
 
     def _has_dealings(self, customer_id: str) -> bool:
-        if self.subscriptions(customer_id) or any(
-            grant.customer_id == customer_id for grant in self._grants.values()
-        ):
+        if self.subscriptions(customer_id) or any(grant.customer_id == customer_id for grant in self._grants.values()):
             return True
         return bool(self.rows("select from grants where customer_id = %s limit 1", customer_id))
 
@@ -654,9 +648,7 @@ class Changes:
         if subscription.active_to is not None and subscription.active_to <= end:
             if subscription.active_to == end:
                 return subscription
-            what = (
-                f"expected an instant up to {_text(subscription.active_to)}, when it ends, got {_text(end)}"
-            )
+            what = f"expected an instant up to {_text(subscription.active_to)}, when it ends, got {_text(end)}"
             raise ControlError(ControlCode.CONFLICT, what, "at", "subscribe the customer anew")
         ended = replace(subscription, active_to=end)
         self.subscriptions(ended.customer_id)[ended.id] = ended
@@ -717,9 +709,7 @@ class Changes:
             raise _invalid("amount", "a decimal above 0", _number(draft.amount), hint)
         if draft.currency is not None and draft.currency != customer.currency:
             what = f"expected `{customer.currency}`, the customer's currency, got `{draft.currency}`"
-            raise ControlError(
-                ControlCode.CONFLICT, what, "currency", "leave it out, or grant in that currency"
-            )
+            raise ControlError(ControlCode.CONFLICT, what, "currency", "leave it out, or grant in that currency")
         if not 1 <= draft.priority <= PRIORITY_MAX:
             hint = "lower burns first; 10 is usual"
             raise _invalid("priority", f"an integer of 1 to {PRIORITY_MAX}", str(draft.priority), hint)
@@ -800,9 +790,7 @@ class Changes:
             cursor.execute(query, (list(self._keys_given_up),))
         for table, statement in _UPSERTS.items():
             if rows[table]:
-                cursor.execute(
-                    statement, [list(column) for column in zip(*rows[table].values(), strict=True)]
-                )
+                cursor.execute(statement, [list(column) for column in zip(*rows[table].values(), strict=True)])
 
 
 _UPSERTS: Final[dict[str, LiteralString]] = {
@@ -1146,9 +1134,7 @@ def within(prefix: str) -> Iterator[None]:
     try:
         yield
     except ControlError as error:
-        raise ControlError(
-            error.code, error.what, f"{prefix}.{error.path}", error.hint, error.line
-        ) from error
+        raise ControlError(error.code, error.what, f"{prefix}.{error.path}", error.hint, error.line) from error
 
 
 def from_meter_error(error: MeterError) -> ControlError:
@@ -1195,9 +1181,7 @@ def _invalid(path: str, expected: str, got: str, hint: str) -> ControlError:
 
 def _check_slug(text: str, path: str) -> None:
     if not _SLUG.fullmatch(text):
-        hint = (
-            "write 1 to 64 lower-case letters and digits, with single underscores between, as in llm_tokens"
-        )
+        hint = "write 1 to 64 lower-case letters and digits, with single underscores between, as in llm_tokens"
         raise _invalid(path, "a key", f"`{text[:64]}`", hint)
 
 
@@ -1257,9 +1241,7 @@ def _check_customer(draft: CustomerDraft) -> tuple[Decimal, ...]:
 
 def _instant(at: datetime, path: str) -> datetime:
     if at.tzinfo is None:
-        raise _invalid(
-            path, "an instant with an offset", "one without", "write it as in 2026-03-01T12:00:00Z"
-        )
+        raise _invalid(path, "an instant with an offset", "one without", "write it as in 2026-03-01T12:00:00Z")
     if not YEAR_MIN <= at.year <= YEAR_MAX:
         raise _invalid(path, f"a year of {YEAR_MIN} to {YEAR_MAX}", str(at.year), "correct the year")
     return at.astimezone(UTC)
@@ -1277,9 +1259,7 @@ def _expiry(draft: GrantDraft, starts: datetime) -> datetime | None:
     expires = _instant(draft.expires_at, "expires_at")
     if expires <= starts:
         hint = "a grant pays from its effective instant up to its expiry: swap or correct them"
-        raise _invalid(
-            "expires_at", f"an instant after {_text(starts)}, when it starts", _text(expires), hint
-        )
+        raise _invalid("expires_at", f"an instant after {_text(starts)}, when it starts", _text(expires), hint)
     return expires
 
 
@@ -1292,13 +1272,7 @@ def _number(value: object) -> str:
         return f"a {type(value).__name__}"
     if not value.is_finite():
         return str(value)
-    return (
-        plain(value)
-        if is_within_bounds(value) and value != ZERO
-        else "0"
-        if not value
-        else "a very long number"
-    )
+    return plain(value) if is_within_bounds(value) and value != ZERO else "0" if not value else "a very long number"
 
 
 def _text(at: datetime) -> str:

@@ -2,7 +2,8 @@
 The demo: credits run out while usage streams in, the customer is blocked, and a top-up lets it go on.
 
 Everything is real: embedded servers, the dataflow as a process of its own, events through the log. At the
-end all figures are compared with `expected`, a plain calculation over the same events that shares no code with the engine.
+end all figures are compared with `expected`, a plain calculation over the same events that shares no code
+with the engine.
 """
 
 from __future__ import annotations
@@ -178,7 +179,11 @@ class Demo:
         }
         with self.engine_log.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tollway", "run"], stdout=log, stderr=log, env=environment, start_new_session=True
+                [sys.executable, "-m", "tollway", "run"],
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
             )
             self._process = process
             try:
@@ -218,7 +223,10 @@ class Demo:
         log.close()
 
     def _event(self) -> dict[str, Any]:
-        data = {"input_tokens": self._random.randint(100, 900), "output_tokens": self._random.randint(50, 350)}
+        data = {
+            "input_tokens": self._random.randint(100, 900),
+            "output_tokens": self._random.randint(50, 350),
+        }
         self.picture.input_tokens += data["input_tokens"]
         self.picture.output_tokens += data["output_tokens"]
         return {
@@ -261,7 +269,7 @@ class Demo:
     def _guarded(self, step: Any, endpoints: Endpoints) -> None:
         try:
             step(endpoints)
-        except BaseException as failure:  # noqa: BLE001 the main thread raises it
+        except BaseException as failure:
             self._failure = failure
 
     def _check(self) -> None:

@@ -34,7 +34,7 @@ _SHOWN_LENGTH_MAX: Final = 256
 T = TypeVar("T", bound=Struct)
 
 
-class NotFound(LookupError):  # noqa: N818 it is no error of the ledger
+class NotFound(LookupError):
     """
     Something asked for by name that is not there.
 
@@ -432,8 +432,7 @@ def credit_transactions(
     }
     return [
         msgspec.convert(
-            row
-            | {"currency": head.currency, "available_balance": AvailableBalance(row["before"], row["after"])},
+            row | {"currency": head.currency, "available_balance": AvailableBalance(row["before"], row["after"])},
             CreditTransaction,
         )
         for row in rows(connection, "credit_transactions", values)
@@ -445,13 +444,9 @@ def _moves(grant: CreditGrant) -> list[tuple[CreditGrant, TransactionType, datet
     funded_at = grant.funded_at
     moves = [(grant, TransactionType.FUNDED, funded_at, grant.amount)]
     if grant.voided:
-        moves.append(
-            (grant, TransactionType.VOIDED, max(grant.voided_at or funded_at, funded_at), -grant.voided)
-        )
+        moves.append((grant, TransactionType.VOIDED, max(grant.voided_at or funded_at, funded_at), -grant.voided))
     if grant.expired:
-        moves.append(
-            (grant, TransactionType.EXPIRED, max(grant.expires_at or funded_at, funded_at), -grant.expired)
-        )
+        moves.append((grant, TransactionType.EXPIRED, max(grant.expires_at or funded_at, funded_at), -grant.expired))
     return moves
 
 
@@ -476,9 +471,7 @@ def parked(
     return structs(connection, "parked_events", values, ParkedEvent)
 
 
-def dead_letters(
-    connection: Connection, *, reason: str | None = None, limit: int | None = 100
-) -> list[DeadLetter]:
+def dead_letters(connection: Connection, *, reason: str | None = None, limit: int | None = 100) -> list[DeadLetter]:
     """Events that were refused, newest first, all or those of one reason."""
     return structs(connection, "dead_letters", {"reason": reason, "limit": limit}, DeadLetter)
 

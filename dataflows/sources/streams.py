@@ -64,7 +64,8 @@ class StreamPartition(StatefulSourcePartition[RawBatch, str]):
         deleted = info.get("max-deleted-entry-id", b"0-0").decode()
         if _order(deleted) > _order(self._offset):
             raise OffsetGone(
-                f"stream `{self._key}`: entries up to {deleted} were trimmed, but the flow had read only up to {self._offset}\n"
+                f"stream `{self._key}`: entries up to {deleted} were trimmed,"
+                f" but the flow had read only up to {self._offset}\n"
                 "hint: raise TOLLWAY_LOG_RETENTION_SECONDS, and rebuild from a log that is whole"
             )
 

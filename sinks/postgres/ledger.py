@@ -45,7 +45,11 @@ DUPLICATE_MISMATCH = "duplicate_mismatch"
 
 
 class RecoveryStoreMissing(Exception):
-    """The ledger holds commits that the recovery store knows nothing of. Remedy: point `TOLLWAY_HOME` at its own store."""
+    """
+    The ledger holds commits that the recovery store knows nothing of.
+
+    Remedy: point `TOLLWAY_HOME` at the folder whose recovery store belongs to the ledger.
+    """
 
 
 class Ledger:
@@ -54,11 +58,9 @@ class Ledger:
     def __init__(self, dsn: str) -> None:
         self._connection = psycopg.connect(dsn, application_name="tollway-ledger")
         self._statements = {table: (SQL / name).read_bytes() for table, name in TABLES.items()}
-        with self._connection.cursor() as cursor:
-            for table in TABLES:
-                cursor.execute(
-                    f"create temporary table stage_{table} (like {table} including defaults) on commit delete rows".encode()
-                )
+        for table in TABLES:
+            stage = f"create temporary table stage_{table} (like {table} including defaults) on commit delete rows"
+            self._connection.execute(stage.encode())
         self._connection.commit()
 
     def write(self, rows: dict[Hashable, tuple[Any, ...]]) -> None:
@@ -66,7 +68,11 @@ class Ledger:
         by_table: dict[str, list[tuple[Any, ...]]] = {}
         for key, row in rows.items():
             by_table.setdefault(key[0], []).append(row)  # type: ignore[index]
-        with sink_seconds.labels("postgres").time(), self._connection.transaction(), self._connection.cursor() as cursor:
+        with (
+            sink_seconds.labels("postgres").time(),
+            self._connection.transaction(),
+            self._connection.cursor() as cursor,
+        ):
             for table, statement in self._statements.items():
                 staged = by_table.get(table)
                 if staged is None:
@@ -86,19 +92,20 @@ class Ledger:
         """
         with self._connection.transaction():
             for table in TAKEN_BACK:
+                written_later = f"from {table} where sink_part = %s and sink_seq > %s"
                 found = self._connection.execute(
-                    f"select max(sink_seq) from {table} where sink_part = %s".encode(), (part,)
+                    f"select max(sink_seq) {written_later}".encode(), (part, sequence)
                 ).fetchone()
-                newest = (found[0] if found else None) or 0
+                newest = found[0] if found else None
+                if newest is None:
+                    continue
                 if newest > sequence + 1:
                     raise RecoveryStoreMissing(
-                        f"the ledger holds commit {newest} of sink partition {part}, but the recovery store ends at {sequence}\n"
+                        f"the ledger holds commit {newest} of sink partition {part},"
+                        f" but the recovery store ends at {sequence}\n"
                         "hint: set TOLLWAY_HOME to the folder whose recovery store belongs to this ledger"
                     )
-                if newest > sequence:
-                    self._connection.execute(
-                        f"delete from {table} where sink_part = %s and sink_seq > %s".encode(), (part, sequence)
-                    )
+                self._connection.execute(f"delete {written_later}".encode(), (part, sequence))
 
     def close(self) -> None:
         """End the connection."""
@@ -144,7 +151,13 @@ def rows_of(outcome: Outcome, *commit: int) -> dict[Hashable, tuple[Any, ...]]:
     for mismatch in outcome.mismatches:
         digest = hashlib.sha256(mismatch.raw).digest()
         message = "an event with the same source and id, but other content, was rated before"
-        rows["dead_letters", digest, DUPLICATE_MISMATCH] = (digest, DUPLICATE_MISMATCH, message, "$", mismatch.raw)
+        rows["dead_letters", digest, DUPLICATE_MISMATCH] = (
+            digest,
+            DUPLICATE_MISMATCH,
+            message,
+            "$",
+            mismatch.raw,
+        )
     return rows
 
 

@@ -50,9 +50,7 @@ class World:
 
     def log(self) -> list[Record]:
         """The control log in order."""
-        return [
-            decode_record(body) for (body,) in self.rows("select body::text from control_log order by id")
-        ]
+        return [decode_record(body) for (body,) in self.rows("select body::text from control_log order by id")]
 
     def head(self) -> int:
         """The head in Redis, 0 where there is none."""

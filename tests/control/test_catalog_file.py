@@ -97,8 +97,7 @@ def test_texts_are_not_guessed_at() -> None:
 def test_instants_have_an_offset_or_are_days() -> None:
     """A date alone is its start in UTC."""
     file = read_catalog(
-        "customers:\n"
-        "  - {key: a, subscription: {plan: p, from: 2026-03-01, anchor: 2026-03-01T01:00:00.5+02:00}}"
+        "customers:\n  - {key: a, subscription: {plan: p, from: 2026-03-01, anchor: 2026-03-01T01:00:00.5+02:00}}"
     )
     subscription = file.customers[0].subscription
     assert subscription is not None
@@ -370,9 +369,7 @@ def test_a_changed_grant_is_refused_and_nothing_is_applied(world: World) -> None
     """Money that was granted is not edited: the error says what to do."""
     apply(world.plane, read_catalog(SMALL))
     before = world.log()
-    changed = SMALL.replace("amount: 10.10", "amount: 10.11").replace(
-        "key: globex", "key: globex\n    name: G"
-    )
+    changed = SMALL.replace("amount: 10.10", "amount: 10.11").replace("key: globex", "key: globex\n    name: G")
     with pytest.raises(ControlError) as caught:
         apply(world.plane, read_catalog(changed))
     assert (caught.value.code, caught.value.path) == ("key_reused", "$.customers[0].grants[0].amount")
@@ -406,8 +403,7 @@ def test_the_records_of_a_file_are_the_same_every_time() -> None:
 def test_a_file_of_many_customers_is_applied_in_few_queries(world: World) -> None:
     """A thousand customers take about a second, the second time too."""
     rows = "".join(
-        f"  - {{key: c_{n}, subscription: {{plan: pro}}, grants: [{{key: k, amount: {n}.5}}]}}\n"
-        for n in range(1000)
+        f"  - {{key: c_{n}, subscription: {{plan: pro}}, grants: [{{key: k, amount: {n}.5}}]}}\n" for n in range(1000)
     )
     started = datetime.now(UTC)
     first = apply(world.plane, read_catalog("customers:\n" + rows))

@@ -178,9 +178,7 @@ def test_the_same_content_again_changes_nothing(world: World) -> None:
 
 def test_names_and_descriptions_may_change(world: World) -> None:
     """What is only shown can be corrected."""
-    meter = Meter(
-        "tokens", "prompt", Aggregation.SUM, "$.tokens", {"model": "$.model"}, "Tokens", "All of them"
-    )
+    meter = Meter("tokens", "prompt", Aggregation.SUM, "$.tokens", {"model": "$.model"}, "Tokens", "All of them")
     assert world.plane.put_meter(meter) == world.plane.meter("tokens") == meter
     feature = Feature("tokens", "Tokens", "tokens")
     assert world.plane.put_feature(feature) == world.plane.feature("tokens") == feature
@@ -273,9 +271,7 @@ def test_the_currency_stays_once_there_are_grants(world: World) -> None:
 
 def test_a_new_subscription_ends_the_one_before(world: World) -> None:
     """At any instant one subscription is in force, and the change is without a gap."""
-    first = world.plane.subscribe(
-        "acme", "pro", active_from=START, settlement_mode=SettlementMode.CREDIT_ONLY
-    )
+    first = world.plane.subscribe("acme", "pro", active_from=START, settlement_mode=SettlementMode.CREDIT_ONLY)
     world.clock.forward(days=3)
     second = world.plane.subscribe("acme", "basic", anchor=START)
     ended, found = world.plane.list_subscriptions("acme")
@@ -304,9 +300,7 @@ def test_a_subscription_is_cancelled_once(world: World) -> None:
     ended = world.plane.cancel_subscription(subscription.id)
     assert ended.active_to == world.clock.at
     assert world.plane.cancel_subscription(subscription.id, world.clock.at) == ended
-    assert (
-        refused(lambda: world.plane.cancel_subscription(subscription.id, later)).code == ControlCode.CONFLICT
-    )
+    assert refused(lambda: world.plane.cancel_subscription(subscription.id, later)).code == ControlCode.CONFLICT
     assert world.plane.subscription(subscription.id) == ended
 
 
@@ -503,9 +497,7 @@ REFUSED: dict[str, tuple[Callable[[ControlPlane], object], str, str]] = {
 }  # fmt: skip
 
 
-def test_what_cannot_be_is_refused_where_it_is_wrong_with_what_to_do(
-    world: World, subtests: pytest.Subtests
-) -> None:
+def test_what_cannot_be_is_refused_where_it_is_wrong_with_what_to_do(world: World, subtests: pytest.Subtests) -> None:
     """Each error names the path and a remedy, and nothing is written."""
     before = world.log()
     for case, (change, code, path) in REFUSED.items():
@@ -574,9 +566,7 @@ def test_a_batch_and_a_bulk_within_it_see_each_other(world: World) -> None:
         again = (GrantDraft(amount=D(1), key="old"), GrantDraft(amount=D(2), key="new"))
         world.plane.bulk_customers(
             [
-                CustomerDraft(
-                    key="acme", subscription=SubscriptionDraft(plan="pro", key="main"), grants=again
-                ),
+                CustomerDraft(key="acme", subscription=SubscriptionDraft(plan="pro", key="main"), grants=again),
                 CustomerDraft(key="globex", subjects=("g",)),
             ]
         )

@@ -65,9 +65,7 @@ def test_a_postgresql_that_can_not_be_reached_is_told_without_its_address(
     """The message says which setting and why, not what is in it, and so does the traceback."""
     with pytest.raises(ServerError) as caught, servers(Settings(home=tmp_path, postgres_dsn=postgres_dsn)):
         pytest.fail("there is no such server")
-    assert str(caught.value).startswith(
-        f"Can't use the PostgreSQL of `TOLLWAY_POSTGRES_DSN`: {reason}\nhint: "
-    )
+    assert str(caught.value).startswith(f"Can't use the PostgreSQL of `TOLLWAY_POSTGRES_DSN`: {reason}\nhint: ")
     assert "er2" not in "".join(traceback.format_exception(caught.value, limit=0))
 
 

@@ -42,9 +42,7 @@ def test_many_may_migrate_at_once(empty_dsn: str) -> None:
     assert sorted(map(bool, applied)) == [False, False, False, True]
 
 
-def test_a_migration_that_fails_leaves_nothing(
-    empty_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_migration_that_fails_leaves_nothing(empty_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A statement that fails takes back those before it; corrected, the migration is applied in full."""
     monkeypatch.setattr(migrate_module, "MIGRATIONS", tmp_path)
     migration = tmp_path / "0001_test.sql"

@@ -251,9 +251,7 @@ def test_another_port_is_taken_where_the_old_one_is_in_use(home: Path) -> None:
         assert not {server.port for server in status(home).servers} & set(ports)
 
 
-def test_a_port_that_is_lost_in_the_last_moment_is_given_up(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_port_that_is_lost_in_the_last_moment_is_given_up(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between finding a free port and listening on it, another program may come."""
     free_port = server_module._free_port
     with socket.create_server(("127.0.0.1", 0)) as taken:

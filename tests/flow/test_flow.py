@@ -14,7 +14,16 @@ from bytewax.inputs import AbortExecution
 from dataflows.sources.streams import StreamPartition
 from rating.catalog import Customer, Grant, Subscription
 from tests.conftest import Stores
-from tests.engine_runs import append, check_ledger, drain, engine_process, query, visible, wait_for, write_records
+from tests.engine_runs import (
+    append,
+    check_ledger,
+    drain,
+    engine_process,
+    query,
+    visible,
+    wait_for,
+    write_records,
+)
 from tests.world import catalog_records, customer_records, events
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -82,7 +91,7 @@ def test_an_abort_in_the_middle_leaves_the_same_ledger(stores: Stores, monkeypat
 
 
 def test_parked_events_are_driven_again_by_themselves(stores: Stores) -> None:
-    """Events of a subject that nobody has wait in the ledger; once a customer has it, they are rated, in its own group."""
+    """Events of a subject that nobody has wait; once a customer has it, they are rated, in its own group."""
     records = world("500")
     late = [record for record in records if "customer-5" in msgspec.json.encode(record).decode()]
     write_records(stores, [record for record in records if record not in late])
@@ -91,13 +100,16 @@ def test_parked_events_are_driven_again_by_themselves(stores: Stores) -> None:
     with engine_process(stores) as process:
         expected = sum(event["subject"].startswith("s5") for event in stream)
         wait_for(
-            lambda: query(stores, "select count(*) from parked_events where reason = 'unknown_subject'")[0][0] == expected,
+            lambda: (
+                query(stores, "select count(*) from parked_events where reason = 'unknown_subject'")[0][0] == expected
+            ),
             "the events to be parked",
         )
         write_records(stores, late)
         wait_for(lambda: query(stores, "select count(*) from parked_events")[0][0] == 0, "the events to leave")
         wait_for(
-            lambda: query(stores, "select coalesce(sum(events), 0) from usage_periods")[0][0] == 800, "all to be rated"
+            lambda: query(stores, "select coalesce(sum(events), 0) from usage_periods")[0][0] == 800,
+            "all to be rated",
         )
         process.terminate()
         assert process.wait(30) == 0
@@ -122,7 +134,10 @@ def test_broken_events_are_kept_as_dead_letters_and_stop_nothing(stores: Stores)
             },
         )
         changed = stream[0] | {"data": {"kind": "input", "tokens": 99_999, "gigabytes": 99_999}}
-        client.xadd("tollway:events:002", {"e": msgspec.json.encode(changed, decimal_format="number") if False else b""})
+        client.xadd(
+            "tollway:events:002",
+            {"e": msgspec.json.encode(changed, decimal_format="number") if False else b""},
+        )
         append(stores, [changed])
     drain(stores)
     check_ledger(stores, stream, CUSTOMERS)
@@ -171,7 +186,10 @@ def test_time_alone_moves_a_balance(stores: Stores) -> None:
         assert process.wait(30) == 0
     row = query(stores, "select funded, expired, settled from balances where customer_id = 'customer-1'")
     assert row == [(17, 10, 7)]
-    kinds = query(stores, "select kind from signals where customer_key = 'c1' and kind like 'access%%' order by sequence")
+    kinds = query(
+        stores,
+        "select kind from signals where customer_key = 'c1' and kind like 'access%%' order by sequence",
+    )
     assert kinds == [("access_blocked",), ("access_allowed",)]
 
 
@@ -209,7 +227,13 @@ def test_what_was_set_up_holds_for_the_events_sent_after(stores: Stores) -> None
         for number in range(20, 40):
             start = MONTH
             records: list[Any] = [
-                Customer(id=f"customer-{number}", key=f"c{number}", name="", currency="USD", subjects=(f"s{number}a",)),
+                Customer(
+                    id=f"customer-{number}",
+                    key=f"c{number}",
+                    name="",
+                    currency="USD",
+                    subjects=(f"s{number}a",),
+                ),
                 Subscription(
                     id=f"subscription-{number}",
                     customer_id=f"customer-{number}",
@@ -232,7 +256,8 @@ def test_what_was_set_up_holds_for_the_events_sent_after(stores: Stores) -> None
             append(stores, [event])
             stream.append(event)
         wait_for(
-            lambda: query(stores, "select coalesce(sum(events), 0) from usage_periods")[0][0] == len(stream), "all events"
+            lambda: query(stores, "select coalesce(sum(events), 0) from usage_periods")[0][0] == len(stream),
+            "all events",
         )
         process.terminate()
         assert process.wait(30) == 0

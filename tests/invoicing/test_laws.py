@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rating.catalog import Customer, Grant, PlanVersion, SettlementMode, Subscription
+from rating.catalog import Customer, Grant, PlanVersion, SettlementMode, Subscription, key_group
 from rating.charge import commitment, total
 from rating.group import KeyGroup, Rules
 from rating.money import ZERO, plain, round_minor, use_exact
@@ -42,9 +42,7 @@ D = Decimal
 THREADS = 10
 _customers = count(1)
 
-one_database = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+one_database = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def drawn(books: Books, key: str) -> list[Invoice]:
@@ -66,7 +64,7 @@ def drawn(books: Books, key: str) -> list[Invoice]:
 def test_progressive_invoices_add_up_to_the_invoice_drawn_up_once(
     books: Books, price: Pricing, cuts: list[Decimal], mode: SettlementMode, covered: int, voids: set[int]
 ) -> None:
-    """However a period is cut into invoices, and whichever are voided, those that stand say what one would say."""
+    """However a period is cut, and whichever invoices are voided, those that stand say what one would."""
     use_exact()
     parts, whole = (f"c{next(_customers)}" for _ in range(2))
     for key in (parts, whole):
@@ -101,7 +99,7 @@ def test_progressive_invoices_add_up_to_the_invoice_drawn_up_once(
 def test_an_invoice_asks_for_what_credits_leave_and_no_more(
     books: Books, price: Pricing, usage: Decimal, quarters: int
 ) -> None:
-    """Its total is what is uncovered, rounded, or less; credits are never below 0, nor above what they cover."""
+    """Its total is at most what is uncovered, rounded; credits are never below 0, nor above what they cover."""
     use_exact()
     key = f"c{next(_customers)}"
     books.customer(key, {"calls": price})
@@ -120,9 +118,7 @@ def test_an_invoice_asks_for_what_credits_leave_and_no_more(
 
 def test_invoices_drawn_up_at_once_bill_each_unit_once(books: Books) -> None:
     """Ten threads draw up for one customer while its usage grows, and its usage is billed to the unit."""
-    books.customer(
-        "acme", {"calls": pricing(unit("0.25")), "tokens": pricing(tiered("graduated", (None, "1", None)))}
-    )
+    books.customer("acme", {"calls": pricing(unit("0.25")), "tokens": pricing(tiered("graduated", (None, "1", None)))})
     books.customer("other", {"calls": pricing(unit("1"))})
     rounds, together = 5, Barrier(THREADS)
     usages = [str(10 * number) for number in range(1, rounds + 1)]
@@ -175,7 +171,7 @@ def test_events_are_invoiced_as_the_oracle_bills_them(books: Books, mode: Settle
     for record in records:
         if isinstance(record, PlanVersion | Customer | Subscription | Grant):
             books.record(record)
-    group = KeyGroup(0, catalog_of(records), Rules(grace=5 * day))
+    group = KeyGroup(key_group("customer-0"), catalog_of(records), Rules(grace=5 * day))
     stream = list(events(chance, 400, 1, START + 25 * day, 8 * day))
     bill = oracle.rate(stream, customer_by_subject(1), FEATURES)
     chance.shuffle(stream)
@@ -196,9 +192,7 @@ def test_events_are_invoiced_as_the_oracle_bills_them(books: Books, mode: Settle
 
     lines = [line for invoice in found for line in invoice.lines]
     for (customer_id, feature_key, period_start), amount in bill.amounts(PRICES).items():
-        of_period = [
-            line for line in lines if (line.feature_key, line.period_start) == (feature_key, period_start)
-        ]
+        of_period = [line for line in lines if (line.feature_key, line.period_start) == (feature_key, period_start)]
         usage = bill.usage[customer_id, feature_key, period_start]
         assert Fraction(sum(line.metered_quantity for line in of_period)) == usage
         billed = Fraction(Totals.sum(line.totals for line in of_period).amount)

@@ -73,9 +73,7 @@ def _with_commitments(draw: st.DrawFn, kind: str) -> UsagePrice:
 
 
 graduated: st.SearchStrategy[UsagePrice] = _with_commitments("graduated")
-usage_prices = st.sampled_from(["unit", "dynamic", "package", "volume", "graduated"]).flatmap(
-    _with_commitments
-)
+usage_prices = st.sampled_from(["unit", "dynamic", "package", "volume", "graduated"]).flatmap(_with_commitments)
 prices: st.SearchStrategy[Price] = usage_prices | st.builds(Flat, amounts, st.sampled_from(PaymentTerm))
 conversions = st.none() | st.builds(
     UnitConversion,

@@ -40,9 +40,7 @@ def test_cutting_a_stream_does_not_change_the_bill(pricing: Pricing, a: Decimal,
 @settings(max_examples=500)
 @given(pricing=pricings(prices), made_at=quantities, usage=quantities)
 @example(Pricing(Package(D(3), D(10)), "USD"), ZERO, D(5))
-def test_a_piece_tells_the_total_wherever_it_covers(
-    pricing: Pricing, made_at: Decimal, usage: Decimal
-) -> None:
+def test_a_piece_tells_the_total_wherever_it_covers(pricing: Pricing, made_at: Decimal, usage: Decimal) -> None:
     """At the usage it was made for, and above its start up to its end, a piece is the total."""
     piece = piece_at(pricing, made_at)
     assert piece.at(made_at) == total(pricing, made_at)
@@ -66,12 +64,8 @@ def _uncapped(price: Price) -> Price:
     return msgspec.structs.replace(price, maximum_amount=None)
 
 
-@given(
-    pricing=st.builds(Pricing, graduated, st.just("USD"), st.none(), discounts), a=quantities, b=quantities
-)
-def test_more_usage_is_never_cheaper_under_a_graduated_price(
-    pricing: Pricing, a: Decimal, b: Decimal
-) -> None:
+@given(pricing=st.builds(Pricing, graduated, st.just("USD"), st.none(), discounts), a=quantities, b=quantities)
+def test_more_usage_is_never_cheaper_under_a_graduated_price(pricing: Pricing, a: Decimal, b: Decimal) -> None:
     """A graduated total only rises."""
     assert charge(pricing, a, b) >= 0
 
@@ -98,9 +92,7 @@ def test_the_total_stays_below_the_maximum_and_the_commitment_reaches_the_minimu
         ("21", "20", None, "120", "0.1"),
     ],
 )
-def test_a_graduated_piece_is_its_tier(
-    usage: str, start: str, until: str | None, base: str, unit_price: str
-) -> None:
+def test_a_graduated_piece_is_its_tier(usage: str, start: str, until: str | None, base: str, unit_price: str) -> None:
     """The upper bound is inclusive, and the base holds all that came before with the tier's flat part."""
     piece = piece_at(Pricing(Graduated(TIERS), "USD"), D(usage))
     assert piece == (D(start), None if until is None else D(until), D(base), D(unit_price))
@@ -182,9 +174,7 @@ def test_thirds_of_a_cent_add_up() -> None:
     assert round_minor(sum(splits, ZERO), "USD") == 1
 
 
-@pytest.mark.parametrize(
-    ("quantity", "count"), [("0", 0), ("0.001", 1), ("10", 1), ("10.5", 2), ("1E+40", 10**39)]
-)
+@pytest.mark.parametrize(("quantity", "count"), [("0", 0), ("0.001", 1), ("10", 1), ("10.5", 2), ("1E+40", 10**39)])
 def test_a_package_begun_is_a_package(quantity: str, count: int) -> None:
     """Ten units per package, none at zero."""
     use_exact()

@@ -253,8 +253,6 @@ def test_the_peeked_subject_is_the_subject(lines: list[bytes]) -> None:
 def test_the_envelope_does_not_depend_on_the_meters(lines: list[bytes], fields: set[str]) -> None:
     """Which fields are looked at decides which numbers have to be readable, and nothing else."""
     blob = b"\n".join(lines)
-    for all_of_it, some in zip(
-        DECODER.decode_lines(blob), EventDecoder(fields).decode_lines(blob), strict=True
-    ):
+    for all_of_it, some in zip(DECODER.decode_lines(blob), EventDecoder(fields).decode_lines(blob), strict=True):
         codes = {event.code for event in (all_of_it, some) if isinstance(event, Rejected)}
         assert not codes or codes == {RejectCode.NUMBER_UNREADABLE} or all_of_it == some

@@ -76,9 +76,7 @@ def test_aggregations_come_to_what_others_say(vector: dict[str, Any]) -> None:
     """Worked examples from the documents of other systems."""
     field = vector["params"]["field"]
     values = [item[field] if isinstance(item, dict) else item for item in vector["usage"]]
-    assert total(Aggregation(vector["params"]["function"].upper()), *values) == Decimal(
-        vector["expected_total"]
-    )
+    assert total(Aggregation(vector["params"]["function"].upper()), *values) == Decimal(vector["expected_total"])
 
 
 @pytest.mark.parametrize(
@@ -120,9 +118,7 @@ def test_the_latest_is_by_event_time_then_id() -> None:
 
 @each_aggregation
 @given(usage=usages.flatmap(lambda usage: st.tuples(st.just(usage), st.permutations(usage))))
-def test_the_order_of_events_does_not_matter(
-    aggregation: Aggregation, usage: tuple[list[Usage], list[Usage]]
-) -> None:
+def test_the_order_of_events_does_not_matter(aggregation: Aggregation, usage: tuple[list[Usage], list[Usage]]) -> None:
     """Any permutation comes to the same value."""
     as_sent, shuffled = usage
     assert tally_value(tallied(aggregation, as_sent)) == tally_value(tallied(aggregation, shuffled))
@@ -130,9 +126,7 @@ def test_the_order_of_events_does_not_matter(
 
 @each_aggregation
 @given(before=usages, after=usages)
-def test_a_tally_survives_a_snapshot(
-    aggregation: Aggregation, before: list[Usage], after: list[Usage]
-) -> None:
+def test_a_tally_survives_a_snapshot(aggregation: Aggregation, before: list[Usage], after: list[Usage]) -> None:
     """Packed half-way and unpacked, it goes on as if nothing had happened."""
     packed = pack_tally(tallied(aggregation, before))
     resumed = unpack_tally(msgspec.msgpack.decode(msgspec.msgpack.encode(packed)))
@@ -254,9 +248,7 @@ def test_a_path_reads_a_value(path: str, value: Any) -> None:
 )
 def test_a_bad_path_says_how_to_write_one(path: str) -> None:
     """What is no path to one value is refused when the meter is made."""
-    with pytest.raises(
-        MeterError, match=r"^`value_property`: expected .*(?s:.)*\nhint: .*\$\.tokens"
-    ) as caught:
+    with pytest.raises(MeterError, match=r"^`value_property`: expected .*(?s:.)*\nhint: .*\$\.tokens") as caught:
         Meter("m", "t", Aggregation.SUM, path)
     assert caught.value.path == "value_property"
 

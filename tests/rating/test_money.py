@@ -42,9 +42,7 @@ def test_silent_rounding_is_an_exception() -> None:
         ("0.004", "EUR", "0"),
     ],
 )
-def test_an_amount_rounds_to_its_minor_unit_half_away_from_zero(
-    amount: str, currency: str, rounded: str
-) -> None:
+def test_an_amount_rounds_to_its_minor_unit_half_away_from_zero(amount: str, currency: str, rounded: str) -> None:
     """USD has two digits, JPY none, KWD three, and a code nobody knows two."""
     use_exact()
     assert round_minor(Decimal(amount), currency) == Decimal(rounded)

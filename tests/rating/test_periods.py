@@ -50,9 +50,7 @@ def test_months_start_where_others_start_them(vector: dict[str, Any]) -> None:
     assert ",".join(f"{start:%Y-%m-%d}" for start in found) == vector["expected_total"]
 
 
-@pytest.mark.parametrize(
-    "vector", [v for v in VECTORS if v["model"] == "window_count"], ids=lambda v: v["name"]
-)
+@pytest.mark.parametrize("vector", [v for v in VECTORS if v["model"] == "window_count"], ids=lambda v: v["name"])
 def test_usage_falls_in_the_month_others_count_it_in(vector: dict[str, Any]) -> None:
     """Worked examples: the month starts at the customer's midnight, to the microsecond."""
     offset = timezone(timedelta(hours=-4))  # New York in both months; our periods follow UTC

@@ -144,9 +144,7 @@ def test_discounts_are_read_in_both_forms(written: Any, discounts: Discounts) ->
     assert discounts_from_v1(written) == discounts
 
 
-@pytest.mark.parametrize(
-    "written", [{"percentage": "100.1"}, {"percentage": {"percentage": "-1"}}, {"fixed": "1"}]
-)
+@pytest.mark.parametrize("written", [{"percentage": "100.1"}, {"percentage": {"percentage": "-1"}}, {"fixed": "1"}])
 def test_a_discount_out_of_range_is_refused(written: Any) -> None:
     """A percentage is 0 to 100."""
     with pytest.raises(PriceError, match=r"\$\.discounts\."):

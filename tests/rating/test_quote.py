@@ -15,9 +15,7 @@ from rating.quote import quote, quote_line
 from tests.rating.strategies import pricings, quantities, usage_prices
 
 UNIT: dict[str, Any] = {"type": "unit", "amount": "0.05"}
-SAMPLE = (
-    b'{"price":{"type":"unit","amount":"0.05","minimumAmount":1},"usage":"12.5","discounts":{"usage":"2"}}'
-)
+SAMPLE = b'{"price":{"type":"unit","amount":"0.05","minimumAmount":1},"usage":"12.5","discounts":{"usage":"2"}}'
 
 
 def test_a_quote_shows_the_exact_amount_and_its_details() -> None:
@@ -136,14 +134,10 @@ def test_no_bytes_raise(raw: bytes) -> None:
     msgspec.json.encode(result)
 
 
-words = st.sampled_from(
-    ["type", "unit", "amount", "tiered", "tiers", "mode", "percentage", "1", "-1", "1e9", ""]
-)
+words = st.sampled_from(["type", "unit", "amount", "tiered", "tiers", "mode", "percentage", "1", "-1", "1e9", ""])
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | words
 anything = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(words, inner), max_leaves=5)
-names = st.sampled_from(
-    ["price", "usage", "used_before", "discounts", "unit_config", "currency", "period_closed"]
-)
+names = st.sampled_from(["price", "usage", "used_before", "discounts", "unit_config", "currency", "period_closed"])
 
 
 @given(st.dictionaries(names, anything))

@@ -83,8 +83,7 @@ def price_of(written: Vector) -> Price:
     if "tiers" in written:
         parts = (("unit", "unit_price"), ("flat", "flat_price"))
         written["tiers"] = [
-            {"up_to_amount": tier["up_to"]}
-            | {long: {"amount": tier[short]} for short, long in parts if short in tier}
+            {"up_to_amount": tier["up_to"]} | {long: {"amount": tier[short]} for short, long in parts if short in tier}
             for tier in written["tiers"]
         ]
     if written.get("multiplier") == "DecimalOne":

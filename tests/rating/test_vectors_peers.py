@@ -76,11 +76,7 @@ NOT_RUN_NAMES: Final = {
 
 def reason_not_run(vector: Vector) -> str | None:
     """Why a vector is not run, None if it is."""
-    return (
-        NOT_RUN_KINDS.get(vector["kind"])
-        or NOT_RUN_MODELS.get(vector["model"])
-        or NOT_RUN_NAMES.get(vector["name"])
-    )
+    return NOT_RUN_KINDS.get(vector["kind"]) or NOT_RUN_MODELS.get(vector["model"]) or NOT_RUN_NAMES.get(vector["name"])
 
 
 RUN: Final = [vector for vector in VECTORS if not reason_not_run(vector)]
@@ -111,8 +107,7 @@ def tiered(kind: Callable[[tuple[Tier, ...]], Graduated | Volume], params: Vecto
 def blocks(kind: Callable[[tuple[Tier, ...]], Graduated | Volume], rows: list[Any]) -> Pricing:
     """Tiers of blocks, (size, at most so many, price), all of one size: the units are blocks begun."""
     rows = [
-        (row["block_size"], row["max_blocks"], row["block_price"]) if isinstance(row, dict) else row
-        for row in rows
+        (row["block_size"], row["max_blocks"], row["block_price"]) if isinstance(row, dict) else row for row in rows
     ]
     (size,) = {D(row[0]) for row in rows}
     bounds = [sum((D(row[1] or 0) for row in rows[: count + 1]), ZERO) for count in range(len(rows) - 1)]
@@ -136,9 +131,7 @@ def cost(vector: Vector) -> Decimal:
             discounts = Discounts(percentage=D(params["percent"]))
             rows = details(Pricing(Flat(D(usage)), params["currency"].upper(), None, discounts), ZERO)
             return sum((row.rounded for row in rows), ZERO)
-        case "graduated_blocks_multi" | "volume_blocks_multi" | "graduated_blocks_delta" if isinstance(
-            usage, dict
-        ):
+        case "graduated_blocks_multi" | "volume_blocks_multi" | "graduated_blocks_delta" if isinstance(usage, dict):
             billed = sum((D(amount) for amount in params.get("already_billed", {}).values()), ZERO)
             return sum((total(blocks(kind, params[unit]), D(used)) for unit, used in usage.items()), -billed)
         case "graduated_blocks" | "volume_blocks" | "graduated_blocks_delta":

@@ -218,9 +218,7 @@ def test_late_usage_shows_in_its_window_while_that_is_open_and_in_the_current_on
 ) -> None:
     """Each window: how many events, and how much of its quantity is late."""
     catalog = catalog_of([*catalog_records(), *customer_records(NUMBER)])
-    group = KeyGroup(
-        key_group(f"customer-{NUMBER}"), catalog, Rules(window_seconds=60, late_windows=late_windows)
-    )
+    group = KeyGroup(key_group(f"customer-{NUMBER}"), catalog, Rules(window_seconds=60, late_windows=late_windows))
     told = Told()
     for number, second in enumerate(events_at):
         event = {

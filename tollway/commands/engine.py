@@ -5,11 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 from prometheus_client import start_http_server
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TransferSpeedColumn,
+)
 
 from dataflows.engine import run_engine
 from rating.events import EventDecoder
@@ -94,13 +100,17 @@ def ingest(
     with (
         servers(chosen, report=talk.print) as endpoints,
         Progress(
-            TextColumn("Ingest"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=talk, transient=True
+            TextColumn("Ingest"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            console=talk,
+            transient=True,
         ) as progress,
     ):
         log = EventLog(endpoints.redis_url, chosen.partitions)
         task = progress.add_task("ingest", total=size)
-        stream: BinaryIO = sys.stdin.buffer if file == "-" else Path(file).open("rb")
-        with stream:
+        with sys.stdin.buffer if file == "-" else Path(file).open("rb") as stream:
             while lines := stream.readlines(BATCH_LINES * 256):
                 good: list[bytes] = []
                 for line in lines:

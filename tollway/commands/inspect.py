@@ -25,7 +25,10 @@ CustomerKey = Annotated[str, typer.Argument(help="The customer's key or id.")]
 @contextmanager
 def stores() -> Iterator[tuple[Endpoints, psycopg.Connection[Any]]]:
     """The servers, and a connection to the ledger."""
-    with servers(settings()) as endpoints, psycopg.connect(endpoints.postgres_dsn, autocommit=True) as connection:
+    with (
+        servers(settings()) as endpoints,
+        psycopg.connect(endpoints.postgres_dsn, autocommit=True) as connection,
+    ):
         yield endpoints, connection
 
 
@@ -77,13 +80,21 @@ def charges(
         return
     rows: list[list[object]] = []
     for charge in found:
-        rows.append(
-            [charge.feature_key or charge.card_key, charge.period_start, charge.status, charge.usage, charge.amount]
-            + [charge.commitment, charge.credits, charge.uncovered]
-        )
+        name = charge.feature_key or charge.card_key
+        sums = [charge.usage, charge.amount, charge.commitment, charge.credits, charge.uncovered]
+        rows.append([name, charge.period_start, charge.status, *sums])
         for window in charge.windows:
             rows.append(
-                ["", window.window_start, "window", window.quantity, window.amount, None, window.credits, window.uncovered]
+                [
+                    "",
+                    window.window_start,
+                    "window",
+                    window.quantity,
+                    window.amount,
+                    None,
+                    window.credits,
+                    window.uncovered,
+                ]
             )
     columns = ["feature", "from", "status", "usage", "amount", "commitment", "credits", "uncovered"]
     print_table(f"Charges of {customer}", columns, rows)
@@ -104,13 +115,23 @@ def credits_(customer: CustomerKey, as_json: Json = False) -> None:
     print_table(
         f"Grants of {customer}",
         ["name", "status", "amount", "available", "consumed", "expired", "voided", "expires"],
-        [[g.name or g.id, g.status, g.amount, g.available, g.consumed, g.expired, g.voided, g.expires_at] for g in grants],
+        [
+            [g.name or g.id, g.status, g.amount, g.available, g.consumed, g.expired, g.voided, g.expires_at]
+            for g in grants
+        ],
     )
     print_table(
         "Transactions",
         ["booked", "type", "feature", "amount", "before", "after"],
         [
-            [t.booked_at, t.type, t.feature_key, t.amount, t.available_balance.before, t.available_balance.after]
+            [
+                t.booked_at,
+                t.type,
+                t.feature_key,
+                t.amount,
+                t.available_balance.before,
+                t.available_balance.after,
+            ]
             for t in transactions
         ],
     )
@@ -228,7 +249,11 @@ def _check_stores(check: Any, endpoints: Endpoints, connection: psycopg.Connecti
     assert counts is not None
     check("parked events", True, f"{counts[0]} wait" + (": see `tollway parked`" if counts[0] else ""))
     check("dead letters", True, f"{counts[1]}" + (": see `tollway dead-letters`" if counts[1] else ""))
-    check("conservation", counts[2] == 0, "holds for every customer" if not counts[2] else f"fails for {counts[2]}")
+    check(
+        "conservation",
+        counts[2] == 0,
+        "holds for every customer" if not counts[2] else f"fails for {counts[2]}",
+    )
     with redis.Redis.from_url(endpoints.redis_url) as client:
         durable: Any = client.config_get("appendfsync")
         found = {key if isinstance(key, str) else key.decode(): value for key, value in durable.items()}

@@ -73,7 +73,9 @@ def grant(
 def invoice(
     customer: Annotated[str, typer.Argument(help="The customer's key or id.")],
     preview: Annotated[bool, typer.Option(help="Show the gathering invoice, and draw up none.")] = False,
-    as_of: Annotated[str | None, typer.Option(help="Periods that began by this instant, RFC 3339. Default: now.")] = None,
+    as_of: Annotated[
+        str | None, typer.Option(help="Periods that began by this instant, RFC 3339. Default: now.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """
@@ -94,10 +96,30 @@ def invoice(
     rows: list[list[Any]] = []
     for line in drawn.lines:
         totals = line.totals
-        rows.append([line.name, line.quantity, None, totals.amount, totals.discounts_total, totals.credits_total, totals.total])
+        rows.append(
+            [
+                line.name,
+                line.quantity,
+                None,
+                totals.amount,
+                totals.discounts_total,
+                totals.credits_total,
+                totals.total,
+            ]
+        )
         for child in line.children:
             parts = child.totals
-            rows.append([f"  {child.name}", child.quantity, child.per_unit_amount, parts.amount, None, None, parts.total])
+            rows.append(
+                [
+                    f"  {child.name}",
+                    child.quantity,
+                    child.per_unit_amount,
+                    parts.amount,
+                    None,
+                    None,
+                    parts.total,
+                ]
+            )
     totals = drawn.totals
     rows.append(["total", None, None, totals.amount, totals.discounts_total, totals.credits_total, totals.total])
     print_table(

@@ -26,7 +26,8 @@ def quote(
     """
     Price usage: one JSON object a line in, one a line out.
 
-    In: {"price": <v1 price>, "usage": "…", "used_before": "0", "currency": "USD", "discounts": {…}, "period_closed": true}.
+    In: {"price": <v1 price>, "usage": "…", "used_before": "0", "currency": "USD", "discounts": {…},
+    "period_closed": true}.
     Out: {"amount", "details", "total_rounded"}, or {"error": {"message", "path"}} for a line that can't be priced;
     the exit code is then 1.
 
@@ -64,7 +65,12 @@ def rate(
     with (
         file.open("rb") as events,
         Progress(
-            TextColumn("Rate"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=talk, transient=True
+            TextColumn("Rate"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            console=talk,
+            transient=True,
         ) as progress,
     ):
         task = progress.add_task("rate", total=file.stat().st_size)
@@ -89,7 +95,14 @@ def rate(
             f"Invoice of {invoice.customer.key}, {invoice.currency}: total {invoice.totals.total}",
             ["line", "from", "quantity", "amount", "credits", "total"],
             [
-                [line.name, line.period_start, line.quantity, line.totals.amount, line.totals.credits_total, line.totals.total]
+                [
+                    line.name,
+                    line.period_start,
+                    line.quantity,
+                    line.totals.amount,
+                    line.totals.credits_total,
+                    line.totals.total,
+                ]
                 for line in invoice.lines
             ],
         )

@@ -38,7 +38,12 @@ def demo(
     if as_json or not talk.is_terminal:
         result = _told(show)
     else:
-        with Live(_view(show.picture), console=talk, refresh_per_second=10, get_renderable=lambda: _view(show.picture)):
+        with Live(
+            _view(show.picture),
+            console=talk,
+            refresh_per_second=10,
+            get_renderable=lambda: _view(show.picture),
+        ):
             result = show.run(lambda _line: None)
     if as_json:
         print_json(result)
@@ -96,7 +101,14 @@ def _summary(result: dict[str, Any]) -> None:
             row
             for line in invoice["lines"]
             for row in (
-                [line.feature_key, line.quantity, None, line.totals.amount, line.totals.credits_total, line.totals.total],
+                [
+                    line.feature_key,
+                    line.quantity,
+                    None,
+                    line.totals.amount,
+                    line.totals.credits_total,
+                    line.totals.total,
+                ],
                 *([f"  {c.name}", c.quantity, c.per_unit_amount, c.totals.amount, None, None] for c in line.children),
             )
         ],

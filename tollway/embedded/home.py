@@ -106,9 +106,7 @@ def stop_servers(home: Path, *, force: bool = False) -> bool:
         return False
     with _start_lock(home):
         if _has_members(home) and not force:
-            raise ServerError(
-                f"The servers in `{home}` are in use by another process\nhint: stop that process first"
-            )
+            raise ServerError(f"The servers in `{home}` are in use by another process\nhint: stop that process first")
         ran = [stop(server) for server in _servers_of(home)]
         return any(ran)
 

@@ -65,9 +65,7 @@ def postgres(home: Path) -> Server:
 
 def postgres_dsn(folder: Path, database: str = DATABASE) -> str:
     """How a database of the PostgreSQL in a folder is reached."""
-    return (
-        f"postgresql://{USER}:{password_of(folder)}@{LOOPBACK}:{port_of(folder)}/{database}?sslmode=disable"
-    )
+    return f"postgresql://{USER}:{password_of(folder)}@{LOOPBACK}:{port_of(folder)}/{database}?sslmode=disable"
 
 
 def _command(folder: Path, port: int) -> list[str]:

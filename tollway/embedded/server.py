@@ -131,9 +131,7 @@ def status(server: Server) -> ServerStatus:
     """How the server is, without changing anything."""
     if not locks.is_held(server.alive):
         return ServerStatus(server.name, "stopped", server.folder, None, None)
-    state: Literal["running", "not answering"] = (
-        "running" if server.answers(server.folder) else "not answering"
-    )
+    state: Literal["running", "not answering"] = "running" if server.answers(server.folder) else "not answering"
     return ServerStatus(server.name, state, server.folder, _pid(server), port_of(server.folder))
 
 
@@ -262,8 +260,7 @@ def _signal(server: Server, pid: int | None, number: signal.Signals) -> None:
         pass  # it just ended, and its own children are about to
     except PermissionError as error:
         raise ServerError(
-            f"{server.name} in `{server.folder}` belongs to another user\n"
-            "hint: stop it as the user who started it"
+            f"{server.name} in `{server.folder}` belongs to another user\nhint: stop it as the user who started it"
         ) from error
 
 

@@ -76,9 +76,7 @@ def draw_up(connection: Connection, customer: str, as_of: datetime | None = None
         (drawn,) = rows(connection, "next_invoice_number", {})
         issued_at = drawn["issued_at"]
         number = f"INV-{issued_at.year}-{drawn['number']:06}"
-        found = _invoice(
-            head, lines, str(ULID()), number, InvoiceStatus.ISSUED, as_of or issued_at, issued_at
-        )
+        found = _invoice(head, lines, str(ULID()), number, InvoiceStatus.ISSUED, as_of or issued_at, issued_at)
         # 4. The next invoice goes on from these lines: they come with the invoice, or not at all.
         insert(connection, found)
     return found
@@ -110,9 +108,7 @@ def _lock(connection: Connection, customer_id: str) -> None:
     (found,) = rows(connection, "lock_customer", {"customer_id": customer_id})
     isolation = found["isolation"]
     # Any other would go on seeing what it saw before it queued, and bill the same usage again.
-    assert isolation == "read committed", (
-        f"expected a transaction that is `read committed`, got `{isolation}`"
-    )
+    assert isolation == "read committed", f"expected a transaction that is `read committed`, got `{isolation}`"
 
 
 def _invoice(

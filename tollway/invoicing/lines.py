@@ -93,12 +93,15 @@ def unbilled(
 
 def _read_charges(connection: Connection, head: CustomerHead) -> list[Charge]:
     """All charges of a customer, provided that they come to what its balance says."""
-    values = {"customer_id": head.id, "feature_key": None, "closed": None}
-    found = rows(connection, "charges", values)
-    charged = sum((row["amount"] + row["commitment"] for row in found), ZERO)
-    in_all = found[0]["charged_in_all"] if found else ZERO
-    if charged != in_all:
-        raise LedgerIncomplete(head.key, plain(charged), "nothing" if in_all is None else plain(in_all))
+    found = rows(connection, "charges", {"customer_id": head.id, "feature_key": None, "closed": None})
+    for name, in_all, parts in (
+        ("charged", "charged_in_all", ("amount", "commitment")),
+        ("consumed", "consumed_in_all", ("credits",)),
+    ):
+        told = sum((row[part] for row in found for part in parts), ZERO)
+        balance = found[0][in_all] if found else ZERO
+        if told != balance:
+            raise LedgerIncomplete(head.key, name, plain(told), "nothing" if balance is None else plain(balance))
     return [msgspec.convert(row, Charge) for row in found]
 
 

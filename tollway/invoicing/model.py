@@ -29,7 +29,7 @@ class LineType(StrEnum):
     FLAT_FEE = "flat_fee"
 
 
-class NothingBillable(Exception):  # noqa: N818 it is no error of whoever asked
+class NothingBillable(Exception):
     """
     No invoice was drawn up, since nothing came to be owed, or to be given back, since the last one.
 
@@ -43,25 +43,23 @@ class NothingBillable(Exception):  # noqa: N818 it is no error of whoever asked
 
     def __init__(self, customer_key: str) -> None:
         self.message = f"nothing is billable for customer `{customer_key}`"
-        self.hint = (
-            "look at the customer's charges: what they show is billable, unless an invoice has it already"
-        )
+        self.hint = "look at the customer's charges: what they show is billable, unless an invoice has it already"
         super().__init__(f"{self.message}\nhint: {self.hint}")
 
 
-class LedgerIncomplete(Exception):  # noqa: N818 it mends by itself
+class LedgerIncomplete(Exception):
     """
     The charges of a customer are not all there, as after a crash until the dataflow has started again.
 
     Attributes:
-        message: Whose ledger, and what the two say.
+        message: Whose ledger, and how its charges and its balance differ.
         hint: What to do.
     """
 
-    def __init__(self, customer_key: str, charged: str, balance: str) -> None:
+    def __init__(self, customer_key: str, what: str, in_charges: str, in_balance: str) -> None:
         self.message = (
             f"the ledger of customer `{customer_key}` is incomplete: "
-            f"its charges come to {charged}, its balance says {balance}"
+            f"its charges say that {in_charges} was {what}, its balance says {in_balance}"
         )
         self.hint = "start the dataflow, which completes it, and try again"
         super().__init__(f"{self.message}\nhint: {self.hint}")

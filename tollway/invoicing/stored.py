@@ -78,10 +78,7 @@ def _read(
             lines.setdefault(row["invoice_id"], []).append(row)
         else:
             children.setdefault(row["parent_id"], []).append(_child(row))
-    return [
-        _invoice(header, tuple(_line(row, children) for row in lines.get(header["id"], ())))
-        for header in headers
-    ]
+    return [_invoice(header, tuple(_line(row, children) for row in lines.get(header["id"], ()))) for header in headers]
 
 
 def _invoice(row: dict[str, Any], lines: tuple[Line, ...]) -> Invoice:
