@@ -468,7 +468,7 @@ class KeyGroup:
         self._drop_closed(account, now)
         for touched in (account.cover_backdated(now), account.repay_overage(now) if state.overage else []):
             for meter in touched:
-                meter.dirty = True
+                meter.dirty = meter.rechain = True
         self._schedule(account, now)
 
     def _follow_subscriptions(self, account: Account) -> None:

@@ -279,7 +279,6 @@ def check_account(books: Books, now: datetime) -> None:
     assert {grant.status for grant in grants} <= set(GrantStatus)
 
 
-@pytest.mark.xfail(reason="windows before the last that a backdated grant covers are not told again")
 def test_what_a_backdated_grant_pays_reads_as_paid(books: Books) -> None:
     """Two windows were uncovered when a grant that holds from before came to be known."""
     records = [*catalog_records(), *customer_records(0)]
