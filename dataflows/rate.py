@@ -17,10 +17,13 @@ from rating.group import KeyGroup, Rules
 from rating.rows import Outcome
 from sinks import metrics
 
-BEAT_REST = 7 * KEY_GROUPS
-"""A key group rests this many times as long as its last beat took: all of them together take an eighth of the time."""
-REST_MAX = timedelta(seconds=2)
-"""The longest rest, and only of a process that has more to do than it can."""
+BEAT_REST = 3 * KEY_GROUPS
+"""A key group rests this many times as long as its last beat took: all of them together take a quarter of the time."""
+REST_MAX = timedelta(seconds=0.8)
+"""The longest rest while the flow keeps up: what is told is then never older than a second."""
+BEHIND = timedelta(seconds=2)
+"""A flow that is further behind its log than this can't be fresh in any case: it rests longer, and catches up."""
+BEHIND_REST = timedelta(seconds=4)
 
 
 class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
@@ -44,6 +47,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         self._load_segments = load_segments
         self._group: KeyGroup | None = None
         self._next_beat = datetime.now(UTC)
+        self._read_up_to = self._next_beat
         if snapshot is not None:
             self._group = self._open(snapshot[0], snapshot[1:])
 
@@ -64,8 +68,9 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
             self._take_over(group, now, out)
             for received_at, blob in segments(message):
                 group.fold(blob, received_at, now, out)
-        if self._group is not None and now >= self._next_beat:
-            self._tell(self._group, now, out)
+                self._read_up_to = received_at
+        if self._group is not None and datetime.now(UTC) >= self._next_beat:
+            self._tell(self._group, datetime.now(UTC), out)
         return self._emit(out)
 
     def on_notify(self) -> tuple[Iterable[Outcome], bool]:
@@ -105,8 +110,12 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
 
     def _tell(self, group: KeyGroup, now: datetime, out: Outcome) -> None:
         group.beat(now, out)
-        took = datetime.now(UTC) - now
-        self._next_beat = now + max(self._beat, min(BEAT_REST * took, REST_MAX))
+        told = datetime.now(UTC)
+        rest = min(BEAT_REST * (told - now), REST_MAX)
+        if now - self._read_up_to > BEHIND:
+            rest = BEHIND_REST
+        self._next_beat = told + max(self._beat, rest)
+        self._read_up_to = told
 
     def _emit(self, out: Outcome) -> tuple[Iterable[Outcome], bool]:
         metrics.count(out)
