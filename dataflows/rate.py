@@ -47,7 +47,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         self._load_segments = load_segments
         self._group: KeyGroup | None = None
         self._next_beat = datetime.now(UTC)
-        self._read_up_to = self._next_beat
+        self._behind = False
         if snapshot is not None:
             self._group = self._open(snapshot[0], snapshot[1:])
 
@@ -68,7 +68,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
             self._take_over(group, now, out)
             for received_at, blob in segments(message):
                 group.fold(blob, received_at, now, out)
-                self._read_up_to = received_at
+                self._behind = now - received_at > BEHIND
         if self._group is not None and datetime.now(UTC) >= self._next_beat:
             self._tell(self._group, datetime.now(UTC), out)
         return self._emit(out)
@@ -112,10 +112,10 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         group.beat(now, out)
         told = datetime.now(UTC)
         rest = min(BEAT_REST * (told - now), REST_MAX)
-        if now - self._read_up_to > BEHIND:
+        if self._behind:
             rest = BEHIND_REST
         self._next_beat = told + max(self._beat, rest)
-        self._read_up_to = told
+        self._behind = False
 
     def _emit(self, out: Outcome) -> tuple[Iterable[Outcome], bool]:
         metrics.count(out)

@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -55,11 +56,15 @@ from tollway.embedded import Endpoints, servers, status, stop_servers
 
 FEATURES = ("input_tokens", "output_tokens")
 BATCH = 4000
+TURNS = 25
+"""Events of each customer in the measurement of latency."""
+EVENT_COST = Decimal("1.2")
+"""What one of them costs: 100 output tokens."""
 ROUNDS_OF_FLOOR = 3
 
 
-def catalog(customers: int, credits_: Decimal) -> list[Record]:
-    """Two features, a graduated and a unit price, prepaid credits."""
+def catalog(customers: int, credits_of: Callable[[int], Decimal]) -> list[Record]:
+    """Two features, a graduated and a unit price, and prepaid credits for each customer by its number."""
     start = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     tiers = (
         Tier(up_to_amount=Decimal(10_000), unit_price=Decimal("0.003")),
@@ -88,7 +93,7 @@ def catalog(customers: int, credits_: Decimal) -> list[Record]:
         records += [
             Customer(customer_id, f"c{number}", f"Customer {number}", "USD", (f"subject-{number}",)),
             Subscription(f"S{customer_id}", customer_id, "pro", 1, start, start, start, settlement_mode=mode),
-            Grant(f"G{customer_id}", customer_id, credits_, "USD", start, start),
+            Grant(f"G{customer_id}", customer_id, credits_of(number), "USD", start, start),
         ]
     return records
 
@@ -181,7 +186,7 @@ def throughput(count: int, customers: int) -> dict[str, Any]:
     home = Path(tempfile.mkdtemp(prefix="tollway-bench-"))
     try:
         with servers(Settings(home=home), report=lambda _: None) as endpoints:
-            set_up(home, endpoints, catalog(customers, Decimal(1_000_000)))
+            set_up(home, endpoints, catalog(customers, lambda _number: Decimal(1_000_000)))
             log = EventLog(endpoints.redis_url, 4)
             for start in range(0, count, BATCH):
                 log.append(lines[start : start + BATCH])
@@ -233,16 +238,19 @@ def start_alone(home: Path) -> tuple[float, float]:
     return time.perf_counter() - started, after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
 
 
+def last_turn(number: int) -> int:
+    """Which of its events uses a customer's credits up: spread over the run, as it would be."""
+    return 3 + number % (TURNS - 3)
+
+
 def signal_latency(customers: int, rate: int) -> dict[str, Any]:
     """From handing the event that uses the credits up to the log, until the blocking signal is heard."""
     home = Path(tempfile.mkdtemp(prefix="tollway-bench-"))
     handed_over: dict[str, float] = {}
     heard: dict[str, float] = {}
-    per_customer = 25
     try:
         with servers(Settings(home=home), report=lambda _: None) as endpoints:
-            # 20 events of 100 output tokens use up 24 dollars.
-            set_up(home, endpoints, catalog(customers, Decimal("24")))
+            set_up(home, endpoints, catalog(customers, lambda number: last_turn(number) * EVENT_COST))
             log = EventLog(endpoints.redis_url, 4)
             process = engine(home)
             client = redis.Redis.from_url(endpoints.redis_url, decode_responses=True)
@@ -265,14 +273,14 @@ def signal_latency(customers: int, rate: int) -> dict[str, Any]:
             listener = threading.Thread(target=listen)
             listener.start()
             time.sleep(0.5)
-            total, sent, started = customers * per_customer, 0, time.perf_counter()
+            total, sent, started = customers * TURNS, 0, time.perf_counter()
             while sent < total:
                 due = min(int((time.perf_counter() - started) * rate) + 1, total)
                 lines = []
                 at = time.perf_counter()
                 for number in range(sent, due):
                     customer, turn = number % customers, number // customers
-                    if turn == 19:
+                    if turn + 1 == last_turn(customer):
                         handed_over[f"c{customer}"] = at
                     lines.append(
                         msgspec.json.encode(

@@ -1,85 +1,182 @@
 """
-The `tollway` command line. Commands are plain functions in `tollway.commands`; here they are put together,
-and expected failures become one clear message and an exit code.
+The `tollway` command line: which commands there are, and what becomes of a failure.
+
+A command is a plain function of `tollway.commands`. Its module is loaded when it is called for, so that a
+quote does not wait for database drivers. Expected failures become one clear message and an exit code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import version
+from threading import current_thread, main_thread
+from types import FrameType
+from typing import Annotated, Any, NoReturn
 
-import psycopg
-import redis
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from config.settings import SettingError
-from tollway.catalog_file import CatalogFileError
-from tollway.commands import engine, inspect, money, offline, show
-from tollway.console import BAD_INPUT, NO_SERVER, REFUSED, talk
-from tollway.control import ControlError
-from tollway.demo import DemoFailed
-from tollway.embedded import ServerError
-from tollway.invoicing import NothingBillable
-from tollway.ledger_reads import NotFound
+from tollway.console import BAD_INPUT, DEFECT, error
+
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "Running": {
+        "demo": ("show:demo", "See it all at work, on servers of its own"),
+        "up": ("engine:up", "Start servers and dataflow, until Ctrl-C"),
+        "run": ("engine:run", "Run the dataflow on servers that are there"),
+        "down": ("engine:down", "Stop servers that were left running"),
+    },
+    "Getting things in": {
+        "apply": ("money:apply", "Set up meters, plans and customers from a file"),
+        "ingest": ("engine:ingest", "Append events to the log"),
+        "grant": ("money:grant", "Grant prepaid credits to a customer"),
+    },
+    "Looking things up": {
+        "balance": ("inspect:balance", "What a customer has left; may it go on?"),
+        "charges": ("inspect:charges", "What a customer used, and what it cost"),
+        "credits": ("inspect:credits_", "How a customer's credits came and went"),
+        "signals": ("inspect:signals", "Blocked, allowed, running low"),
+        "parked": ("inspect:parked", "Events that wait for the catalog"),
+        "dead-letters": ("inspect:dead_letters", "Events that were refused, and why"),
+    },
+    "Invoicing": {
+        "invoice": ("money:invoice", "Bill what was charged and not billed yet"),
+    },
+    "Without a server": {
+        "quote": ("offline:quote", "Price usage, one JSON object a line"),
+        "rate": ("offline:rate", "Rate a file of events in one go"),
+    },
+    "When something is wrong": {
+        "doctor": ("inspect:doctor", "Check settings, servers, schema and ledger"),
+    },
+}
+"""By section of the help: the name of a command, the module and function that it is, and what it is for."""
+
+PLACES = {name: place for section in COMMANDS.values() for name, (place, _) in section.items()}
+
+# A backspace on a line of its own keeps the lines below it as they are.
+EPILOG = """
+Data goes to standard output, all else to standard error. Settings are environment variables: TOLLWAY_HOME, say,
+is the folder of the servers' data, .tollway by default.
+
+\b
+Exit codes:
+  0  done
+  1  done, but some input was refused, or what was asked for is not there
+  2  bad usage, catalog, file or setting: correct it and try again
+  3  a server can't be reached or started, or went away
+  70 a defect of Tollway: a traceback says where
+
+\b
+Example:
+  tollway demo
+  tollway COMMAND --help
+"""
+
+
+class Commands(TyperGroup):
+    """Loads a command when it is called for, and lists all by section."""
+
+    def list_commands(self, _ctx: Any) -> list[str]:
+        return list(PLACES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in PLACES:
+            nearest = get_close_matches(cmd_name, PLACES, n=1)
+            ctx.fail(f"There is no command `{cmd_name}`." + (f" Did you mean `{nearest[0]}`?" if nearest else ""))
+        module, _, function = PLACES[cmd_name].partition(":")
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(cmd_name)(getattr(import_module(f"tollway.commands.{module}"), function))
+        return typer.main.get_command(single)
+
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:
+        for section, commands in COMMANDS.items():
+            with formatter.section(section):
+                formatter.write_dl([(name, summary) for name, (_, summary) in commands.items()])
+
 
 app = typer.Typer(
     name="tollway",
+    cls=Commands,
     help="A usage rating engine on a stream: events in, exact charges and credit balances out, within milliseconds.",
+    epilog=EPILOG,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
-COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "Running": (show.demo, engine.up, engine.run, engine.down),
-    "Getting things in": (money.apply, engine.ingest, money.grant),
-    "Looking things up": (
-        inspect.balance,
-        inspect.charges,
-        inspect.credits_,
-        inspect.signals,
-        inspect.parked,
-        inspect.dead_letters,
-    ),
-    "Invoicing": (money.invoice,),
-    "Without a server": (offline.quote, offline.rate),
-    "When something is wrong": (inspect.doctor,),
-}
 
-for panel, functions in COMMANDS.items():
-    for function in functions:
-        name = function.__name__.rstrip("_").replace("_", "-")
-        app.command(name, rich_help_panel=panel)(function)
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tollway {version('tollway')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options that come before a command."""
 
 
 def run(arguments: list[str]) -> int:
     """Run a command line. Returns the exit code."""
     try:
-        code = app(arguments, standalone_mode=False)
-    except typer.Exit as exit_:
-        return exit_.exit_code
+        with _terminated_by_exception():
+            code = app(arguments, prog_name="tollway", standalone_mode=False)
+            sys.stdout.flush()
     except typer.Abort:
         return 130
-    except TyperException as error:
-        error.show() if hasattr(error, "show") else talk.print(f"error: {error}", markup=False)
+    except TyperException as failure:
+        failure.show() if hasattr(failure, "show") else error(str(failure))
         return BAD_INPUT
-    except (SettingError, CatalogFileError) as error:
-        return _fail(error, BAD_INPUT)
-    except ControlError as error:
-        return _fail(error, REFUSED if error.code in ("not_found", "conflict") else BAD_INPUT)
-    except (NotFound, NothingBillable, DemoFailed) as error:
-        return _fail(error, REFUSED)
-    except ServerError as error:
-        return _fail(error, NO_SERVER)
-    except (psycopg.OperationalError, redis.ConnectionError) as error:
-        return _fail(f"a server went away: {type(error).__name__}\nhint: see `tollway doctor`", NO_SERVER)
+    except SettingError as failure:
+        error(str(failure))
+        return BAD_INPUT
     except KeyboardInterrupt:
         return 130
+    except Exception as failure:
+        return _failed(failure)
     return code if isinstance(code, int) else 0
 
 
-def _fail(error: object, code: int) -> int:
-    talk.print(f"error: {error}", markup=False, style="red")
+def _failed(failure: Exception) -> int:
+    """Say what went wrong, in a line or two where it was foreseen."""
+    # Only now: it knows the failures of all modules, so it loads them.
+    from tollway.commands.failures import explain
+
+    explained = explain(failure)
+    if explained is None:
+        traceback.print_exception(failure)
+        error(f"this was not foreseen: {type(failure).__name__}\nhint: the traceback above says where it happened")
+        return DEFECT
+    message, code = explained
+    error(message)
     return code
+
+
+@contextmanager
+def _terminated_by_exception() -> Iterator[None]:
+    """Let SIGTERM unwind what runs, so that servers are stopped; the dataflow has a handler of its own."""
+    if current_thread() is not main_thread():
+        yield
+        return
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,17 +1,19 @@
 """
 How commands talk: data to stdout, all else to stderr.
 
-Exit codes: 0 done; 1 done, but some input was refused, or nothing was found; 2 bad usage, catalog or setting;
-3 a server could not be started or reached.
+Exit codes: 0 done; 1 done, but some input was refused, or what was asked for is not there; 2 bad usage,
+catalog, file or setting; 3 a server can't be reached or started, or went away; 70 a defect of Tollway.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
 
 import msgspec
 import typer
@@ -21,10 +23,50 @@ from rich.table import Table
 from config.settings import Settings, load_settings
 from rating.money import plain
 
-OK, REFUSED, BAD_INPUT, NO_SERVER = 0, 1, 2, 3
+OK, REFUSED, BAD_INPUT, NO_SERVER, DEFECT = 0, 1, 2, 3, 70
+
+WIDTH_OFF_TERMINAL = 500
+"""Where nobody's terminal sets a width, a row of a table stays on one line."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        """The reader has seen enough: `tollway charges acme | head -1`."""
+        raise BrokenPipeError(errno.EPIPE, "the reader is gone")
+
 
 talk = Console(stderr=True, highlight=False)
-out = Console(highlight=False)
+out = _Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL)
+
+
+def say(line: str) -> None:
+    """Tell people something, as it is."""
+    talk.print(line, markup=False, soft_wrap=True)
+
+
+def error(message: str) -> None:
+    """Tell people what went wrong: a message, perhaps with a hint on a line of its own."""
+    talk.print(f"error: {message}", markup=False, soft_wrap=True, style="red")
+
+
+def open_input(name: str, what: str) -> tuple[BinaryIO, int | None]:
+    """
+    Open what a command reads: a file, a pipe, or standard input for `-`.
+
+    Returns:
+        The stream, and its size where that is known.
+
+    Raises:
+        typer.BadParameter: It can't be read.
+    """
+    if name == "-":
+        return sys.stdin.buffer, None
+    path = Path(name)
+    try:
+        stream = path.open("rb")
+        return stream, path.stat().st_size if path.is_file() else None
+    except OSError as failure:
+        raise typer.BadParameter(f"`{name}` can't be read: {failure.strerror}. Give the path of {what}") from failure
 
 
 def settings() -> Settings:

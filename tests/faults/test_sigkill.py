@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import redis
 
 from tests.conftest import Stores
 from tests.engine_runs import (
@@ -78,3 +79,27 @@ def test_sigterm_stops_cleanly_and_loses_nothing(stores: Stores) -> None:
         assert process.wait(30) == 0, engine_log(stores)
     drain(stores)
     check_ledger(stores, stream, CUSTOMERS)
+
+
+def test_balances_come_back_when_redis_is_lost(stores: Stores) -> None:
+    """An empty Redis is filled again at the next start. Who is blocked is signalled anew, for readers that lost it too."""
+    records: list[Any] = catalog_records()
+    for number in range(CUSTOMERS):
+        records += customer_records(number, (Decimal(100),), start=MONTH)
+    write_records(stores, records)
+    stream = list(events(random.Random(6), 1000, CUSTOMERS, MONTH, NOW - MONTH))
+    append(stores, stream)
+    drain(stores)
+    before = {number: visible(stores, f"c{number}") for number in range(CUSTOMERS)}
+    with redis.Redis.from_url(stores.redis_url) as client:
+        client.flushall()
+    drain(stores)
+    for number, balance in before.items():
+        found = visible(stores, f"c{number}")
+        assert {k: found[k] for k in ("live", "access", "revision")} == {
+            k: balance[k] for k in ("live", "access", "revision")
+        }
+    blocked = sum(balance["access"] == "blocked" for balance in before.values())
+    kinds = query(stores, "select kind, count(*) from signals where kind like 'access%%' group by kind")
+    assert blocked > 0
+    assert kinds == [("access_blocked", 2 * blocked)]
