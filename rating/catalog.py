@@ -130,6 +130,13 @@ class Grant(Struct, frozen=True, tag="grant", tag_field="kind"):
     key: str | None = None
     name: str = ""
 
+    @property
+    def ends_at(self) -> datetime | None:
+        """From here on it pays no more: its expiry, or the instant it was voided; None: never."""
+        if self.expires_at is None or self.voided_at is None:
+            return self.expires_at or self.voided_at
+        return min(self.expires_at, self.voided_at)
+
     def burn_order(self) -> tuple[Any, ...]:
         """Sorts grants into the order in which they are used up: see `rating.credits`."""
         expires = (1, self.effective_at) if self.expires_at is None else (0, self.expires_at)

@@ -5,15 +5,16 @@ State is kept per customer, in one currency; all amounts are exact decimals.
 
 Burn order (OpenMeter's): lower priority first; at equal priority a grant restricted to features before
 an unrestricted one; then earlier expiry, none last; then the older grant. A correction gives back in
-reverse order of collection: first what is uncovered, then the grant that paid last. A grant pays only
-for usage at or after its effective instant and before its expiry; under `credit_only` it also repays
-what was used beyond the balance.
+reverse order of collection: first what is uncovered, then the grant that paid last, and of the slice that
+is corrected before any other. A grant pays only for usage at or after its effective instant and before it
+expired or was voided; under `credit_only` it also repays what was used beyond the balance. What was given
+back pays at once for what is uncovered and may be paid with it.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 
@@ -32,6 +33,9 @@ class Access(StrEnum):
     BLOCKED = "blocked"
 
 
+NEVER = datetime.max.replace(tzinfo=UTC)
+BOUNDLESS = Decimal("Infinity")
+"""The headroom of a customer who is blocked: usage can only bring it back where it makes the period cheaper."""
 NO_CREDIT_AVAILABLE = "no_credit_available"
 """The reason, in OpenMeter's word, that goes with a blocked access."""
 
@@ -59,13 +63,15 @@ class AccountState(Struct, array_like=True):
 
 
 class LiveGrant:
-    """A grant that still has something to pay with."""
+    """A grant that still has something to pay with, though perhaps only for usage of the past or the future."""
 
-    __slots__ = ("grant", "remaining")
+    __slots__ = ("effective_at", "ends_at", "grant", "remaining")
 
     def __init__(self, grant: Grant, remaining: Decimal) -> None:
         self.grant = grant
         self.remaining = remaining
+        self.effective_at = grant.effective_at
+        self.ends_at = grant.ends_at or NEVER
 
 
 class Account:
@@ -78,10 +84,17 @@ class Account:
         }
         self.customer: Customer | None = None
         self.mode: SettlementMode | None = None
+        self.grants: list[Grant] = []
+        """All that were ever granted, in burn order."""
         self.live_grants: list[LiveGrant] = []
         self.boundaries: list[datetime] = []
+        """The instants at which a grant takes effect or ends, rising."""
         self.passed = 0
-        """How many boundaries time has passed."""
+        """How many boundaries, and starts and ends of subscriptions known ahead, time has passed."""
+        self.features: list[str] = []
+        """What the plan has features for, where some credit is for some features only."""
+        self.returned = False
+        """Whether a grant got something back since what is uncovered was last looked at."""
         self.limits: tuple[Decimal, ...] = ()
         self.funded = self.settled = self.pending = self.consumed = self.expired = self.voided = ZERO
         self.restricted = False
@@ -111,150 +124,159 @@ class Account:
         state.records = catalog.records_of[customer_id]
         subscription = catalog.subscription_at(customer_id, now)
         self.mode = subscription.settlement_mode if subscription is not None else None
-        boundaries: set[datetime] = set()
-        self.live_grants = []
-        self.restricted = False
-        self.funded = self.settled = self.pending = self.consumed = self.expired = self.voided = ZERO
-        for grant in catalog.grants_of(customer_id):
-            consumed = state.consumed.get(grant.id, ZERO)
-            remaining = grant.amount - consumed
-            self.funded += grant.amount
-            self.consumed += consumed
-            boundaries.add(grant.effective_at)
-            if grant.expires_at is not None:
-                boundaries.add(grant.expires_at)
-            if grant.voided_at is not None:
-                self.voided += remaining
-                continue
-            if grant.expires_at is not None and grant.expires_at <= now:
-                self.expired += remaining
-            elif grant.effective_at > now:
-                self.pending += remaining
-            else:
-                self.settled += remaining
-                self.restricted = self.restricted or bool(grant.features)
-            if remaining > 0:
-                self.live_grants.append(LiveGrant(grant, remaining))
+        self.grants = catalog.grants_of(customer_id)
+        boundaries = {grant.effective_at for grant in self.grants}
+        boundaries.update(grant.ends_at for grant in self.grants if grant.ends_at is not None)
         known = self.boundaries
         self.boundaries = sorted(boundaries)
-        self.passed = bisect_right(self.boundaries, now)
+        self.passed = bisect_right(self.boundaries, now) + sum(
+            found.recorded_at < instant <= now
+            for found in catalog.subscriptions.get(customer_id, {}).values()
+            for instant in (found.active_from, found.active_to)
+            if instant is not None
+        )
+        self._weigh(now)
+        self.features = []
+        if self.restricted and subscription is not None:
+            placements = catalog.placements_at(subscription, now)
+            self.features = sorted({p.card.feature_key for p in placements if p.card.feature_key is not None})
         if self.customer is not None and self.funded:
             self.limits = (*sorted(self.customer.low_balance_thresholds, reverse=True), ZERO)
         for boundary in boundaries.difference(known):
             for meter in state.meters:
                 cut_slices(meter, boundary)
 
-    def settle_slice(self, meter: MeterState, part: Slice, catalog: Catalog, now: datetime) -> None:
-        """Charge what a slice costs now over what it cost before, or give back what it costs less."""
+    def _weigh(self, now: datetime) -> None:
+        """Work out what each grant has left, and what all of them come to at an instant."""
+        self.live_grants = []
+        self.restricted = False
+        self.funded = self.settled = self.pending = self.consumed = self.expired = self.voided = ZERO
+        for grant in self.grants:
+            consumed = self.state.consumed.get(grant.id, ZERO)
+            remaining = grant.amount - consumed
+            self.funded += grant.amount
+            self.consumed += consumed
+            self._add(grant, remaining, now)
+            if remaining > 0:
+                self.live_grants.append(LiveGrant(grant, remaining))
+            if grant.features and grant.effective_at <= now < (grant.ends_at or NEVER):
+                self.restricted = True
+
+    def _add(self, grant: Grant, remaining: Decimal, now: datetime) -> None:
+        """Count what a grant has left, or lost where it is negative, as what it is at an instant."""
+        ends_at = grant.ends_at
+        if ends_at is not None and ends_at <= now:
+            if ends_at == grant.voided_at:
+                self.voided += remaining
+            else:
+                self.expired += remaining
+        elif grant.effective_at > now:
+            self.pending += remaining
+        else:
+            self.settled += remaining
+
+    def settle(self, meter: MeterState, parts: list[Slice], now: datetime) -> None:
+        """
+        Charge what slices cost now over what they cost before, or give back what they cost less.
+
+        What is given back comes first, so that it pays for what is collected.
+        """
+        changed = sorted((part for part in parts if part.amount != part.settled), key=_change)
+        for part in changed:
+            self._settle_slice(meter, part, now)
+        for part in changed:
+            if part.amount != part.settled:
+                self._settle_slice(meter, part, now)
+            assert part.amount == part.settled, f"meter {meter.card_key} gave back more than it was charged"
+
+    def _settle_slice(self, meter: MeterState, part: Slice, now: datetime) -> None:
         change = part.amount - part.settled
-        self.state.charged += change
-        part.settled = part.amount
         if change > 0:
             self._collect(meter, part, change, now)
-        elif change < 0:
-            self._give_back(meter, part, -change, catalog, now)
+        else:
+            change = -self._give_back(meter, part, -change, now)
+        self.state.charged += change
+        part.settled += change
 
     def _collect(self, meter: MeterState, part: Slice, amount: Decimal, now: datetime) -> None:
         used_at = part.start
         for live in self.live_grants:
-            grant = live.grant
-            if (
-                grant.effective_at <= used_at
-                and (grant.expires_at is None or used_at < grant.expires_at)
-                and grant.pays_for(meter.feature_key)
-            ):
+            if live.effective_at <= used_at < live.ends_at and live.grant.pays_for(meter.feature_key):
                 amount -= self._pay(meter, part, live, amount, now)
                 if not amount:
                     return
-        part.uncovered += amount
-        meter.uncovered += amount
-        self.state.uncovered += amount
-        if meter.repays:
-            self.state.overage += amount
+        self._cover(meter, part, -amount)
 
     def _pay(self, meter: MeterState, part: Slice, live: LiveGrant, amount: Decimal, now: datetime) -> Decimal:
         """Let a grant pay up to an amount. Returns what it paid."""
         taken = min(amount, live.remaining)
         if not taken:
             return taken
-        grant = live.grant
+        grant_id = live.grant.id
         live.remaining -= taken
-        consumed = self.state.consumed
-        consumed[grant.id] = consumed.get(grant.id, ZERO) + taken
-        part.paid[grant.id] = part.paid.get(grant.id, ZERO) + taken
-        meter.paid[grant.id] = meter.paid.get(grant.id, ZERO) + taken
+        for paid in (self.state.consumed, part.paid, meter.paid):
+            paid[grant_id] = paid.get(grant_id, ZERO) + taken
         self.consumed += taken
-        if grant.expires_at is not None and grant.expires_at <= now:
-            self.expired -= taken
-        elif grant.effective_at > now:
-            self.pending -= taken
-        else:
-            self.settled -= taken
+        self._add(live.grant, -taken, now)
         return taken
 
-    def _give_back(self, meter: MeterState, part: Slice, amount: Decimal, catalog: Catalog, now: datetime) -> None:
-        freed = min(amount, meter.uncovered)
-        if freed:
-            amount -= freed
-            part.uncovered -= freed
-            meter.uncovered -= freed
-            self.state.uncovered -= freed
-            if meter.repays:
-                self.state.overage -= freed
-        for grant_id in reversed(list(meter.paid)):
-            if not amount:
-                break
-            returned = min(amount, meter.paid[grant_id])
-            amount -= returned
-            part.paid[grant_id] = part.paid.get(grant_id, ZERO) - returned
-            meter.paid[grant_id] -= returned
-            self.state.consumed[grant_id] -= returned
-        assert not amount, f"meter {meter.card_key} gave back {amount} more than it was charged"
-        self.read_catalog(catalog, now)
+    def _give_back(self, meter: MeterState, part: Slice, amount: Decimal, now: datetime) -> Decimal:
+        """Give back up to an amount, as far as the meter has been charged. Returns how much."""
+        left = amount
+        for uncovered, paid in ((part.uncovered, part.paid), (meter.uncovered, meter.paid)):
+            freed = min(left, uncovered, meter.uncovered)
+            if freed > 0:
+                left -= freed
+                self._cover(meter, part, freed)
+            for grant_id in reversed(list(paid)):
+                returned = min(left, paid[grant_id], meter.paid.get(grant_id, ZERO))
+                if returned > 0:
+                    left -= returned
+                    self.returned = True
+                    for book in (self.state.consumed, part.paid, meter.paid):
+                        book[grant_id] = book.get(grant_id, ZERO) - returned
+                        if not book[grant_id]:
+                            del book[grant_id]
+        if self.returned:
+            self._weigh(now)
+        return amount - left
 
-    def repay_overage(self, now: datetime) -> list[MeterState]:
-        """Let grants that are active now pay what was used beyond the balance. Returns the meters it touched."""
+    def cover(self, now: datetime) -> list[MeterState]:
+        """
+        Let grants pay what is uncovered and may be paid with them. Returns the meters it touched.
+
+        There is such where a grant became known after usage that it may pay for, where one got something back,
+        and, under `credit_only`, where one is active after what was used beyond the balance. Exact where a slice
+        starts at or after the grant's effective instant, or the whole period does.
+        """
+        self.returned = False
         touched: list[MeterState] = []
         for live in self.live_grants:
-            grant = live.grant
-            if grant.effective_at > now or (grant.expires_at is not None and grant.expires_at <= now):
-                continue
+            active = live.effective_at <= now < live.ends_at
             for meter in self.state.meters:
-                if meter.repays and meter.uncovered > 0 and grant.pays_for(meter.feature_key):
-                    paid = self._pay(meter, meter.slices[-1], live, meter.uncovered, now)
-                    if paid:
-                        self._cover(meter, meter.slices[-1], paid)
-                        touched.append(meter)
-        return touched
-
-    def cover_backdated(self, now: datetime) -> list[MeterState]:
-        """
-        Let a grant that became known after usage it may pay for cover what is uncovered since its effective instant.
-
-        Exact where a slice starts at or after that instant, or the whole period does.
-        """
-        touched: list[MeterState] = []
-        for live in self.live_grants:
-            grant = live.grant
-            for meter in self.state.meters:
-                if not meter.uncovered or not grant.pays_for(meter.feature_key):
+                if meter.uncovered <= 0 or not live.grant.pays_for(meter.feature_key):
                     continue
+                paid = ZERO
                 for part in meter.slices:
-                    eligible = grant.effective_at <= part.start and (
-                        grant.expires_at is None or part.start < grant.expires_at
-                    )
                     owed = min(part.uncovered, meter.uncovered)
-                    if eligible and owed > 0 and (paid := self._pay(meter, part, live, owed, now)):
-                        self._cover(meter, part, paid)
-                        touched.append(meter)
+                    if owed > 0 and live.effective_at <= part.start < live.ends_at:
+                        paid += self._cover(meter, part, self._pay(meter, part, live, owed, now))
+                last = meter.slices[-1]
+                throughout = live.effective_at <= meter.period_start and last.end <= live.ends_at
+                if throughout or (meter.repays and active):
+                    paid += self._cover(meter, last, self._pay(meter, last, live, meter.uncovered, now))
+                if paid and not any(meter is known for known in touched):
+                    touched.append(meter)
         return touched
 
-    def _cover(self, meter: MeterState, part: Slice, paid: Decimal) -> None:
+    def _cover(self, meter: MeterState, part: Slice, paid: Decimal) -> Decimal:
+        """Take what was paid, or given back, off what is uncovered; below zero: add to it."""
         part.uncovered -= paid
         meter.uncovered -= paid
         self.state.uncovered -= paid
         if meter.repays:
             self.state.overage -= paid
+        return paid
 
     def available_for(self, feature_key: str | None, now: datetime) -> Decimal:
         """What is left that may pay for a feature now, less what is owed."""
@@ -262,9 +284,7 @@ class Account:
             (
                 live.remaining
                 for live in self.live_grants
-                if live.grant.effective_at <= now
-                and (live.grant.expires_at is None or now < live.grant.expires_at)
-                and live.grant.pays_for(feature_key)
+                if live.effective_at <= now < live.ends_at and live.grant.pays_for(feature_key)
             ),
             ZERO,
         )
@@ -280,22 +300,23 @@ class Account:
         blocks = self.mode is SettlementMode.CREDIT_ONLY or (self.mode is not None and customer.block_when_exhausted)
         blocked = blocks and live <= 0
         shut: list[str] = []
-        nearest = live
-        if blocks and not blocked and self.restricted:
-            for feature_key in sorted({m.feature_key for m in state.meters if m.feature_key is not None}):
-                left = self.available_for(feature_key, now)
-                if left <= 0:
-                    shut.append(feature_key)
-                else:
-                    nearest = min(nearest, left)
+        stops = [live] if live > 0 else []
+        for feature_key in self.features:
+            left = self.available_for(feature_key, now)
+            if left > 0:
+                stops.append(left)
+            elif blocks and not blocked:
+                shut.append(feature_key)
+            # Where grants are for some features only, it matters which usage comes first to exhaust one.
+            burning = (g for g in self.live_grants if g.remaining and g.effective_at <= now < g.ends_at)
+            stops += [g.remaining for g in burning if g.grant.pays_for(feature_key)][:1]
         level, threshold = 0, ""
         for limit in self.limits:
             if live > limit:
-                nearest = min(nearest, live - limit)
+                stops.append(live - limit)
                 break
             level, threshold = level + 1, plain(limit)
-        decided = live <= 0 or (not blocks and not self.funded)
-        self.headroom = None if decided else nearest
+        self.headroom = min(stops, default=BOUNDLESS if blocks else None) if blocks or self.funded else None
         return BalanceRow(
             customer_id=state.customer_id,
             customer_key=customer.key,
@@ -318,3 +339,7 @@ class Account:
             revision=self.revision,
             as_of=now,
         )
+
+
+def _change(part: Slice) -> Decimal:
+    return part.amount - part.settled

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zlib import crc32
@@ -46,6 +46,12 @@ ADDITIVE = frozenset({Aggregation.SUM, Aggregation.COUNT})
 TICK = timedelta(microseconds=1)
 
 
+DAY = timedelta(days=1)
+
+MeterKey = tuple[str, str, datetime]
+"""Subscription, rate card, and start of the billing period."""
+
+
 class Rules(Struct, frozen=True):
     """What a deployment decides: spans of time, and how many windows stay open for late usage."""
 
@@ -64,6 +70,8 @@ class GroupState(Struct, array_like=True):
     version: int
     accounts: list[msgspec.Raw]
     seen: SeenState = field(default_factory=SeenState)
+    read_through: datetime | None = None
+    """The latest instant at which an event that was read had been received."""
 
 
 class Read(Struct, frozen=True, gc=False):
@@ -122,6 +130,7 @@ class KeyGroup:
         self.refresh = refresh
         state = _group_decoder.decode(snapshot) if snapshot is not None else GroupState(SNAPSHOT_VERSION, [])
         assert state.version == SNAPSHOT_VERSION, f"snapshot version {state.version}, expected {SNAPSHOT_VERSION}"
+        self.read_through = state.read_through
         self.seen = SeenEvents(number, state.seen, rules.dedup_horizon, load_segments)
         self.accounts: dict[str, Account] = {}
         self.dirty: list[Account] = []
@@ -131,7 +140,7 @@ class KeyGroup:
         self._routes_version = -1
         self._decoder = EventDecoder(())
         self._decoder_version = -1
-        self._pricings: dict[tuple[str, str, datetime, datetime], Pricing] = {}
+        self._pricings: dict[MeterKey, Pricing] = {}
         for packed in state.accounts:
             account = Account(_account_decoder.decode(packed))
             self.accounts[account.state.customer_id] = account
@@ -151,7 +160,10 @@ class KeyGroup:
         """
         use_exact()
         self._read_catalog_version()
-        events, lines = self._decoder.decode_with_lines(blob)
+        if self.read_through is None or self.read_through < received_at:
+            self.read_through = received_at
+        decoder = self._decoder
+        events, lines = decoder.decode_with_lines(blob)
         rated = duplicates = 0
         ids, open_ids = self.seen.ids, self.seen.state.open_ids
         newest = self.seen.state.newest_event or received_at
@@ -175,7 +187,15 @@ class KeyGroup:
                 continue
             route = routes.get((event.subject, event.type))
             if route is None or not route.start <= at < route.end:
-                found = self._route(event.subject, event.type, at, now, out)
+                found = self._route(event.subject, event.type, at, now)
+                if self._decoder is not decoder:
+                    # The catalog grew: from here on the fields that its new meters look at are decoded too.
+                    decoder = self._decoder
+                    events[:] = decoder.decode_lines(blob)
+                    event = decoder.decode(line)
+                    if isinstance(event, Rejected):
+                        self._reject(event, out)
+                        continue
                 if isinstance(found, ParkCode):
                     self._park(found, event, at, line, out)
                     continue
@@ -234,7 +254,7 @@ class KeyGroup:
             if headroom is not None:
                 account.headroom = headroom
                 if headroom <= 0:
-                    self._settle(account, now, out)
+                    self._settle(account, now, out, [meter for meter, _ in measured])
         self.seen.state.newest_event = newest
         if rated:
             out.ended["rated", ""] += rated
@@ -301,15 +321,16 @@ class KeyGroup:
 
     # -- attribute ------------------------------------------------------------------------------
 
-    def _route(self, subject: str, event_type: str, at: datetime, now: datetime, out: Outcome) -> Route | ParkCode:
-        found = self._find_route(subject, event_type, at, now, out)
+    def _route(self, subject: str, event_type: str, at: datetime, now: datetime) -> Route | ParkCode:
+        found = self._find_route(subject, event_type, at, now)
         if isinstance(found, ParkCode) and self.refresh():
-            found = self._find_route(subject, event_type, at, now, out)
+            self._read_catalog_version()
+            found = self._find_route(subject, event_type, at, now)
         if not isinstance(found, ParkCode):
             self._routes[subject, event_type] = found
         return found
 
-    def _find_route(self, subject: str, event_type: str, at: datetime, now: datetime, out: Outcome) -> Route | ParkCode:
+    def _find_route(self, subject: str, event_type: str, at: datetime, now: datetime) -> Route | ParkCode:
         catalog = self.catalog
         customer_id = catalog.customer_id_by_subject.get(subject)
         if customer_id is None or key_group(customer_id) != self.number:
@@ -348,10 +369,17 @@ class KeyGroup:
             )
         if not reads:
             return ParkCode.NO_FEATURE
+        # Of subscriptions that overlap, the one that started last is in force only up to its end.
+        others = [other for other in catalog.subscriptions[customer_id].values() if other is not subscription]
+        ends = [other.active_to for other in others if other.active_to is not None and other.active_to <= at]
         return Route(
             account=account,
-            start=max(meter.period_start for meter in periods),
-            end=min(meter.period_end for meter in periods),
+            start=max([*ends, *(meter.period_start for meter in periods)]),
+            end=min(
+                *(meter.period_end for meter in periods),
+                *(other.active_from for other in others if other.active_from > at),
+                datetime.max.replace(tzinfo=UTC),
+            ),
             closes_at=min(meter.closes_at for meter in periods),
             reads=tuple(reads),
         )
@@ -364,7 +392,7 @@ class KeyGroup:
         if meter is not None:
             return meter
         closes_at = self._closes_at(subscription, period.end)
-        if now >= closes_at + self.rules.keep_closed:
+        if self.read_through is not None and self.read_through >= closes_at + self.rules.keep_closed:
             return None
         price = card.pricing.price
         in_arrears = isinstance(price, Flat) and price.payment_term is PaymentTerm.IN_ARREARS
@@ -382,6 +410,8 @@ class KeyGroup:
         )
         account.meters[key] = meter
         account.state.meters.append(meter)
+        if closes_at <= now:
+            self._close(account, meter)
         self._schedule(account, now)
         return meter
 
@@ -390,7 +420,7 @@ class KeyGroup:
 
     def _pricing(self, account: Account, meter: MeterState) -> Pricing:
         """What prices a meter: its rate card's pricing; a flat fee is prorated where the plan says so."""
-        key = (meter.subscription_id, meter.card_key, meter.period_start, meter.period_end)
+        key = (meter.subscription_id, meter.card_key, meter.period_start)
         known = self._pricings.get(key)
         if known is not None:
             return known
@@ -420,23 +450,26 @@ class KeyGroup:
         return account
 
     def reconcile(self, customer_ids: Iterable[str], now: datetime, out: Outcome) -> None:
-        """Take over what the catalog says of some customers of this group. Repeating it changes nothing."""
+        """
+        Take over what the catalog says of some customers of this group, and tell it. Repeating it changes nothing.
+
+        An account may have read a part of it before, so it does not matter whether there is anything new.
+        """
         use_exact()
         self._read_catalog_version()
         for customer_id in customer_ids:
             account = self.accounts.get(customer_id)
             if account is None:
                 account = self.accounts[customer_id] = Account(AccountState(customer_id))
-            known = account.revision
+            self._drop_routes(account)
             self._refresh(account, now)
-            if account.revision != known or any(meter.dirty for meter in account.state.meters):
-                self._drop_routes(account)
-                self._settle(account, now, out)
+            self._settle(account, now, out)
 
     def resume(self, now: datetime, out: Outcome) -> None:
         """Start, or start again: bring every customer up to the catalog and the instant, and tell all that is held."""
         use_exact()
         self._read_catalog_version()
+        self._routes.clear()
         for customer_id in sorted(self.catalog.customer_ids_by_group[self.number].union(self.accounts)):
             account = self.accounts.get(customer_id)
             if account is None:
@@ -447,8 +480,11 @@ class KeyGroup:
             self._settle(account, now, out)
 
     def _drop_routes(self, account: Account) -> None:
-        for key in [key for key, route in self._routes.items() if route.account is account]:
-            del self._routes[key]
+        """Forget the routes to an account, and those of subjects that are not their customer's any more."""
+        owners = self.catalog.customer_id_by_subject
+        for key, route in list(self._routes.items()):
+            if route.account is account or owners.get(key[0]) != route.account.state.customer_id:
+                del self._routes[key]
 
     def _refresh(self, account: Account, now: datetime) -> None:
         """Read the catalog, and let time have its effect on the account up to `now`."""
@@ -462,29 +498,34 @@ class KeyGroup:
         for meter in state.meters:
             if not meter.closed and meter.closes_at <= now:
                 self._close(account, meter)
-            if meter.booked_from > meter.period_start and meter.booked_from <= now and not meter.slices:
-                account.state.transitions += 1
-                meter.dirty = True
+            if meter.period_start < meter.booked_from <= now and not meter.booked:
+                meter.booked = meter.dirty = True
+                state.transitions += 1
         self._drop_closed(account, now)
-        for touched in (account.cover_backdated(now), account.repay_overage(now) if state.overage else []):
-            for meter in touched:
-                meter.dirty = meter.rechain = True
+        for meter in account.cover(now) if state.uncovered else []:
+            meter.dirty = meter.rechain = True
         self._schedule(account, now)
 
     def _follow_subscriptions(self, account: Account) -> None:
-        """A subscription that was ended or changed shortens the periods that were open."""
+        """A subscription that was ended or changed moves the ends of the periods that are open."""
+        subscriptions = self.catalog.subscriptions.get(account.state.customer_id, {})
         for meter in account.state.meters:
-            subscription = self.catalog.subscriptions.get(account.state.customer_id, {}).get(meter.subscription_id)
-            if subscription is None or subscription.active_to is None or meter.closed:
+            subscription = subscriptions.get(meter.subscription_id)
+            if subscription is None or meter.closed:
                 continue
-            end = max(subscription.active_to, meter.period_start + TICK)
-            if end < meter.period_end:
+            if meter.period_end == min(meter.full_end, subscription.active_to or meter.full_end):
+                continue
+            placements = self.catalog.placements_at(subscription, meter.period_start)
+            end = next((p.period.end for p in placements if p.card.key == meter.card_key), meter.period_end)
+            end = max(end, meter.period_start + TICK)
+            if end != meter.period_end:
                 if meter.booked_from == meter.period_end:
                     meter.booked_from = end
                 meter.period_end = end
                 meter.closes_at = self._closes_at(subscription, end)
                 meter.piece = None
                 meter.dirty = True
+                self._pricings.pop((meter.subscription_id, meter.card_key, meter.period_start), None)
 
     def _open_standing_meters(self, account: Account, now: datetime) -> None:
         """Open the meters that cost something without any usage: flat fees, first-tier flats, minimums."""
@@ -493,16 +534,19 @@ class KeyGroup:
             at = state.standing_through.get(subscription.id, subscription.active_from)
             while at <= now and (subscription.active_to is None or at < subscription.active_to):
                 ends = []
+                standing = False
                 for placement in self.catalog.placements_at(subscription, at):
                     ends.append(placement.period.end)
                     pricing = placement.card.pricing
                     if total(pricing, ZERO) or commitment(pricing, ZERO):
+                        standing = True
                         meter = self._meter(account, placement, now)
-                        if meter is not None and not meter.dirty and not meter.slices:
-                            state.transitions += 1
+                        if meter is not None and meter.piece is None:
                             meter.dirty = True
                 if not ends:
                     break
+                # Counted by what time did, not by what it found: usage may have opened the meter before.
+                state.transitions += standing
                 at = min(ends)
                 state.standing_through[subscription.id] = at
 
@@ -523,7 +567,11 @@ class KeyGroup:
                 self._settle(account, now, out)
 
     def _drop_closed(self, account: Account, now: datetime) -> None:
-        """Periods that closed a while ago leave the state; a period with overage waits for the grant that repays it."""
+        """
+        Periods that closed a while ago leave the state; a period with overage waits for the grant that repays it.
+
+        They stay until the log was read as far, so that a log may be read again long after it was written.
+        """
         state = account.state
         gone = [
             meter
@@ -531,12 +579,14 @@ class KeyGroup:
             if meter.closed
             and not meter.dirty
             and not (meter.repays and meter.uncovered)
-            and meter.closes_at + self.rules.keep_closed <= now
+            and meter.closes_at + self.rules.keep_closed <= min(now, self.read_through or meter.period_start)
         ]
         for meter in gone:
-            state.meters.remove(meter)
-            del account.meters[meter.subscription_id, meter.card_key, meter.period_start]
+            key = (meter.subscription_id, meter.card_key, meter.period_start)
+            del account.meters[key]
+            self._pricings.pop(key, None)
         if gone:
+            state.meters = list(account.meters.values())
             self._drop_routes(account)
 
     def _schedule(self, account: Account, now: datetime) -> None:
@@ -547,8 +597,9 @@ class KeyGroup:
             through = state.standing_through.get(subscription.id, subscription.active_from)
             instants += [i for i in (subscription.active_from, subscription.active_to, through) if i and i > now]
         for meter in state.meters:
-            stops = (meter.booked_from, meter.closes_at, meter.closes_at + self.rules.keep_closed)
-            instants += [stop for stop in stops if stop > now][:1]
+            gone_at = meter.closes_at + self.rules.keep_closed
+            stops = (meter.booked_from, meter.closes_at, gone_at, gone_at + ((now - gone_at) // DAY + 1) * DAY)
+            instants.append(next(stop for stop in stops if stop > now))
         due = min(instants, default=None)
         if due is not None and due != account.next_due:
             heapq.heappush(self.due, (due, state.customer_id))
@@ -582,34 +633,45 @@ class KeyGroup:
         out.received += self.received
         self.received.clear()
 
-    def _settle(self, account: Account, now: datetime, out: Outcome) -> None:
-        """Price and settle the dirty meters of an account, and tell what it came to."""
+    def _settle(self, account: Account, now: datetime, out: Outcome, last: Iterable[MeterState] = ()) -> None:
+        """
+        Price and settle the dirty meters of an account, and tell what it came to.
+
+        What an event used that may have exhausted a grant is settled `last`: all before it fitted in the headroom,
+        where order does not matter, so credits burn in the order in which the usage was rated.
+        """
         account.dirty = False
         account.packed = None
+        now = max(now, account.state.advanced_to or now)
         if account.next_due is not None and account.next_due <= now:
             self._refresh(account, now)
         state = account.state
-        touched = [meter for meter in state.meters if meter.dirty]
-        for meter in touched:
+        told: list[tuple[MeterState, bool]] = []
+        for meter in [
+            *(meter for meter in state.meters if meter.dirty and not any(meter is found for found in last)),
+            *(meter for meter in last if meter.dirty),
+        ]:
             pricing = self._pricing(account, meter)
             meter.dirty = False
             if now < meter.booked_from:
                 continue
-            whole = meter.rechain
-            if not meter.slices:
-                booked_at = meter.period_start if meter.booked_from == meter.period_start else meter.period_end - TICK
-                slice_at(meter, booked_at, account.boundaries, self.rules.window_seconds)
             if meter.closed:
                 meter.commitment = commitment(pricing, meter.usage)
+            if not meter.slices and not meter.commitment and not total(pricing, ZERO):
+                # Opened for usage that did not come: there is nothing to tell.
+                continue
+            if not meter.slices or meter.commitment:
+                booked_at = meter.period_end - TICK if meter.booked or meter.commitment else meter.period_start
+                slice_at(meter, booked_at, account.boundaries, self.rules.window_seconds)
+            whole = meter.rechain
             price_meter(meter, pricing)
-            for part in meter.slices if whole else meter.slices[-1:]:
-                if part.amount != part.settled:
-                    account.settle_slice(meter, part, self.catalog, now)
+            account.settle(meter, meter.slices if whole else meter.slices[-1:], now)
+            told.append((meter, whole))
+        if account.returned or (state.overage and account.settled):
+            told += [(meter, True) for meter in account.cover(now)]
+        for meter, whole in told:
             self._tell(account, meter, whole, out)
             close_windows(meter, self.rules.late_windows)
-        if state.overage and account.settled:
-            for meter in account.repay_overage(now):
-                self._tell(account, meter, False, out)
         balance = account.balance(now)
         if balance is None:
             return
@@ -668,7 +730,7 @@ class KeyGroup:
             if account.packed is None or account.dirty:
                 account.packed = _snapshot_encoder.encode(account.state)
             packed.append(msgspec.Raw(account.packed))
-        return _snapshot_encoder.encode(GroupState(SNAPSHOT_VERSION, packed, self.seen.state))
+        return _snapshot_encoder.encode(GroupState(SNAPSHOT_VERSION, packed, self.seen.state, self.read_through))
 
 
 def _no_value(_data: Any) -> None:

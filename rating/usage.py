@@ -28,7 +28,8 @@ class Slice(Struct, array_like=True):
     """
     The open part of a window, cut where a grant starts or expires.
 
-    Within a slice the same grants may pay, so eligibility by time of use is exact.
+    Within a slice the same grants may pay, so eligibility by time of use is exact. Usage that is late for its
+    window has a slice of its own, which lies before the window that shows it.
     """
 
     start: datetime
@@ -78,13 +79,15 @@ class MeterState(Struct, array_like=True):
     closed_through: datetime | None = None
     """Windows that end by here have left the state; later usage of theirs shows in the current one."""
     slices: list[Slice] = field(default_factory=list)
-    """Open slices by start."""
+    """Open slices by window and start; the last is never one of late usage."""
     rechain: bool = False
     """Whether a slice other than the last changed since the last pricing."""
     piece: Piece | None = None
     tally: Tally | None = None
     """What a non-additive aggregation remembers; None for SUM and COUNT."""
     dirty: bool = False
+    booked: bool = False
+    """Whether a fee in arrears has come due."""
 
 
 def slice_at(meter: MeterState, at: datetime, boundaries: list[datetime], window_seconds: int) -> tuple[Slice, bool]:
@@ -100,11 +103,15 @@ def slice_at(meter: MeterState, at: datetime, boundaries: list[datetime], window
     slices = meter.slices
     for found in reversed(slices):
         if found.start <= at < found.end:
-            return found, False
-    if meter.closed_through is not None and at < meter.closed_through and slices:
-        return slices[-1], True
-    window_start, end = window_at(at, window_seconds)
-    start = window_start
+            return found, found.start < found.window_start
+    through = meter.closed_through
+    late = through is not None and at < through
+    if through is not None and late:
+        # Shown in the newest window. Only grants cut its span, which may overlap that of an earlier late slice.
+        window_start, start, end = slices[-1].window_start, meter.period_start, through
+    else:
+        window_start, end = window_at(at, window_seconds)
+        start = window_start
     index = bisect_right(boundaries, at)
     if index and boundaries[index - 1] > start:
         start = boundaries[index - 1]
@@ -112,13 +119,13 @@ def slice_at(meter: MeterState, at: datetime, boundaries: list[datetime], window
         end = boundaries[index]
     opened = Slice(start, end, window_start)
     place = len(slices)
-    while place and slices[place - 1].start > start:
+    while place and (slices[place - 1].window_start, slices[place - 1].start) > (window_start, start):
         place -= 1
     if slices and place == 0:
         opened.total_before = slices[0].total_before
     slices.insert(place, opened)
     meter.rechain = True
-    return opened, False
+    return opened, late
 
 
 def cut_slices(meter: MeterState, boundary: datetime) -> None:
@@ -132,8 +139,8 @@ def price_meter(meter: MeterState, pricing: Pricing) -> None:
     """
     Bring the amounts of the meter and of its open slices up to its usage.
 
-    The slices are a chain in order of time: each costs the total after it less the total before it,
-    in whatever order their usage arrived.
+    The slices are a chain in order of window and time: each costs the total after it less the total before
+    it, in whatever order their usage arrived.
     """
     usage = meter.usage
     piece = meter.piece
@@ -163,7 +170,7 @@ def close_windows(meter: MeterState, late_windows: int) -> None:
         return
     first_kept = starts[-late_windows]
     kept = [part for part in slices if part.window_start >= first_kept]
-    meter.closed_through = max(part.end for part in slices if part.window_start < first_kept)
+    meter.closed_through = first_kept
     meter.slices = kept
 
 

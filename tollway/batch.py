@@ -175,6 +175,7 @@ def rate_file(
     received_us = microseconds(as_of)
     while chunk := events.read(CHUNK_BYTES):
         chunk += events.readline()
+        result.read += sum(1 for line in chunk.split(b"\n") if line.strip(b" \t\r"))
         for key, message in router.route(RawBatch(0, [(received_us, chunk)])):
             group = group_of(key)
             for received_at, blob in segments(message):
@@ -187,5 +188,6 @@ def rate_file(
         group.price_dirty(as_of, out)
         group.close_ended(as_of, out)
         result.take(out)
-    result.read = sum(result.ended.values())
+    # No event may end nowhere: what was read is counted by itself, not as the sum of the ends.
+    assert result.read == sum(result.ended.values()), f"{result.read} lines were read, and ended as {result.ended}"
     return result

@@ -35,7 +35,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Getting things in": {
         "apply": ("money:apply", "Set up meters, plans and customers from a file"),
-        "ingest": ("engine:ingest", "Append events to the log"),
+        "ingest": ("ingest:ingest", "Append events to the log"),
         "grant": ("money:grant", "Grant prepaid credits to a customer"),
     },
     "Looking things up": {
@@ -50,8 +50,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "invoice": ("money:invoice", "Bill what was charged and not billed yet"),
     },
     "Without a server": {
-        "quote": ("offline:quote", "Price usage, one JSON object a line"),
-        "rate": ("offline:rate", "Rate a file of events in one go"),
+        "quote": ("quote:quote", "Price usage, one JSON object a line"),
+        "rate": ("rate:rate", "Rate a file of events in one go"),
     },
     "When something is wrong": {
         "doctor": ("inspect:doctor", "Check settings, servers, schema and ledger"),
@@ -60,6 +60,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
 """By section of the help: the name of a command, the module and function that it is, and what it is for."""
 
 PLACES = {name: place for section in COMMANDS.values() for name, (place, _) in section.items()}
+NAME_WIDTH = max(map(len, PLACES))
 
 # A backspace on a line of its own keeps the lines below it as they are.
 EPILOG = """
@@ -99,7 +100,7 @@ class Commands(TyperGroup):
     def format_commands(self, _ctx: Any, formatter: Any) -> None:
         for section, commands in COMMANDS.items():
             with formatter.section(section):
-                formatter.write_dl([(name, summary) for name, (_, summary) in commands.items()])
+                formatter.write_dl([(name.ljust(NAME_WIDTH), summary) for name, (_, summary) in commands.items()])
 
 
 app = typer.Typer(

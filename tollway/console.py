@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,12 +22,15 @@ from rich.console import Console
 from rich.table import Table
 
 from config.settings import Settings, load_settings
-from rating.money import plain
+from rating.money import minor_digits, plain
 
 OK, REFUSED, BAD_INPUT, NO_SERVER, DEFECT = 0, 1, 2, 3, 70
 
 WIDTH_OFF_TERMINAL = 500
 """Where nobody's terminal sets a width, a row of a table stays on one line."""
+
+
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?|–")
 
 
 class _Console(Console):
@@ -35,18 +39,18 @@ class _Console(Console):
         raise BrokenPipeError(errno.EPIPE, "the reader is gone")
 
 
-talk = Console(stderr=True, highlight=False)
-out = _Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL)
+talk = Console(stderr=True, highlight=False, markup=False, emoji=False)
+out = _Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL)
 
 
 def say(line: str) -> None:
     """Tell people something, as it is."""
-    talk.print(line, markup=False, soft_wrap=True)
+    talk.print(line, soft_wrap=True)
 
 
 def error(message: str) -> None:
     """Tell people what went wrong: a message, perhaps with a hint on a line of its own."""
-    talk.print(f"error: {message}", markup=False, soft_wrap=True, style="red")
+    talk.print(f"error: {message}", soft_wrap=True, style="red")
 
 
 def open_input(name: str, what: str) -> tuple[BinaryIO, int | None]:
@@ -114,21 +118,28 @@ def _plain(value: Any) -> Any:
 
 
 def shown(value: object) -> str:
-    """A value as a cell of a table."""
+    """A value as a cell of a table. What came from outside can't steer the terminal."""
     if value is None:
         return "–"
     if isinstance(value, Decimal):
         return plain(value)
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
-    return str(value)
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(value))
+
+
+def money(amount: Decimal, currency: str) -> str:
+    """An amount that is in whole minor units, as on an invoice: `72.20`, not `72.2`."""
+    return f"{amount:.{minor_digits(currency)}f}"
 
 
 def print_table(title: str, columns: list[str], rows: list[list[object]]) -> None:
-    """Print a table for people."""
+    """Print a table for people; columns of numbers are flush right."""
+    cells = [[shown(cell) for cell in row] for row in rows]
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(shown(cell) for cell in row))
+    for index, column in enumerate(columns):
+        of_numbers = bool(rows) and all(NUMBER.fullmatch(row[index]) for row in cells)
+        table.add_column(column, overflow="fold", justify="right" if of_numbers else "left")
+    for row in cells:
+        table.add_row(*row)
     out.print(table)

@@ -43,6 +43,9 @@ WELCOME = Decimal(20)
 TOP_UP = Decimal(50)
 TIER_TOP = 1_000_000
 CATALOG = Path(config.__file__).parent / "catalog" / "demo.yaml"
+MARK = "made_by_demo"
+"""The file that says that the demo's folder may be made anew."""
+
 TICK_SECONDS = 0.02
 PATIENCE_SECONDS = 30.0
 PAUSE_BEFORE_TOP_UP_SECONDS = 1.5
@@ -133,15 +136,16 @@ class Demo:
         self.engine_log = self.settings.home / "engine.log"
         self._random = random.Random(seed)  # noqa: S311 usage, not secrets
         self._batches: list[Sent] = []
+        self._top_ups = 0
         self._over = threading.Event()
         self._blocked_seen_at: float | None = None
         self._failure: BaseException | None = None
 
     def run(self, report: Any) -> dict[str, Any]:
         """Run it all. Returns the final object, as `--json` prints it. Raises `DemoFailed`."""
-        stop_servers(self.settings.home)
-        shutil.rmtree(self.settings.home, ignore_errors=True)
+        self._clear()
         with servers(self.settings, report=report) as endpoints:
+            (self.settings.home / MARK).touch()
             migrate(endpoints.postgres_dsn)
             plane = ControlPlane(endpoints.postgres_dsn, endpoints.redis_url)
             for change in apply(plane, load_catalog_file(CATALOG)):
@@ -169,6 +173,17 @@ class Demo:
                 self.picture.step = "drawing up the invoice"
                 return self._result(ledger)
 
+    def _clear(self) -> None:
+        """Make room, and remove nothing but what an earlier demo left."""
+        home = self.settings.home
+        stop_servers(home)
+        if home.exists() and not (home / MARK).exists():
+            raise DemoFailed(
+                f"`{home}` is there, and is not from a demo: it is left alone\n"
+                "hint: move it away, or set `TOLLWAY_HOME` to another folder"
+            )
+        shutil.rmtree(home, ignore_errors=True)
+
     @contextmanager
     def _engine(self, endpoints: Endpoints) -> Iterator[None]:
         """The dataflow as a process of its own; it must end well on SIGTERM."""
@@ -190,11 +205,14 @@ class Demo:
                 yield
                 process.send_signal(signal.SIGTERM)
                 if process.wait(PATIENCE_SECONDS) != 0:
-                    raise DemoFailed(f"the engine ended with exit code {process.returncode}: see {self.engine_log}")
+                    raise self._ended(process.returncode)
             finally:
                 if process.poll() is None:
                     process.kill()
                     process.wait()
+
+    def _ended(self, code: int) -> DemoFailed:
+        return DemoFailed(f"the dataflow ended with exit code {code}\nhint: see `{self.engine_log}`")
 
     def _send(self, endpoints: Endpoints, plane: ControlPlane, client: Any) -> None:
         """Send events at the chosen rate while the gate is open; top up once it shut."""
@@ -206,8 +224,11 @@ class Demo:
             if client.hget(key, "access") == "blocked":
                 pause = time.monotonic()
                 self.picture.step = "blocked: the gateway stops serving"
+                self._wait_for(lambda: self._blocked_seen_at is not None, "the signal that access is blocked")
+                self.picture.event_to_block_ms = self._event_to_block_ms()
                 time.sleep(PAUSE_BEFORE_TOP_UP_SECONDS)
-                plane.grant(CUSTOMER, TOP_UP, key="top-up", name="Top-up")
+                self._top_ups += 1
+                plane.grant(CUSTOMER, TOP_UP, key=f"top-up-{self._top_ups}", name="Top-up")
                 self.picture.funded += TOP_UP
                 self._wait_for(lambda: client.hget(key, "access") == "allowed", "the top-up to open the gate")
                 self.picture.step = "topped up: usage goes on"
@@ -261,7 +282,8 @@ class Demo:
             found: Any = client.hmget(balance_key(CUSTOMER), "revision", "live", "access")
             revision, live, access = found
             first = int(revision) if first is None else first
-            self.picture.rated = max(int(revision) - first, 0)
+            # A revision also counts top-ups.
+            self.picture.rated = min(max(int(revision) - first, 0), self.picture.sent)
             self.picture.live = Decimal(live)
             self.picture.access = access
         client.close()
@@ -274,21 +296,28 @@ class Demo:
 
     def _check(self) -> None:
         if self._failure is not None:
-            raise DemoFailed("watching Redis failed") from self._failure
+            kind = type(self._failure).__name__
+            raise DemoFailed(f"watching Redis failed: {kind}\nhint: see `{self.engine_log}`") from self._failure
         if self._process.poll() is not None:
-            raise DemoFailed(f"the engine ended with exit code {self._process.returncode}: see {self.engine_log}")
+            raise self._ended(self._process.returncode)
 
     def _wait_for(self, condition: Any, what: str) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not condition():
             self._check()
             if time.monotonic() > deadline:
-                raise DemoFailed(f"waited {PATIENCE_SECONDS:.0f} s for {what}: see {self.engine_log}")
+                raise DemoFailed(f"waited {PATIENCE_SECONDS:.0f} s for {what}\nhint: see `{self.engine_log}`")
             time.sleep(TICK_SECONDS / 4)
 
     def _is_settled(self, ledger: psycopg.Connection[Any]) -> bool:
         found = ledger.execute("select coalesce(min(events), 0) from usage_periods").fetchone()
         return found is not None and found[0] >= self.picture.sent
+
+    def _event_to_block_ms(self) -> float | None:
+        """From handing over the batch that spent the first credits to the signal; None if they last."""
+        if self._blocked_seen_at is None:
+            return None
+        return round((self._blocked_seen_at - spends_welcome_at(self._batches)) * 1000, 1)
 
     def _result(self, ledger: psycopg.Connection[Any]) -> dict[str, Any]:
         invoice = invoicing.draw_up(ledger, CUSTOMER)
@@ -296,20 +325,19 @@ class Demo:
         charges = ledger_reads.charges(ledger, CUSTOMER)
         transactions = ledger_reads.credit_transactions(ledger, CUSTOMER)
         plain = expected(*tokens([event for batch in self._batches for event in batch.events]))
-        blocked_at = self._blocked_seen_at
-        if blocked_at is not None:
-            self.picture.event_to_block_ms = round((blocked_at - spends_welcome_at(self._batches)) * 1000, 1)
-        funded = WELCOME + TOP_UP
+        funded = WELCOME + self._top_ups * TOP_UP
+        consumed = min(plain.charged, funded)
+        turns = ["access_blocked", "access_allowed"] * self._top_ups
+        if self._top_ups == 0 or plain.charged >= funded:
+            turns.append("access_blocked")
         checks = {
             "charges": {charge.feature_key: charge.amount for charge in charges}
             == {"input_tokens": plain.input_amount, "output_tokens": plain.output_amount},
-            "credits": (balance.funded, balance.consumed, balance.settled)
-            == (funded, plain.charged, funded - plain.charged),
+            "credits": (balance.funded, balance.consumed, balance.settled) == (funded, consumed, funded - consumed),
             "transactions": sum(t.amount for t in transactions) == balance.settled,
             "invoice": {line.feature_key: line.totals.amount for line in invoice.lines} == plain.invoice_lines
             and invoice.totals.amount == sum(plain.invoice_lines.values()),
-            "signals": [s["kind"] for s in self.picture.signals if s["kind"].startswith("access")]
-            == ["access_blocked", "access_allowed"],
+            "signals": [s["kind"] for s in self.picture.signals if s["kind"].startswith("access")] == turns,
         }
         return {
             "events": self.picture.sent,
@@ -322,7 +350,7 @@ class Demo:
                 "transactions": transactions,
             },
             "signals": self.picture.signals,
-            "event_to_block_ms": self.picture.event_to_block_ms,
+            "event_to_block_ms": self._event_to_block_ms(),
             "checks": checks,
-            "verified": all(checks.values()) and self.picture.event_to_block_ms is not None,
+            "verified": all(checks.values()) and self._blocked_seen_at is not None,
         }

@@ -82,7 +82,7 @@ def test_sigterm_stops_cleanly_and_loses_nothing(stores: Stores) -> None:
 
 
 def test_balances_come_back_when_redis_is_lost(stores: Stores) -> None:
-    """An empty Redis is filled again at the next start. Who is blocked is signalled anew, for readers that lost it too."""
+    """An empty Redis is filled again at the next start; who is blocked is signalled anew, for those who lost it too."""
     records: list[Any] = catalog_records()
     for number in range(CUSTOMERS):
         records += customer_records(number, (Decimal(100),), start=MONTH)

@@ -17,7 +17,7 @@ from config.settings import SettingError
 from dataflows.sources.streams import OffsetGone
 from sinks.postgres.ledger import RecoveryStoreMissing
 from sinks.writer import WriterFailed
-from tollway.commands.engine import AlreadyRunning, DataflowFailed
+from tollway.commands.dataflow import AlreadyRunning, DataflowFailed
 from tollway.commands.stores import NothingThere
 from tollway.console import BAD_INPUT, DEFECT, NO_SERVER, REFUSED
 from tollway.control import ControlCode, ControlError

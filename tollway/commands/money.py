@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import psycopg
 import typer
 
-from rating.money import parse_decimal
+from rating.money import parse_decimal, plain
 from sinks.postgres.migrate import migrate
 from tollway import catalog_file, invoicing
-from tollway.console import instant, print_json, print_table, settings, talk
+from tollway.commands.stores import stores
+from tollway.commands.tables import print_invoice
+from tollway.console import instant, print_json, print_table, say, settings
 from tollway.control import ControlPlane
 from tollway.embedded import servers
 
@@ -30,11 +31,14 @@ def apply(
 
     Example: tollway apply config/catalog/ai_tokens.yaml
     """
+    chosen = settings()
     loaded = catalog_file.load_catalog_file(file)
-    with servers(settings(), report=talk.print) as endpoints:
+    with servers(chosen, report=say) as endpoints:
         migrate(endpoints.postgres_dsn)
         with ControlPlane(endpoints.postgres_dsn, endpoints.redis_url) as plane:
             changes = catalog_file.apply(plane, loaded)
+    same = sum(change.action == "unchanged" for change in changes)
+    say(f"{len(changes)} entries: {len(changes) - same} changed, {same} unchanged.")
     if as_json:
         print_json(changes)
         return
@@ -55,10 +59,11 @@ def grant(
 
     Example: tollway grant acme 50 --key top-up-1 --expires-after P1Y
     """
-    with servers(settings()) as endpoints, ControlPlane(endpoints.postgres_dsn, endpoints.redis_url) as plane:
+    granted = _amount(amount)
+    with stores() as (endpoints, _), ControlPlane(endpoints.postgres_dsn, endpoints.redis_url) as plane:
         made = plane.grant(
             customer,
-            _amount(amount),
+            granted,
             key=key,
             priority=priority,
             features=tuple(feature or ()),
@@ -67,66 +72,34 @@ def grant(
     if as_json:
         print_json(made)
     else:
-        talk.print(f"Granted {made.amount} {made.currency} to {customer}: {made.id}")
+        say(f"Granted {plain(made.amount)} {made.currency} to {customer}: grant {made.id}")
 
 
 def invoice(
     customer: Annotated[str, typer.Argument(help="The customer's key or id.")],
-    preview: Annotated[bool, typer.Option(help="Show the gathering invoice, and draw up none.")] = False,
-    as_of: Annotated[
-        str | None, typer.Option(help="Periods that began by this instant, RFC 3339. Default: now.")
-    ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Show what the next invoice would bill, and draw up none.")
+    ] = False,
+    as_of: Annotated[str | None, typer.Option(help="Only periods that began before this instant, RFC 3339.")] = None,
     as_json: Json = False,
 ) -> None:
     """
     Draw up an invoice of all that was charged and not billed before, credits applied.
 
+    Where nothing came to be owed since the last one, none is drawn up, and the exit code is 1.
+
     Example: tollway invoice acme --preview
     """
     at = instant(as_of) if as_of else None
-    with (
-        servers(settings()) as endpoints,
-        psycopg.connect(endpoints.postgres_dsn, autocommit=True) as connection,
-    ):
+    with stores() as (_, connection):
         draw = invoicing.gathering if preview else invoicing.draw_up
         drawn = draw(connection, customer, at)
     if as_json:
         print_json(drawn)
         return
-    rows: list[list[Any]] = []
-    for line in drawn.lines:
-        totals = line.totals
-        rows.append(
-            [
-                line.name,
-                line.quantity,
-                None,
-                totals.amount,
-                totals.discounts_total,
-                totals.credits_total,
-                totals.total,
-            ]
-        )
-        for child in line.children:
-            parts = child.totals
-            rows.append(
-                [
-                    f"  {child.name}",
-                    child.quantity,
-                    child.per_unit_amount,
-                    parts.amount,
-                    None,
-                    None,
-                    parts.total,
-                ]
-            )
-    totals = drawn.totals
-    rows.append(["total", None, None, totals.amount, totals.discounts_total, totals.credits_total, totals.total])
-    print_table(
-        f"Invoice {drawn.number} ({drawn.status}), {drawn.customer.name or drawn.customer.key}, {drawn.currency}",
-        ["line", "quantity", "unit price", "amount", "discounts", "credits", "total"],
-        rows,
-    )
+    name = drawn.customer.name or drawn.customer.key
+    title = f"Invoice {drawn.number} ({drawn.status}), {name}, {drawn.currency}"
+    print_invoice(title, drawn.currency, drawn.lines)
 
 
 def _amount(text: str) -> Decimal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tollway.console import OK, REFUSED, print_json, print_table, settings, talk
+from tollway.commands.tables import print_invoice
+from tollway.console import OK, REFUSED, money, print_json, print_table, say, settings, talk
 from tollway.demo import TIER_TOP, Demo, Picture
 
 REFRESH_SECONDS = 0.1
@@ -44,12 +46,17 @@ def demo(
             refresh_per_second=10,
             get_renderable=lambda: _view(show.picture),
         ):
-            result = show.run(lambda _line: None)
+            result = show.run(partial(_step, show.picture))
+            show.picture.step = "over: what it came to is below"
     if as_json:
         print_json(result)
     else:
         _summary(result)
     raise typer.Exit(OK if result["verified"] else REFUSED)
+
+
+def _step(picture: Picture, line: str) -> None:
+    picture.step = line
 
 
 def _told(show: Demo) -> dict[str, Any]:
@@ -59,15 +66,15 @@ def _told(show: Demo) -> dict[str, Any]:
     def tell() -> None:
         while not over.wait(1.0):
             picture = show.picture
-            talk.print(
+            say(
                 f"{picture.step}: {picture.sent} events sent, {picture.rated} rated, "
-                f"balance {picture.live:.2f} USD, access {picture.access}"
+                f"balance {float(picture.live):.2f} USD, access {picture.access}"
             )
 
     teller = threading.Thread(target=tell, daemon=True)
     teller.start()
     try:
-        return show.run(talk.print)
+        return show.run(say)
     finally:
         over.set()
         teller.join()
@@ -78,15 +85,17 @@ def _view(picture: Picture) -> Panel:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(min_width=48)
-    share = max(float(picture.live / picture.funded), 0.0)
+    share = max(float(picture.live) / float(picture.funded), 0.0)
     color = "red" if picture.access == "blocked" else "green"
     table.add_row("events", f"{picture.sent:,} sent, {picture.rated:,} rated")
-    table.add_row("balance", Text(f"{picture.live:.6f} USD of {picture.funded}", style=color))
+    table.add_row("balance", Text(f"{float(picture.live):.6f} USD of {picture.funded}", style=color))
     table.add_row("", ProgressBar(total=1.0, completed=share, width=40, complete_style=color))
     table.add_row("access", Text(picture.access, style=f"bold {color}"))
     tier = "1: 0.000003 each" if picture.input_tokens <= TIER_TOP else "2: 0.0000015 each"
     table.add_row("input tokens", f"{picture.input_tokens:,} (tier {tier})")
     table.add_row("output tokens", f"{picture.output_tokens:,} (0.000012 each)")
+    if picture.event_to_block_ms is not None:
+        table.add_row("blocked", f"{picture.event_to_block_ms} ms after the event that used the credits up")
     for raised in picture.signals[-SIGNALS_SHOWN:]:
         table.add_row("signal", f"{raised['kind']} at balance {raised['live']} USD")
     return Panel(Group(Text(picture.step, style="bold"), table), title="Tollway", width=76)
@@ -94,34 +103,17 @@ def _view(picture: Picture) -> Panel:
 
 def _summary(result: dict[str, Any]) -> None:
     invoice, credits_ = result["invoice"], result["credits"]
-    print_table(
-        f"Invoice {invoice['number']}, total {invoice['total']} USD after credits",
-        ["line", "quantity", "unit price", "amount", "credits", "total"],
-        [
-            row
-            for line in invoice["lines"]
-            for row in (
-                [
-                    line.feature_key,
-                    line.quantity,
-                    None,
-                    line.totals.amount,
-                    line.totals.credits_total,
-                    line.totals.total,
-                ],
-                *([f"  {c.name}", c.quantity, c.per_unit_amount, c.totals.amount, None, None] for c in line.children),
-            )
-        ],
-    )
+    total = money(invoice["total"], "USD")
+    print_invoice(f"Invoice {invoice['number']}: {total} USD to pay after credits", "USD", invoice["lines"])
     print_table(
         "Credits, in USD",
         ["funded", "consumed", "available"],
         [[credits_["funded"], credits_["consumed"], credits_["available"]]],
     )
-    talk.print(
+    say(
         f"{result['events']:,} events. The blocking signal came {result['event_to_block_ms']} ms after the event "
         "that used the credits up was handed to the log."
     )
     for check, agreed in result["checks"].items():
-        talk.print(f"  {'agrees' if agreed else 'DIFFERS'}: {check}")
+        say(f"  {'agrees' if agreed else 'DIFFERS'}: {check}")
     talk.print("verified: true" if result["verified"] else "verified: FALSE", style="bold")

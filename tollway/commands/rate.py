@@ -1,53 +1,26 @@
-"""What needs no server: quoting a price, and rating a file."""
+"""Rating a file in one go: needs no server."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from rating.quote import quote_line
 from tollway.batch import BatchResult, rate_file
 from tollway.catalog_file import load_catalog_file, records
-from tollway.console import OK, REFUSED, instant, json_text, print_json, print_table, settings, talk
+from tollway.commands.tables import print_invoice
+from tollway.console import OK, REFUSED, instant, money, open_input, print_json, print_table, say, settings, talk
 from tollway.ledger_reads import Charge
 
 LISTED_MAX = 1000
 
 
-def quote(
-    file: Annotated[str, typer.Argument(help="A file of JSON objects, one a line, or - for standard input.")] = "-",
-) -> None:
-    """
-    Price usage: one JSON object a line in, one a line out.
-
-    In: {"price": <v1 price>, "usage": "…", "used_before": "0", "currency": "USD", "discounts": {…},
-    "period_closed": true}.
-    Out: {"amount", "details", "total_rounded"}, or {"error": {"message", "path"}} for a line that can't be priced;
-    the exit code is then 1.
-
-    Example: echo '{"price": {"type": "unit", "amount": "0.01"}, "usage": "250"}' | tollway quote
-    """
-    stream: BinaryIO = sys.stdin.buffer if file == "-" else _file(file).open("rb")
-    failed = False
-    with stream:
-        for line in stream:
-            if not line.strip():
-                continue
-            answer, good = quote_line(line)
-            failed = failed or not good
-            sys.stdout.write(json_text(answer) + "\n")
-    sys.stdout.flush()
-    raise typer.Exit(REFUSED if failed else OK)
-
-
 def rate(
-    file: Annotated[Path, typer.Argument(help="A JSONL file of CloudEvents.")],
+    file: Annotated[str, typer.Argument(help="A JSONL file of CloudEvents, or - for standard input.")],
     catalog: Annotated[Path, typer.Option(help="The catalog, in YAML.")],
     as_of: Annotated[str | None, typer.Option(help="The present instant, RFC 3339. Default: now.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -55,15 +28,18 @@ def rate(
     """
     Rate a file in one go: charges, credits and invoices out, no server needed, none left behind.
 
-    Duplicates, disorder, malformed lines and unknown subjects are dealt with as in the stream, and counted.
+    Duplicates, disorder, malformed lines and unknown subjects are dealt with as in the stream, and counted: read =
+    rated + duplicate + parked + rejected, blank lines left out. The exit code is 1 if any event was parked or
+    rejected. Billing periods that are over at --as-of are closed, with their minimum charges.
 
     Example: tollway rate usage.jsonl --catalog config/catalog/ai_tokens.yaml --json
     """
     now = instant(as_of) if as_of else datetime.now(UTC)
-    _file(str(file))
+    chosen = settings()
     loaded = load_catalog_file(catalog)
+    events, size = open_input(file, "a JSONL file of CloudEvents")
     with (
-        file.open("rb") as events,
+        events,
         Progress(
             TextColumn("Rate"),
             BarColumn(),
@@ -71,41 +47,42 @@ def rate(
             TransferSpeedColumn(),
             console=talk,
             transient=True,
+            disable=not talk.is_terminal,
         ) as progress,
     ):
-        task = progress.add_task("rate", total=file.stat().st_size)
+        task = progress.add_task("rate", total=size)
         result = rate_file(
             records(loaded, now),
             events,
             now,
-            settings().window_seconds,
-            lambda size: progress.advance(task, size),
+            chosen.window_seconds,
+            lambda read: progress.advance(task, read),
         )
     document = _document(result)
-    if as_json:
-        print_json(document)
-        return
     counted = document["events"]
-    talk.print(
+    say(
         f"{counted['read']} events: {counted['rated']} rated, {counted['duplicate']} duplicate, "
         f"{counted['parked']} parked, {counted['rejected']} rejected"
     )
+    for end, reasons in counted["reasons"].items():
+        for reason, number in reasons.items():
+            say(f"  {end}: {number} {reason}")
+    if counted["mismatches"]:
+        say(f"  {counted['mismatches']} duplicates had another content than the first event of their id")
+    if as_json:
+        print_json(document)
+    else:
+        _print(result)
+    raise typer.Exit(REFUSED if counted["parked"] or counted["rejected"] else OK)
+
+
+def _print(result: BatchResult) -> None:
+    """A result as tables."""
     for invoice in result.invoices():
-        print_table(
-            f"Invoice of {invoice.customer.key}, {invoice.currency}: total {invoice.totals.total}",
-            ["line", "from", "quantity", "amount", "credits", "total"],
-            [
-                [
-                    line.name,
-                    line.period_start,
-                    line.quantity,
-                    line.totals.amount,
-                    line.totals.credits_total,
-                    line.totals.total,
-                ]
-                for line in invoice.lines
-            ],
-        )
+        name = invoice.customer.name or invoice.customer.key
+        total = money(invoice.totals.total, invoice.currency)
+        title = f"Invoice of {name}: {total} {invoice.currency} to pay after credits"
+        print_invoice(title, invoice.currency, invoice.lines)
     print_table(
         "Balances",
         ["customer", "charged", "consumed", "available", "uncovered", "access"],
@@ -146,10 +123,3 @@ def _document(result: BatchResult) -> dict[str, Any]:
 
 def _fields(charge: Charge) -> dict[str, Any]:
     return {name: getattr(charge, name) for name in charge.__struct_fields__ if name != "windows"}
-
-
-def _file(path: str) -> Path:
-    found = Path(path)
-    if not found.is_file():
-        raise typer.BadParameter(f"`{path}` is not a file")
-    return found

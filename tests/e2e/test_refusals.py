@@ -1,0 +1,136 @@
+"""What is refused, and how: the exit code, and words that name the field and the fix. No server is started."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from msgspec import Struct
+
+from tests.e2e.command import Home, Result
+
+CATALOG = """
+meters:
+  - {key: calls, event_type: call, aggregation: COUNT}
+features:
+  - {key: calls, meter: METER}
+plans:
+  - {key: pro, currency: USD, cadence: P1M, rate_cards: [{feature: calls, price: {type: unit, amount: AMOUNT}}]}
+"""
+
+
+class Case(Struct, frozen=True):
+    """A command line, and what has to come of it."""
+
+    line: str
+    code: int
+    says: tuple[str, ...]
+    """Words that standard error has to have."""
+    files: dict[str, str] = {}
+    settings: dict[str, str] = {}
+
+
+CASES = [
+    # Usage.
+    Case("signals acme --limit 0", 2, ("--limit", "1")),
+    Case("grant acme fifty", 2, ("`amount`", "like 50 or 12.5", "`fifty`")),
+    Case("grant acme NaN", 2, ("`amount`", "`NaN`")),
+    Case("invoice acme --as-of yesterday", 2, ("`--as-of`", "2026-04-01T00:00:00Z", "`yesterday`")),
+    Case("invoice acme --as-of 2026-04-01", 2, ("`--as-of`",)),
+    Case("demo --rate 1", 2, ("--rate", "100")),
+    Case("parked --reason lost", 2, ("`--reason`", "unknown_subject", "`lost`")),
+    Case("dead-letters --reason lost", 2, ("`--reason`", "malformed", "`lost`")),
+    # Files.
+    Case("ingest missing.jsonl", 2, ("`missing.jsonl`", "No such file", "JSONL")),
+    Case("ingest .", 2, ("`.`", "directory")),
+    Case("quote missing.jsonl", 2, ("`missing.jsonl`", "No such file")),
+    Case("run --file missing.jsonl", 2, ("`--file`", "`missing.jsonl`")),
+    Case(
+        "rate missing.jsonl --catalog good.yaml",
+        2,
+        ("`missing.jsonl`",),
+        {"good.yaml": CATALOG.replace("METER", "calls").replace("AMOUNT", "1")},
+    ),
+    # Catalogs.
+    Case("apply missing.yaml", 2, ("`missing.yaml`", "hint:")),
+    Case("apply no.yaml", 2, ("hint:",), {"no.yaml": "meters: ["}),
+    Case("apply no.yaml", 2, ("`$.plants`", "meters, features, plans"), {"no.yaml": "plants: []"}),
+    Case("apply no.yaml", 2, ("price.amount", "line 7", "hint:"), {"no.yaml": CATALOG.replace("AMOUNT", "one")}),
+    Case(
+        "rate events.jsonl --catalog no.yaml",
+        2,
+        ("$.features[0].meter", "line 5", "METER"),
+        {"no.yaml": CATALOG.replace("AMOUNT", "1"), "events.jsonl": ""},
+    ),
+    # Settings.
+    Case("doctor", 2, (), settings={"TOLLWAY_WINDOW_SECONDS": "0"}),
+    Case("up", 2, ("`TOLLWAY_WINDOW_SECONDS`", ">= 1", "`0`", "hint:"), settings={"TOLLWAY_WINDOW_SECONDS": "0"}),
+    Case("up", 2, ("`TOLLWAY_WINDOWS_SECOND`", "TOLLWAY_WINDOW_SECONDS"), settings={"TOLLWAY_WINDOWS_SECOND": "5"}),
+    # Nothing there, and nobody there.
+    Case("balance acme", 1, ("no ledger", "tollway apply FILE", "TOLLWAY_HOME")),
+    Case("grant acme 5", 1, ("no ledger",)),
+    Case("invoice acme", 1, ("no ledger",)),
+    Case("parked", 1, ("no ledger",)),
+    Case(
+        "ingest -",
+        3,
+        ("`TOLLWAY_REDIS_URL`", "refused", "hint:"),
+        settings={"TOLLWAY_REDIS_URL": "redis://127.0.0.1:1", "TOLLWAY_POSTGRES_DSN": "postgresql://127.0.0.1:1/x"},
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Result, Path]]:
+    """What came of each case, and its folder. They run side by side, for they mostly load modules."""
+
+    def run(case: Case) -> tuple[Result, Path]:
+        folder = tmp_path_factory.mktemp("case", numbered=True)
+        for name, text in case.files.items():
+            (folder / name).write_text(text)
+        home = Home(folder / "home", case.settings)
+        return home.run(*case.line.split(), folder=folder), folder
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(run, CASES))
+
+
+@pytest.mark.parametrize("index", range(len(CASES)), ids=[case.line for case in CASES])
+def test_what_is_refused_is_named_with_the_remedy(index: int, results: list[tuple[Result, Path]]) -> None:
+    """Data stay off standard output, the message names what is wrong, and no home is made on the way."""
+    case = CASES[index]
+    result, folder = results[index]
+    assert result.code == case.code, result.err
+    for words in case.says:
+        assert words in result.err
+    if case.line != "doctor":
+        assert result.out == ""
+    assert not (folder / "home").exists()
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure_to_report(tmp_path: Path) -> None:
+    """`tollway quote … | head -1` shows no traceback."""
+    quote = b'{"price": {"type": "unit", "amount": "1"}, "usage": "2"}\n'
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tollway", "quote"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=Home(tmp_path).environment(),
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdin.write(quote)
+    process.stdin.flush()
+    assert b'"amount":"2"' in process.stdout.readline(), "a line is answered as soon as it is there"
+    process.stdout.close()
+    process.stdin.write(quote)
+    process.stdin.close()
+    assert process.wait(30) == 1
+    with process.stderr as said:
+        assert said.read() == b""

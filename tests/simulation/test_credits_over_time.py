@@ -1,0 +1,162 @@
+"""Grants that take effect, expire and are voided while usage comes in time or late, against a plain loop."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from rating.catalog import Grant, SettlementMode
+from rating.group import Rules
+from tests.simulation.settling import DAY, HOUR, World, card, customer, event, grant, metered, plan, subscription, unit
+from tests.world import START
+
+D = Decimal
+PRICES = {"a": D("1"), "b": D("0.5")}
+APRIL = START + 31 * DAY
+BEGIN = START + 30 * DAY
+GRACE = 12 * HOUR
+
+
+class Loop:
+    """The oracle: one event, and one instant, at a time."""
+
+    def __init__(self, mode: SettlementMode) -> None:
+        self.repays = mode is SettlementMode.CREDIT_ONLY
+        self.grants: dict[str, Grant] = {}
+        self.paid: dict[str, Decimal] = {}
+        self.paid_for: dict[tuple[str, str], Decimal] = {}
+        self.owed: dict[tuple[str, bool], list[list[Any]]] = {}
+        self.charged = self.parked = D(0)
+        self.now = BEGIN
+
+    def order(self) -> list[Grant]:
+        return sorted(
+            self.grants.values(),
+            key=lambda g: (
+                g.priority,
+                not g.features,
+                g.expires_at or datetime.max.replace(tzinfo=START.tzinfo),
+                g.effective_at,
+                g.id,
+            ),
+        )
+
+    def left(self, found: Grant) -> Decimal:
+        return found.amount - self.paid.get(found.id, D(0))
+
+    def pay(self, found: Grant, feature: str, amount: Decimal) -> Decimal:
+        taken = min(amount, self.left(found))
+        self.paid[found.id] = self.paid.get(found.id, D(0)) + taken
+        self.paid_for[found.id, feature] = self.paid_for.get((found.id, feature), D(0)) + taken
+        return taken
+
+    def use(self, feature: str, at: datetime, quantity: Decimal) -> None:
+        if self.now >= APRIL + GRACE and at < APRIL:
+            self.parked += 1
+            return
+        amount = PRICES[feature] * quantity
+        self.charged += amount
+        for found in self.order():
+            if found.effective_at <= at < end(found) and (not found.features or feature in found.features):
+                amount -= self.pay(found, feature, amount)
+        self.owed.setdefault((feature, at < APRIL), []).append([at, amount])
+        self.repay()
+
+    def repay(self) -> None:
+        for found in self.order() if self.repays else []:
+            for (feature, _), owed in self.owed.items():
+                for entry in owed:
+                    if found.effective_at <= self.now < end(found) and (
+                        not found.features or feature in found.features
+                    ):
+                        entry[1] -= self.pay(found, feature, entry[1])
+
+    def advance(self, now: datetime) -> None:
+        stops = {stop for g in self.grants.values() for stop in (g.effective_at, end(g)) if self.now < stop < now}
+        for stop in [*sorted(stops), now]:
+            self.now = stop
+            self.repay()
+
+    def uncovered(self) -> Decimal:
+        return sum((amount for owed in self.owed.values() for _, amount in owed), D(0))
+
+
+def end(found: Grant) -> datetime:
+    """When a grant ceases to pay."""
+    return min(
+        found.expires_at or datetime.max.replace(tzinfo=START.tzinfo),
+        found.voided_at or found.expires_at or datetime.max.replace(tzinfo=START.tzinfo),
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 2**32), mode=st.sampled_from(SettlementMode), ahead=st.booleans())
+def test_each_grant_pays_what_a_plain_loop_lets_it_pay(seed: int, mode: SettlementMode, ahead: bool) -> None:
+    """By time of use: late usage finds the grants of its own time, whatever window shows it."""
+    chance = random.Random(seed)
+    world = World(rules=Rules(grace=GRACE, late_windows=chance.choice([1, 2, 5]), keep_closed=HOUR))
+    world.now = BEGIN
+    cards = [card(feature, unit(str(price))) for feature, price in PRICES.items()]
+    records = [*metered("a"), *metered("b"), plan(*cards), customer(), subscription(mode)]
+    coming = [
+        grant(
+            f"g{number}",
+            chance.randrange(1, 60),
+            BEGIN + chance.random() * 2 * DAY,
+            chance.choice([None, BEGIN + DAY + chance.random() * 2 * DAY]),
+            chance.choice([(), (), ("a",), ("b",)]),
+            chance.randrange(1, 3),
+        )
+        for number in range(chance.randrange(6))
+    ]
+    coming = [found for found in coming if found.expires_at is None or found.effective_at < found.expires_at]
+    loop = Loop(mode)
+    world.apply(*records)
+    for number in range(40):
+        now = world.now + chance.random() * 3 * HOUR
+        for found in sorted(coming, key=lambda g: g.effective_at):
+            if ahead or found.effective_at <= now:
+                coming.remove(found)
+                at = max(world.now, min(found.effective_at, now))
+                world.beat(at)
+                loop.advance(at)
+                loop.grants[found.id] = found
+                world.apply(found)
+                loop.repay()
+        world.beat(now)
+        loop.advance(now)
+        if loop.grants and chance.random() < 0.05:
+            found = chance.choice(list(loop.grants.values()))
+            if found.voided_at is None and end(found) > now:
+                loop.grants[found.id] = replace(found, voided_at=now)
+                world.apply(loop.grants[found.id])
+        if chance.random() < 0.05:
+            world.restart()
+        if chance.random() < 0.8:
+            feature, quantity = chance.choice("ab"), D(chance.randrange(20))
+            at = max(BEGIN, now - chance.choice([timedelta(), timedelta(), 10 * HOUR]) * chance.random())
+            world.use(event(f"e{number}", feature, quantity, at))
+            loop.use(feature, at, quantity)
+        balance = world.balance
+        assert world.ended.get(("parked", "period_closed"), 0) == loop.parked
+        assert balance.charged == loop.charged
+        assert balance.uncovered == loop.uncovered()
+        assert balance.overage == (loop.uncovered() if loop.repays else 0)
+        assert world.paid() == {name: paid for name, paid in loop.paid.items() if paid}
+        found_for: dict[tuple[str, str], Decimal] = {}
+        for row in world.charges.values():
+            for name, amount in row.paid.items():
+                assert row.feature_key is not None
+                found_for[name, row.feature_key] = found_for.get((name, row.feature_key), D(0)) + amount
+        assert {k: v for k, v in found_for.items() if v} == {k: v for k, v in loop.paid_for.items() if v}
+        live = [g for g in loop.grants.values() if g.effective_at <= now < end(g)]
+        assert balance.settled == sum(loop.left(g) for g in live)
+        assert balance.pending == sum(
+            loop.left(g) for g in loop.grants.values() if now < g.effective_at and now < end(g)
+        )

@@ -1,0 +1,142 @@
+"""SETTLE as laws: however a stream is cut, the same grants pay the same, and the gate shuts at the same event."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rating.catalog import Grant, Record, SettlementMode
+from rating.group import Rules
+from rating.meters import Aggregation
+from rating.prices import Pricing, Volume
+from rating.rows import BalanceRow
+from tests.rating.strategies import amounts, pricings, usage_prices
+from tests.simulation.settling import DAY, ID, World, card, customer, event, grant, metered, plan, subscription, unit
+from tests.world import START
+
+FEATURES = ("a", "b", "c")
+RISING = [Aggregation.SUM, Aggregation.COUNT, Aggregation.MAX, Aggregation.UNIQUE_COUNT]
+D = Decimal
+
+
+@st.composite
+def grants(draw: st.DrawFn) -> list[Grant]:
+    """Up to four grants, some for some features only."""
+    found = []
+    for number in range(draw(st.integers(0, 4))):
+        features = draw(st.sampled_from([(), (), ("a",), ("b",), ("a", "b"), ("c",)]))
+        amount = draw(amounts) * 3 + 1
+        found.append(grant(f"g{number}", amount, features=features, priority=draw(st.integers(1, 3))))
+    return found
+
+
+@st.composite
+def worlds(draw: st.DrawFn, rising: bool = False, blocks: bool | None = None) -> list[Record]:
+    """A customer with a plan of three features and some grants."""
+    records: list[Record] = []
+    cards = []
+    for feature in FEATURES:
+        records += metered(feature, draw(st.sampled_from(RISING if rising else list(Aggregation))))
+        pricing: Pricing = draw(pricings(usage_prices))
+        if rising and isinstance(pricing.price, Volume):
+            pricing = unit("2.5")
+        cards.append(card(feature, pricing))
+    limits = tuple(draw(st.lists(amounts, max_size=2)))
+    if blocks is None:
+        blocks = draw(st.booleans())
+    return [
+        *records,
+        plan(*cards),
+        customer(low_balance_thresholds=limits, block_when_exhausted=blocks),
+        subscription(draw(st.sampled_from(SettlementMode))),
+        *draw(grants()),
+    ]
+
+
+@st.composite
+def streams(draw: st.DrawFn, span: timedelta = timedelta(hours=5)) -> list[dict[str, Any]]:
+    """Up to forty events in any order of time."""
+    chance = random.Random(draw(st.integers(0, 2**32)))
+    return [
+        event(
+            f"e{number}",
+            chance.choice(FEATURES),
+            D(chance.randrange(60)) / chance.choice([1, 2, 10]),
+            START + span * chance.random(),
+        )
+        for number in range(draw(st.integers(1, 40)))
+    ]
+
+
+def figures(balance: BalanceRow) -> BalanceRow:
+    """A balance without what depends on the instant it was told."""
+    return balance._replace(as_of=START)
+
+
+def opened(records: list[Record], **rules: Any) -> World:
+    """A world at the end of a day."""
+    world = World(rules=Rules(**rules))
+    world.now = START + DAY
+    world.apply(*records)
+    return world
+
+
+@settings(max_examples=300, deadline=None)
+@given(records=worlds(), stream=streams(), seed=st.integers(0, 2**32))
+def test_however_the_stream_is_cut_the_same_grants_pay_the_same(
+    records: list[Record], stream: list[dict[str, Any]], seed: int
+) -> None:
+    """One event at a time, or in batches with beats and restarts at random: the same balance, paid alike."""
+    single, cut = opened(records, late_windows=10), opened(records, late_windows=10)
+    for found in stream:
+        single.use(found)
+    chance = random.Random(seed)
+    at = 0
+    while at < len(stream):
+        size = chance.randrange(1, 20)
+        cut.fold(*stream[at : at + size])
+        at += size
+        if chance.random() < 0.3:
+            cut.beat()
+        if chance.random() < 0.2:
+            cut.restart()
+    cut.beat()
+    assert figures(cut.balance) == figures(single.balance)
+    assert cut.paid() == single.paid()
+    assert cut.by_feature() == single.by_feature()
+
+
+@settings(max_examples=300, deadline=None)
+@given(records=worlds(blocks=True) | worlds(rising=True), stream=streams())
+def test_access_changes_at_the_same_event_in_a_batch_as_one_by_one(
+    records: list[Record], stream: list[dict[str, Any]]
+) -> None:
+    """
+    Each state of the gate is told first with the same revision: the event that led to it was the last folded.
+
+    Where access does not hang on it, a balance that recovers since a period became cheaper is told on the beat.
+    """
+    single, cut = opened(records), opened(records)
+    for found in stream:
+        single.use(found)
+    cut.fold(*stream)
+    cut.beat()
+    assert states(cut) == states(single)
+
+
+def states(world: World) -> list[tuple[Any, ...]]:
+    """Access, level and blocked features, whenever they changed, with the revision that they came with."""
+    found: list[tuple[Any, ...]] = []
+    for out in world.outs:
+        for row in out.balances:
+            if row.customer_id != ID:
+                continue
+            state = (row.access, row.level, row.blocked_features)
+            if not found or found[-1][1:] != state:
+                found.append((row.revision, *state))
+    return found

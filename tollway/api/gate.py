@@ -1,0 +1,337 @@
+"""
+May this customer go on? Answered by Redis alone, in one round trip for many customers.
+
+    tollway:{customer}:balance   the dataflow's: access, blocked features, balance, revision
+    tollway:{customer}:gate      a document: which features its plan has, from when to when
+    tollway:gate:features        the set of all features
+    tollway:gate:names           a hash: id or subject to the customer's key
+    tollway:gate:version         the entry of the control log up to which the three above are complete
+
+`Projector` writes the last four from PostgreSQL as the control log grows, whoever wrote it, and from the start where
+Redis lost them. The documents say what holds when, so nothing has to be written when an instant passes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Any, Final
+
+import msgspec
+import psycopg
+import redis
+import redis.asyncio
+from msgspec import Struct
+
+from rating.catalog import Customer, PlanVersion, Subscription, decode_record
+from rating.money import ZERO
+from rating.periods import Cadence, add_duration
+from sinks.redis.balances import balance_key
+from tollway.api.pool import Pool
+from tollway.api.problems import Busy
+
+FEATURES: Final = "tollway:gate:features"
+NAMES: Final = "tollway:gate:names"
+VERSION: Final = "tollway:gate:version"
+CHUNK_ENTRIES: Final = 5000
+POLL_SECONDS: Final = 0.2
+
+NO_CREDIT_AVAILABLE: Final = "no_credit_available"
+FEATURE_NOT_FOUND: Final = "feature_not_found"
+FEATURE_UNAVAILABLE: Final = "feature_unavailable"
+
+REASONS: Final = {
+    NO_CREDIT_AVAILABLE: "the customer has no credit left that pays for this feature",
+    FEATURE_NOT_FOUND: "there is no such feature",
+    FEATURE_UNAVAILABLE: "the customer has no subscription in force to a plan with this feature",
+}
+"""Why a customer may not use a feature, as people read it."""
+
+_BALANCE_FIELDS: Final = (
+    "access", "reason", "blocked_features", "currency", "settled", "live", "pending", "overage", "revision", "as_of",
+)  # fmt: skip
+_PUT: Final = (Path(__file__).parent / "gate.lua").read_text()
+_UPWARDS: Final = """
+-- The version only rises.
+if tonumber(ARGV[1]) > tonumber(redis.call('get', KEYS[1]) or '0') then redis.call('set', KEYS[1], ARGV[1]) end
+"""
+_log = logging.getLogger(__name__)
+
+
+def gate_key(customer_key: str) -> str:
+    """The document of a customer."""
+    return f"tollway:{{{customer_key}}}:gate"
+
+
+class Stretch(Struct, frozen=True, array_like=True):
+    """From `start` up to, not including, `end` (None: for good), these features are in the customer's plan."""
+
+    start: datetime
+    end: datetime | None
+    features: tuple[str, ...]
+
+
+class Document(Struct, frozen=True):
+    """What the gate knows of a customer, as of an entry of the control log."""
+
+    version: int
+    id: str
+    key: str
+    name: str
+    currency: str
+    subjects: tuple[str, ...]
+    created_at: datetime
+    names: tuple[str, ...]
+    """Other names that lead to this customer: its id, and its subjects."""
+    stretches: tuple[Stretch, ...]
+
+    def has_feature(self, feature_key: str, at: datetime) -> bool:
+        """Whether a feature is in the customer's plan at an instant."""
+        return any(
+            feature_key in stretch.features
+            for stretch in self.stretches
+            if stretch.start <= at and (stretch.end is None or at < stretch.end)
+        )
+
+
+class VisibleBalance(Struct, frozen=True, kw_only=True):
+    """A customer's balance as Redis has it."""
+
+    access: str = "allowed"
+    reason: str = ""
+    blocked_features: tuple[str, ...] = ()
+    currency: str = ""
+    settled: Decimal = ZERO
+    live: Decimal = ZERO
+    pending: Decimal = ZERO
+    overage: Decimal = ZERO
+    revision: int = 0
+    """0: the dataflow has not told of this customer yet."""
+    as_of: datetime | None = None
+
+
+class Seen(Struct, frozen=True):
+    """A customer as the gate sees it."""
+
+    document: Document
+    balance: VisibleBalance
+
+    def reason(self, feature_key: str, known: bool, at: datetime, with_credits: bool = True) -> str | None:
+        """Why the customer may not use a feature; None: it may."""
+        if not known:
+            return FEATURE_NOT_FOUND
+        if not self.document.has_feature(feature_key, at):
+            return FEATURE_UNAVAILABLE
+        blocked = self.balance.access == "blocked" or feature_key in self.balance.blocked_features
+        return NO_CREDIT_AVAILABLE if with_credits and blocked else None
+
+
+class Gate:
+    """Reads the gate. Raises `redis.RedisError` where Redis is away."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+
+    async def read(
+        self, names: Sequence[str], feature_keys: Sequence[str] | None
+    ) -> tuple[list[Seen | None], dict[str, bool]]:
+        """
+        Customers by name, and which features there are.
+
+        One round trip where the names are customer keys; another one resolves ids and subjects.
+
+        Returns:
+            A customer or None for each name; for each feature that is asked for whether it exists, or all that exist.
+        """
+        async with self._client.pipeline(transaction=False) as pipeline:
+            self._ask(pipeline, names)
+            if feature_keys is None:
+                pipeline.smembers(FEATURES)
+            elif feature_keys:
+                pipeline.smismember(FEATURES, list(feature_keys))
+            if names:
+                pipeline.hmget(NAMES, list(names))
+            answers: Any = await pipeline.execute()
+        found = _seen(answers[: 2 * len(names)])
+        rest = answers[2 * len(names) :]
+        if feature_keys is None:
+            known = {key.decode(): True for key in sorted(rest[0])}
+        else:
+            known = dict(zip(feature_keys, map(bool, rest[0] if feature_keys else ()), strict=True))
+        aliases = rest[-1] if names else []
+        missing = {index: aliases[index].decode() for index, seen in enumerate(found) if not seen and aliases[index]}
+        if missing:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                self._ask(pipeline, list(missing.values()))
+                for index, seen in zip(missing, _seen(await pipeline.execute()), strict=True):
+                    found[index] = seen
+        return found, known
+
+    async def customer(self, name: str) -> Seen | None:
+        """A customer by key, id or subject."""
+        found, _ = await self.read([name], [])
+        return found[0]
+
+    @staticmethod
+    def _ask(pipeline: Any, keys: Sequence[str]) -> None:
+        for key in keys:
+            pipeline.hmget(balance_key(key), _BALANCE_FIELDS)
+            pipeline.get(gate_key(key))
+
+
+def _seen(answers: list[Any]) -> list[Seen | None]:
+    found: list[Seen | None] = []
+    for fields, document in zip(answers[::2], answers[1::2], strict=True):
+        if document is None:
+            found.append(None)
+            continue
+        read = msgspec.json.decode(document, type=Document)
+        found.append(Seen(read, _balance(fields, read.currency)))
+    return found
+
+
+def _balance(fields: list[bytes | None], currency: str) -> VisibleBalance:
+    given = {name: value.decode() for name, value in zip(_BALANCE_FIELDS, fields, strict=True) if value is not None}
+    blocked = tuple(part for part in given.pop("blocked_features", "").split(",") if part)
+    return msgspec.convert({"currency": currency} | given | {"blocked_features": blocked}, VisibleBalance, strict=False)
+
+
+class Projector:
+    """
+    Keeps what the gate reads in step with the control log.
+
+    Any number of processes may do so at the same time: a document gives way to a newer one only.
+    """
+
+    def __init__(self, pool: Pool, client: redis.Redis) -> None:
+        self._pool = pool
+        self._client = client
+        self._put = client.register_script(_PUT)
+        self._upwards = client.register_script(_UPWARDS)
+        self._lock = Lock()
+        self._ended = Event()
+        self._thread: Thread | None = None
+        self._plans: dict[tuple[str, int], PlanVersion] = {}
+
+    def start(self) -> None:
+        """Follow the control log until `close`."""
+        self._thread = Thread(target=self._follow, name="gate", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop following."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _follow(self) -> None:
+        away = False
+        while not self._ended.is_set():
+            try:
+                self.catch_up()
+                away = False
+            except (redis.RedisError, psycopg.Error, Busy) as error:
+                if not away:
+                    _log.warning("the gate waits for a store: %s", type(error).__name__)
+                away = True
+            except Exception:
+                _log.exception("the gate could not read the control log")
+            self._ended.wait(POLL_SECONDS)
+
+    def tell(self) -> None:
+        """Catch up after a change, so that the next reader sees it; a store that is away is caught up with later."""
+        try:
+            self.catch_up()
+        except (redis.RedisError, psycopg.Error, Busy) as error:
+            _log.warning("the gate is told later: %s", type(error).__name__)
+
+    def catch_up(self) -> None:
+        """Write all that the control log has and Redis has not. Raises `redis.RedisError` or `psycopg.Error`."""
+        with self._lock:
+            read: Any = self._client.get(VERSION)
+            version = int(read or 0)
+            with self._pool.connection() as connection:
+                while True:
+                    entries = connection.execute(
+                        "select id, kind, customer_id, body ->> 'key', body -> 'feature' ->> 'key' from control_log"
+                        " where id > %s order by id limit %s",
+                        (version, CHUNK_ENTRIES),
+                    ).fetchall()
+                    if not entries:
+                        return
+                    version = entries[-1][0]
+                    # (1) Documents are read after the entries, so they are at least as new as `version` says.
+                    self._write_customers(connection, version, sorted({entry[2] for entry in entries if entry[2]}))
+                    features = [entry[4] for entry in entries if entry[4]]
+                    if features:
+                        self._client.sadd(FEATURES, *features)
+                    # (2) Only then is the version raised: what came before it is there.
+                    self._upwards(keys=[VERSION], args=[version])
+
+    def _write_customers(self, connection: psycopg.Connection[Any], version: int, customer_ids: list[str]) -> None:
+        if not customer_ids:
+            return
+        by_customer: dict[str, list[Subscription]] = {customer_id: [] for customer_id in customer_ids}
+        for (body,) in connection.execute(
+            "select body::text from subscriptions where customer_id = any(%s)", (customer_ids,)
+        ):
+            subscription = decode_record(body)
+            assert isinstance(subscription, Subscription), "the table of subscriptions holds subscriptions"
+            by_customer[subscription.customer_id].append(subscription)
+        self._read_plans(connection, [found for held in by_customer.values() for found in held])
+        pipeline = self._client.pipeline(transaction=False)
+        for body, created_at in connection.execute(
+            "select body::text, created_at from customers where id = any(%s)", (customer_ids,)
+        ):
+            customer = decode_record(body)
+            assert isinstance(customer, Customer), "the table of customers holds customers"
+            stretches = [
+                stretch
+                for subscription in by_customer[customer.id]
+                for stretch in stretches_of(subscription, self._plans[subscription.plan_key, subscription.plan_version])
+            ]
+            document = Document(
+                version=version,
+                id=customer.id,
+                key=customer.key,
+                name=customer.name,
+                currency=customer.currency,
+                subjects=customer.subjects,
+                created_at=created_at.astimezone(UTC),
+                names=(customer.id, *customer.subjects),
+                stretches=tuple(stretches),
+            )
+            self._put(
+                keys=[gate_key(customer.key), NAMES],
+                args=[version, msgspec.json.encode(document), customer.key],
+                client=pipeline,
+            )
+        pipeline.execute()
+
+    def _read_plans(self, connection: psycopg.Connection[Any], subscriptions: list[Subscription]) -> None:
+        missing = {(found.plan_key, found.plan_version) for found in subscriptions}.difference(self._plans)
+        if not missing:
+            return
+        keys = [key for key, _ in missing]
+        for (body,) in connection.execute("select body::text from plans where key = any(%s)", (keys,)):
+            plan = decode_record(body)
+            assert isinstance(plan, PlanVersion), "the table of plans holds plans"
+            self._plans[plan.key, plan.version] = plan
+
+
+def stretches_of(subscription: Subscription, plan: PlanVersion) -> Iterator[Stretch]:
+    """Which features a subscription gives when: a stretch for each phase of its plan."""
+    start = subscription.active_from
+    for phase in plan.phases:
+        end = add_duration(start, Cadence.parse(phase.duration)) if phase.duration else None
+        until = subscription.active_to if end is None else min(end, subscription.active_to or end)
+        features = tuple(card.feature_key for card in phase.rate_cards if card.feature_key is not None)
+        if until is None or start < until:
+            yield Stretch(start, until, features)
+        if end is None:
+            return
+        start = end

@@ -1,0 +1,174 @@
+"""
+Errors as answers: `application/problem+json`, in v1's shape or in v3's by the path that was asked.
+
+    400  the request is wrong, and says which fields       409  it contradicts what is there
+    404  there is no such thing                            413, 415  too large, or another media type
+    503  a store is away: try again after `Retry-After`    500  a defect of Tollway
+
+No message carries an event's payload or a connection string.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+import psycopg
+import redis
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from msgspec import Struct
+from ulid import ULID
+
+from rating.meters import MeterError
+from rating.periods import CadenceError
+from rating.prices import PriceError
+from tollway.api.wire import Json, camel_name
+from tollway.control import ControlCode, ControlError
+from tollway.invoicing import LedgerIncomplete, NothingBillable
+from tollway.ledger_reads import NotFound
+
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER_SECONDS: Final = 1
+
+_log = logging.getLogger(__name__)
+_UNKNOWN_FIELD: Final = re.compile(r"unknown field `([^`]*)`")
+_MISSING_FIELD: Final = re.compile(r"missing required field `([^`]*)`")
+
+
+class Invalid(Struct, frozen=True):
+    """One thing that is wrong with a request: where, a word for it, and what was expected there."""
+
+    field: str
+    code: str
+    message: str
+    index: int | None = None
+    """The position of the event, in a batch."""
+
+
+class Problem(Exception):
+    """A request that can't be answered as asked."""
+
+    def __init__(self, status: int, detail: str, *invalid: Invalid, retry: bool = False) -> None:
+        self.status = status
+        self.detail = detail
+        self.invalid = invalid
+        self.retry = retry
+        super().__init__(detail)
+
+
+class Busy(Exception):
+    """All connections to PostgreSQL are in use."""
+
+
+def bad_request(field: str, message: str, code: str = "invalid") -> Problem:
+    """What a wrong field is answered with."""
+    return Problem(400, f"`{field}`: {message}", Invalid(field, code, message))
+
+
+def conflict(field: str, message: str) -> Problem:
+    """What a request that contradicts what is there is answered with."""
+    return Problem(409, message, Invalid(field, "conflict", message))
+
+
+def not_found(kind: str, name: str) -> Problem:
+    """What a request for something that is not there is answered with."""
+    return Problem(404, f"there is no {kind} `{name[:256]}`")
+
+
+def unavailable(store: str) -> Problem:
+    """What is answered while a store is away."""
+    return Problem(503, f"{store} is not available; nothing was changed that was not confirmed", retry=True)
+
+
+_STATUS: Final = {
+    ControlCode.NOT_FOUND: 404,
+    ControlCode.INVALID: 400,
+    ControlCode.CONFLICT: 409,
+    ControlCode.IMMUTABLE: 409,
+    ControlCode.KEY_REUSED: 409,
+}
+
+
+def problem_of(failure: Exception) -> Problem:
+    """A failure as an answer. What was not foreseen is logged, and says nothing of itself."""
+    match failure:
+        case Problem():
+            return failure
+        case ControlError():
+            message = f"{failure.what}; {failure.hint}"
+            invalid = Invalid(failure.path, str(failure.code), message)
+            return Problem(_STATUS[failure.code], f"`{failure.path}`: {message}", invalid)
+        case NotFound():
+            return Problem(404, failure.message)
+        case NothingBillable():
+            return Problem(400, failure.message, Invalid("customerId", failure.code, failure.message))
+        case LedgerIncomplete():
+            return Problem(503, failure.message, retry=True)
+        case PriceError() | MeterError():
+            message = f"{failure.message.removeprefix(f'`{failure.path}`: ')}; {failure.hint}"
+            return bad_request(failure.path.removeprefix("$."), message)
+        case CadenceError():
+            return bad_request("duration", f"{failure.message}; {failure.hint}")
+        case ValidationException():
+            return _validation(failure)
+        case HTTPException():
+            return Problem(failure.status_code, failure.detail or HTTPStatus(failure.status_code).phrase)
+        case psycopg.DataError():
+            return Problem(400, "a text holds a character that cannot be stored, or a number is out of range")
+        case Busy() | psycopg.OperationalError() | psycopg.InterfaceError():
+            return unavailable("PostgreSQL")
+        case redis.RedisError():
+            return unavailable("Redis")
+    _log.error("not foreseen: %s", type(failure).__name__, exc_info=failure)
+    return Problem(500, "this was not foreseen; the server's log has the traceback")
+
+
+def _validation(failure: ValidationException) -> Problem:
+    found: list[Invalid] = []
+    extra: Any = failure.extra
+    for item in extra if isinstance(extra, list) else []:
+        message = str(item.get("message", ""))
+        key = str(item.get("key") or "")
+        code = "invalid"
+        for pattern, word in ((_UNKNOWN_FIELD, "unknown_property"), (_MISSING_FIELD, "required")):
+            named = pattern.search(message)
+            if named:
+                code, key = word, ".".join(part for part in (key, named[1]) if part)
+        found.append(Invalid(key or "$", code, message))
+    detail = "; ".join(f"`{item.field}`: {item.message}" for item in found) or failure.detail
+    return Problem(400, detail, *found)
+
+
+def answer(request: Request[Any, Any, Any], failure: Exception) -> Response[bytes]:
+    """The answer to a request that failed."""
+    problem = problem_of(failure)
+    v3 = request.url.path.startswith("/api/v3")
+    body: Json = {
+        "type": "about:blank",
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": f"urn:request:{ULID()}",
+    }
+    if v3:
+        if problem.invalid:
+            body["invalid_parameters"] = [_v3(item) for item in problem.invalid]
+    else:
+        body["extensions"] = {"validationErrors": [_v1(item) for item in problem.invalid]}
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if problem.retry else {}
+    return Response(msgspec.json.encode(body), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def _v1(item: Invalid) -> Json:
+    index: Json = {} if item.index is None else {"attributes": {"index": item.index}}
+    return {"field": camel_name(item.field), "code": item.code, "message": item.message} | index
+
+
+def _v3(item: Invalid) -> Json:
+    rule = item.code if item.code in ("unknown_property", "required") else "invalid"
+    index: Json = {} if item.index is None else {"index": item.index}
+    return {"field": item.field, "rule": rule, "reason": item.message, "source": "body", "code": item.code} | index

@@ -1,0 +1,114 @@
+"""
+What all bodies share: names in either case, instants, amounts, pages.
+
+An answer is built in snake_case, as v3 has it; `camel` makes v1's of it. A field without a value is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Annotated, Any, Final, TypeAlias
+
+from msgspec import Meta
+from ulid import ULID
+
+from rating.money import parse_decimal
+
+Json: TypeAlias = dict[str, Any]
+
+Numeric = Annotated[str, Meta(pattern=r"^-?[0-9]+(\.[0-9]+)?$", max_length=202, description="A decimal.")]
+Text = Annotated[str, Meta(max_length=1024)]
+Metadata: TypeAlias = dict[str, str]
+
+PAGE_SIZE: Final = 100
+PAGE_SIZE_MAX: Final = 1000
+PAGE_MAX: Final = 1_000_000_000
+
+Page = Annotated[int, Meta(ge=1, le=PAGE_MAX)]
+PageSize = Annotated[int, Meta(ge=1, le=PAGE_SIZE_MAX)]
+
+OPAQUE: Final = frozenset({"metadata", "labels", "group_by", "meter_group_by_filters", "annotations", "config"})
+"""Their keys are the user's, and stay as they are."""
+
+_SNAKE: Final = re.compile(r"_([a-z0-9])")
+_CAPITAL: Final = re.compile(r"([a-z0-9])([A-Z])")
+
+
+def camel_name(name: str) -> str:
+    """`unit_price` as v1 writes it."""
+    return _SNAKE.sub(lambda found: found[1].upper(), name)
+
+
+def snake_name(name: str) -> str:
+    """`unitPrice` as v3 writes it."""
+    return _CAPITAL.sub(lambda found: f"{found[1]}_{found[2].lower()}", name)
+
+
+def camel(value: Any) -> Any:
+    """A body as v1 writes it, all the way down."""
+    match value:
+        case dict():
+            return {camel_name(key): item if key in OPAQUE else camel(item) for key, item in value.items()}
+        case list() | tuple():
+            return [camel(item) for item in value]
+    return value
+
+
+def snake(value: Any) -> Any:
+    """A body as v3 writes it, all the way down."""
+    match value:
+        case dict():
+            named = ((snake_name(key), item) for key, item in value.items())
+            return {key: item if key in OPAQUE else snake(item) for key, item in named}
+        case list() | tuple():
+            return [snake(item) for item in value]
+    return value
+
+
+def compact(body: Json) -> Json:
+    """Without the fields that have no value."""
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def instant(at: datetime | None) -> str | None:
+    """An instant in UTC, as RFC 3339 writes it."""
+    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def amount(text: str) -> Decimal:
+    """The number of a decimal string that was checked already."""
+    return parse_decimal(text)
+
+
+def derived_id(created_at: datetime, *parts: str) -> str:
+    """The id of something that is known by its key: a ULID that its making and its key give, always the same."""
+    milliseconds = int(created_at.timestamp() * 1000)
+    digest = blake2b("\0".join(parts).encode(errors="surrogatepass"), digest_size=10).digest()
+    return str(ULID(milliseconds.to_bytes(6, "big") + digest))
+
+
+def page_v1(found: Sequence[Any], page: int, page_size: int) -> Json:
+    """One page of all that was found, as v1 writes it."""
+    start = (page - 1) * page_size
+    return {
+        "totalCount": len(found),
+        "page": page,
+        "pageSize": page_size,
+        "items": list(found[start : start + page_size]),
+    }
+
+
+def page_v3(found: Sequence[Any], number: int, size: int) -> Json:
+    """One page of all that was found, as v3 writes it."""
+    start = (number - 1) * size
+    page = {"size": size, "number": number, "total": len(found)}
+    return {"data": list(found[start : start + size]), "meta": {"page": page}}
+
+
+def listed(values: list[str] | None) -> list[str]:
+    """A parameter that may be repeated, or hold several values with commas between."""
+    return [part for value in values or () for part in value.split(",") if part]
