@@ -21,9 +21,9 @@ from enum import StrEnum
 from msgspec import Struct, field
 
 from rating.catalog import Catalog, Customer, Grant, SettlementMode
-from rating.money import ZERO, plain
+from rating.money import ONE, ZERO, plain
 from rating.rows import BalanceRow
-from rating.usage import MeterState, Slice, cut_slices
+from rating.usage import Lane, MeterState, Slice, cut_slices
 
 
 class Access(StrEnum):
@@ -38,6 +38,12 @@ BOUNDLESS = Decimal("Infinity")
 """The headroom of a customer who is blocked: usage can only bring it back where it makes the period cheaper."""
 NO_CREDIT_AVAILABLE = "no_credit_available"
 """The reason, in OpenMeter's word, that goes with a blocked access."""
+
+
+MOST_LANES = 15
+"""Lanes of an account that get a share of its headroom; usage in others settles it at once, if that may matter."""
+SHARES = tuple(Decimal(2) ** -lanes.bit_length() for lanes in range(MOST_LANES + 1))
+"""By number of lanes: a part of the whole such that all lanes and one more have room."""
 
 
 class AccountState(Struct, array_like=True):
@@ -100,6 +106,8 @@ class Account:
         self.restricted = False
         self.headroom: Decimal | None = ZERO
         """A lower bound of what can be spent before access or a threshold could change; None: nothing can change."""
+        self.lanes: list[Lane[Account]] = []
+        """Where its usage gathers, by subject and event type."""
         self.dirty = False
         self.shown: tuple[object, ...] | None = None
         """What was last sent out of access and thresholds."""
@@ -278,6 +286,23 @@ class Account:
             self.state.overage -= paid
         return paid
 
+    def empty_lanes(self) -> None:
+        """Hand what has gathered in the lanes over to the meters."""
+        for lane in self.lanes:
+            self.state.events += lane.empty()
+
+    def share_headroom(self) -> None:
+        """Share the headroom out among the lanes, one share kept for usage that has no lane."""
+        lanes = self.lanes
+        if not lanes:
+            return
+        if self.headroom is not None:
+            self.headroom *= SHARES[min(len(lanes), MOST_LANES)]
+        for number, lane in enumerate(lanes):
+            same = sum(other.meter is lane.meter for other in lanes) if len(lanes) > 1 else 1
+            part = self.headroom if number < MOST_LANES or self.headroom is None else ZERO
+            lane.bound(part, ONE if same == 1 else SHARES[min(same, MOST_LANES)])
+
     def available_for(self, feature_key: str | None, now: datetime) -> Decimal:
         """What is left that may pay for a feature now, less what is owed."""
         left = sum(
@@ -316,7 +341,7 @@ class Account:
                 stops.append(live - limit)
                 break
             level, threshold = level + 1, plain(limit)
-        self.headroom = min(stops, default=BOUNDLESS if blocks else None) if blocks or self.funded else None
+        self.headroom = min(stops, default=BOUNDLESS) if blocks or self.funded else None
         return BalanceRow(
             customer_id=state.customer_id,
             customer_key=customer.key,

@@ -45,8 +45,8 @@ class SeenEvents:
     """
     The ids of one key group.
 
-    `ids` maps an identity to its fingerprint and is read directly by the fold, which also adds to
-    `state.open_ids`; `seal` then moves what has become a full segment out.
+    `ids` maps an identity to its fingerprint, and `fresh` has those of the open segment. The fold reads and adds
+    to both directly; `seal` then moves what has become a full segment out.
     """
 
     def __init__(self, key_group: int, state: SeenState, horizon: timedelta, load: LoadSegments) -> None:
@@ -60,19 +60,25 @@ class SeenEvents:
             self.ids.update(found)
             self._ids_by_segment[segment.number] = list(found)
         self.ids.update(state.open_ids)
+        self.fresh = list(state.open_ids)
+
+    def snapshot(self) -> SeenState:
+        """The state, with the open segment as it is now."""
+        self.state.open_ids = {identity: self.ids[identity] for identity in self.fresh}
+        return self.state
 
     def seal(self, received_at: datetime) -> SeenIds | None:
         """Seal the open segment if it is full, and forget what is beyond the horizon."""
-        state = self.state
-        if len(state.open_ids) < SEGMENT_SIZE:
+        if len(self.fresh) < SEGMENT_SIZE:
             return None
+        state = self.snapshot()
         assert state.newest_event is not None
         number = state.next_segment
         sealed = SeenIds(self.key_group, number, pack_ids(state.open_ids))
         state.segments.append(Segment(number, state.newest_event, received_at))
-        self._ids_by_segment[number] = list(state.open_ids)
+        self._ids_by_segment[number] = self.fresh
         state.next_segment += 1
-        state.open_ids = {}
+        self.fresh = []
         forgotten = received_at - self.horizon
         while (
             state.segments

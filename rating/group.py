@@ -37,7 +37,7 @@ from rating.money import ZERO, use_exact
 from rating.outcome import ParkCode, Parked, RejectCode, Rejected
 from rating.prices import Flat, PaymentTerm, Pricing
 from rating.rows import ChargeRow, MismatchRow, Outcome
-from rating.usage import MeterState, Slice, close_windows, merged, price_meter, slice_at
+from rating.usage import NO_LIMIT, Lane, MeterState, Slice, close_windows, merged, price_meter, slice_at
 
 SNAPSHOT_VERSION = 1
 PLAIN_INTEGER_LIMIT = 10**18
@@ -94,6 +94,8 @@ class Route(Struct, frozen=True, gc=False):
     end: datetime
     closes_at: datetime
     reads: tuple[Read, ...]
+    is_plain: bool
+    """Whether every event adds to one meter, so that usage may gather in a lane."""
 
 
 _snapshot_encoder = msgspec.msgpack.Encoder(decimal_format="string")
@@ -137,6 +139,7 @@ class KeyGroup:
         self.due: list[tuple[datetime, str]] = []
         self.received: list[tuple[datetime, int]] = []
         self._routes: dict[tuple[str, str], Route] = {}
+        self._lanes: dict[tuple[str, str], Lane[Account]] = {}
         self._routes_version = -1
         self._decoder = EventDecoder(())
         self._decoder_version = -1
@@ -165,10 +168,10 @@ class KeyGroup:
         decoder = self._decoder
         events, lines = decoder.decode_with_lines(blob)
         rated = duplicates = 0
-        ids, open_ids = self.seen.ids, self.seen.state.open_ids
+        ids, fresh_ids = self.seen.ids, self.seen.fresh
         newest = self.seen.state.newest_event or received_at
         too_far = received_at + self.rules.max_ahead
-        routes = self._routes
+        routes, lanes = self._routes, self._lanes
         for event, line in zip(events, lines, strict=True):
             if isinstance(event, Rejected):
                 self._reject(event, out)
@@ -181,11 +184,30 @@ class KeyGroup:
                 if fingerprint != crc32(line):
                     out.mismatches.append(MismatchRow(event.source, event.id, line))
                 continue
+            way = (event.subject, event.type)
+            lane = lanes.get(way)
+            if lane is not None and lane.start <= at < lane.end and received_at < lane.closes_at and at <= too_far:
+                value = lane.read(event.data)
+                if value.__class__ is not int or not 0 <= value < PLAIN_INTEGER_LIMIT:
+                    value = quantity(value, lane.aggregation)
+                if value.__class__ is int or value.__class__ is Decimal:
+                    ids[identity] = crc32(line)
+                    fresh_ids.append(identity)
+                    if at > newest:
+                        newest = at
+                    rated += 1
+                    lane.quantity = gathered = lane.quantity + value
+                    lane.events += 1
+                    if lane.events == 1:
+                        self._touch(lane.account)
+                    if gathered >= lane.limit:
+                        self._settle(lane.account, now, out, (lane.meter,))
+                    continue
             if at > too_far:
                 message = f"event time is more than {self.rules.max_ahead.total_seconds():.0f} s ahead of its arrival"
                 self._reject(Rejected(RejectCode.TIME_IN_FUTURE, message, "$.time", line), out)
                 continue
-            route = routes.get((event.subject, event.type))
+            route = routes.get(way)
             if route is None or not route.start <= at < route.end:
                 found = self._route(event.subject, event.type, at, now)
                 if self._decoder is not decoder:
@@ -222,11 +244,13 @@ class KeyGroup:
             if not measured:
                 self._park(ParkCode.NO_FEATURE, event, at, line, out)
                 continue
-            ids[identity] = open_ids[identity] = crc32(line)
+            ids[identity] = crc32(line)
+            fresh_ids.append(identity)
             if at > newest:
                 newest = at
             rated += 1
             account = route.account
+            account.empty_lanes()
             account.state.events += 1
             headroom = account.headroom
             for meter, used in measured:
@@ -237,6 +261,11 @@ class KeyGroup:
                         part.late_quantity += used
                     if part is not meter.slices[-1]:
                         meter.rechain = True
+                for other in account.lanes:
+                    if other.meter is meter:
+                        other.limit -= used
+                if route.is_plain and part.start <= at < part.end:
+                    self._open_lane(Lane(way, account, meter, part, route.reads[0].value, route.reads[0].aggregation))
                 part.quantity += used
                 part.events += 1
                 meter.usage += used
@@ -248,9 +277,7 @@ class KeyGroup:
                         headroom -= used * piece.unit_price
                     else:
                         headroom = ZERO
-            if not account.dirty:
-                account.dirty = True
-                self.dirty.append(account)
+            self._touch(account)
             if headroom is not None:
                 account.headroom = headroom
                 if headroom <= 0:
@@ -264,6 +291,30 @@ class KeyGroup:
         sealed = self.seen.seal(received_at)
         if sealed is not None:
             out.seen.append(sealed)
+
+    def _touch(self, account: Account) -> None:
+        """The account has usage to price on the beat."""
+        if not account.dirty:
+            account.dirty = True
+            self.dirty.append(account)
+
+    def _open_lane(self, lane: Lane[Account]) -> None:
+        """Let further events of a subject and type gather in a lane, in place of the one they had."""
+        before = self._lanes.get(lane.way)
+        if before is not None:
+            before.account.state.events += before.empty()
+            before.account.lanes.remove(before)
+        self._lanes[lane.way] = lane
+        lane.account.lanes.append(lane)
+        if lane.account.headroom is None:
+            lane.limit = NO_LIMIT
+
+    def _close_lanes(self, account: Account) -> None:
+        """What the lanes were opened under has changed."""
+        account.empty_lanes()
+        for lane in account.lanes:
+            del self._lanes[lane.way]
+        account.lanes.clear()
 
     def _measure(
         self, route: Route, event: CloudEvent, at: datetime, line: bytes, out: Outcome
@@ -317,7 +368,7 @@ class KeyGroup:
             self._decoder = EventDecoder(sorted({top_field(path) for path in paths}))
         if self._routes_version != self.catalog.global_version:
             self._routes_version = self.catalog.global_version
-            self._routes.clear()
+            self._forget_routes()
 
     # -- attribute ------------------------------------------------------------------------------
 
@@ -382,6 +433,7 @@ class KeyGroup:
             ),
             closes_at=min(meter.closes_at for meter in periods),
             reads=tuple(reads),
+            is_plain=len(reads) == 1 and not reads[0].conditions and reads[0].aggregation in ADDITIVE,
         )
 
     def _meter(self, account: Account, placement: Placement, now: datetime) -> MeterState | None:
@@ -392,7 +444,9 @@ class KeyGroup:
         if meter is not None:
             return meter
         closes_at = self._closes_at(subscription, period.end)
-        if self.read_through is not None and self.read_through >= closes_at + self.rules.keep_closed:
+        opened_through = account.state.standing_through.get(subscription.id, subscription.active_from)
+        gone_at = closes_at + self.rules.keep_closed
+        if period.start < opened_through and self.read_through is not None and gone_at <= self.read_through:
             return None
         price = card.pricing.price
         in_arrears = isinstance(price, Flat) and price.payment_term is PaymentTerm.IN_ARREARS
@@ -412,7 +466,7 @@ class KeyGroup:
         account.state.meters.append(meter)
         if closes_at <= now:
             self._close(account, meter)
-        self._schedule(account, now)
+        self._schedule(account)
         return meter
 
     def _closes_at(self, subscription: Subscription, period_end: datetime) -> datetime:
@@ -457,11 +511,11 @@ class KeyGroup:
         """
         use_exact()
         self._read_catalog_version()
+        self._forget_routes()
         for customer_id in customer_ids:
             account = self.accounts.get(customer_id)
             if account is None:
                 account = self.accounts[customer_id] = Account(AccountState(customer_id))
-            self._drop_routes(account)
             self._refresh(account, now)
             self._settle(account, now, out)
 
@@ -469,7 +523,7 @@ class KeyGroup:
         """Start, or start again: bring every customer up to the catalog and the instant, and tell all that is held."""
         use_exact()
         self._read_catalog_version()
-        self._routes.clear()
+        self._forget_routes()
         for customer_id in sorted(self.catalog.customer_ids_by_group[self.number].union(self.accounts)):
             account = self.accounts.get(customer_id)
             if account is None:
@@ -479,15 +533,17 @@ class KeyGroup:
             self._refresh(account, now)
             self._settle(account, now, out)
 
-    def _drop_routes(self, account: Account) -> None:
-        """Forget the routes to an account, and those of subjects that are not their customer's any more."""
-        owners = self.catalog.customer_id_by_subject
-        for key, route in list(self._routes.items()):
-            if route.account is account or owners.get(key[0]) != route.account.state.customer_id:
-                del self._routes[key]
+    def _forget_routes(self) -> None:
+        """Forget where events go: the catalog changed, perhaps also whose a subject is."""
+        self._routes.clear()
+        for lane in self._lanes.values():
+            lane.account.state.events += lane.empty()
+            lane.account.lanes.clear()
+        self._lanes.clear()
 
     def _refresh(self, account: Account, now: datetime) -> None:
         """Read the catalog, and let time have its effect on the account up to `now`."""
+        self._close_lanes(account)
         state = account.state
         now = max(now, state.advanced_to or now)
         state.advanced_to = now
@@ -504,7 +560,7 @@ class KeyGroup:
         self._drop_closed(account, now)
         for meter in account.cover(now) if state.uncovered else []:
             meter.dirty = meter.rechain = True
-        self._schedule(account, now)
+        self._schedule(account)
 
     def _follow_subscriptions(self, account: Account) -> None:
         """A subscription that was ended or changed moves the ends of the periods that are open."""
@@ -587,11 +643,13 @@ class KeyGroup:
             self._pricings.pop(key, None)
         if gone:
             state.meters = list(account.meters.values())
-            self._drop_routes(account)
+            self._forget_routes()
 
-    def _schedule(self, account: Account, now: datetime) -> None:
-        """Remember the next instant at which time alone will move the account."""
+    def _schedule(self, account: Account) -> None:
+        """Remember the next instant at which time alone will move the account; it may have passed already."""
         state = account.state
+        now = state.advanced_to
+        assert now is not None
         instants = [boundary for boundary in account.boundaries if boundary > now][:1]
         for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():
             through = state.standing_through.get(subscription.id, subscription.active_from)
@@ -640,6 +698,7 @@ class KeyGroup:
         What an event used that may have exhausted a grant is settled `last`: all before it fitted in the headroom,
         where order does not matter, so credits burn in the order in which the usage was rated.
         """
+        account.empty_lanes()
         account.dirty = False
         account.packed = None
         now = max(now, account.state.advanced_to or now)
@@ -671,10 +730,12 @@ class KeyGroup:
             told += [(meter, True) for meter in account.cover(now)]
         for meter, whole in told:
             self._tell(account, meter, whole, out)
-            close_windows(meter, self.rules.late_windows)
+            if close_windows(meter, self.rules.late_windows):
+                self._close_lanes(account)
         balance = account.balance(now)
         if balance is None:
             return
+        account.share_headroom()
         out.balances.append(balance)
         shown = (balance.access, balance.level, balance.blocked_features)
         if shown != account.shown:
@@ -728,9 +789,10 @@ class KeyGroup:
         packed = []
         for account in self.accounts.values():
             if account.packed is None or account.dirty:
+                account.empty_lanes()
                 account.packed = _snapshot_encoder.encode(account.state)
             packed.append(msgspec.Raw(account.packed))
-        return _snapshot_encoder.encode(GroupState(SNAPSHOT_VERSION, packed, self.seen.state, self.read_through))
+        return _snapshot_encoder.encode(GroupState(SNAPSHOT_VERSION, packed, self.seen.snapshot(), self.read_through))
 
 
 def _no_value(_data: Any) -> None:

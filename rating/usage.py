@@ -12,16 +12,24 @@ knows its *piece*: the linear stretch of the price it stands on, so that a charg
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Context, Decimal
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, field
 
 from rating.charge import Piece, piece_at, total
-from rating.meters import Tally
+from rating.meters import Aggregation, Tally
 from rating.money import ZERO
 from rating.periods import window_at
 from rating.prices import Pricing
+
+Owner = TypeVar("Owner")
+
+NO_LIMIT = Decimal("Infinity")
+FLOOR = Context(prec=28, rounding=ROUND_FLOOR, traps=[])
+"""For bounds only, which may be too small but never too great. No amount passes through it."""
 
 
 class Slice(Struct, array_like=True):
@@ -162,16 +170,17 @@ def price_meter(meter: MeterState, pricing: Pricing) -> None:
     last.amount = meter.amount + meter.commitment - last.total_before
 
 
-def close_windows(meter: MeterState, late_windows: int) -> None:
+def close_windows(meter: MeterState, late_windows: int) -> bool:
     """Let go of all but the newest windows. Their rows are in the ledger; their usage stays in the period's."""
     slices = meter.slices
     starts = sorted({part.window_start for part in slices})
     if len(starts) <= late_windows:
-        return
+        return False
     first_kept = starts[-late_windows]
     kept = [part for part in slices if part.window_start >= first_kept]
     meter.closed_through = first_kept
     meter.slices = kept
+    return True
 
 
 def merged(parts: list[Slice]) -> Slice:
@@ -186,3 +195,68 @@ def merged(parts: list[Slice]) -> Slice:
         for grant_id, amount in part.paid.items():
             whole.paid[grant_id] = whole.paid.get(grant_id, ZERO) + amount
     return whole
+
+
+class Lane(Generic[Owner]):
+    """
+    The way of events of one subject and type to their one meter, while their time lies within one slice.
+
+    Folding an event touches the lane and nothing else; what has gathered goes to the meter before it is priced.
+    """
+
+    __slots__ = (
+        "account", "aggregation", "closes_at", "end", "events", "limit",
+        "meter", "part", "quantity", "read", "start", "way",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        way: tuple[str, str],
+        account: Owner,
+        meter: MeterState,
+        part: Slice,
+        read: Callable[[Any], Any],
+        aggregation: Aggregation,
+    ) -> None:
+        self.way = way
+        self.account = account
+        self.meter = meter
+        self.part = part
+        self.start = part.start
+        self.end = part.end
+        self.closes_at = meter.closes_at
+        self.read = read
+        self.aggregation = aggregation
+        self.quantity = ZERO
+        self.events = 0
+        self.limit = ZERO
+        """What may gather before the account has to be settled at once: until then, access can't change."""
+
+    def empty(self) -> int:
+        """Hand what has gathered over to the meter. Returns how many events it was."""
+        events = self.events
+        if events:
+            meter, part, quantity = self.meter, self.part, self.quantity
+            part.quantity += quantity
+            part.events += events
+            meter.usage += quantity
+            meter.events += events
+            meter.dirty = True
+            if part is not meter.slices[-1]:
+                meter.rechain = True
+            self.limit -= quantity
+            self.quantity = ZERO
+            self.events = 0
+        return events
+
+    def bound(self, headroom: Decimal | None, share: Decimal) -> None:
+        """Set the limit: what a part of the headroom (None: no bound) buys, and a share of the room on the piece."""
+        meter = self.meter
+        piece = meter.piece
+        if headroom is None:
+            self.limit = NO_LIMIT
+        elif piece is None or meter.dirty or (piece.until is not None and meter.usage > piece.until):
+            self.limit = ZERO
+        else:
+            limit = FLOOR.divide(headroom, piece.unit_price) if piece.unit_price else NO_LIMIT
+            self.limit = limit if piece.until is None else min(limit, (piece.until - meter.usage) * share)

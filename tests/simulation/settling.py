@@ -78,7 +78,7 @@ def customer(subjects: tuple[str, ...] = (), customer_id: str = ID, key: str = "
 
 def grant(
     name: str,
-    amount: str | Decimal,
+    amount: str | int | Decimal,
     start: datetime = START,
     end: datetime | None = None,
     features: Sequence[str] = (),

@@ -1,5 +1,5 @@
 """
-The HTTP API: OpenMeter's paths and bodies under `/api/v1` and `/api/v3/openmeter`, Tollway's own under `/api/v3/tollway`.
+The HTTP API: OpenMeter's paths and bodies under `/api/v1` and `/api/v3/openmeter`, our own under `/api/v3/tollway`.
 
     app, serve               the application, and the process that serves it
     ingest                   events into the log

@@ -7,17 +7,18 @@ An answer is built in snake_case, as v3 has it; `camel` makes v1's of it. A fiel
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from hashlib import blake2b
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, TypeVar, cast
 
 from msgspec import Meta
 from ulid import ULID
 
 from rating.money import parse_decimal
 
+T = TypeVar("T")
 Json: TypeAlias = dict[str, Any]
 
 Numeric = Annotated[str, Meta(pattern=r"^-?[0-9]+(\.[0-9]+)?$", max_length=202, description="A decimal.")]
@@ -31,7 +32,19 @@ PAGE_MAX: Final = 1_000_000_000
 Page = Annotated[int, Meta(ge=1, le=PAGE_MAX)]
 PageSize = Annotated[int, Meta(ge=1, le=PAGE_SIZE_MAX)]
 
-OPAQUE: Final = frozenset({"metadata", "labels", "group_by", "meter_group_by_filters", "annotations", "config"})
+OPAQUE: Final = frozenset(
+    {
+        "metadata",
+        "labels",
+        "group_by",
+        "dimensions",
+        "filters",
+        "meter_group_by_filters",
+        "advanced_meter_group_by_filters",
+        "billing_address",
+        "config",
+    }
+)
 """Their keys are the user's, and stay as they are."""
 
 _SNAKE: Final = re.compile(r"_([a-z0-9])")
@@ -48,24 +61,24 @@ def snake_name(name: str) -> str:
     return _CAPITAL.sub(lambda found: f"{found[1]}_{found[2].lower()}", name)
 
 
-def camel(value: Any) -> Any:
+def camel(value: T) -> T:
     """A body as v1 writes it, all the way down."""
-    match value:
-        case dict():
-            return {camel_name(key): item if key in OPAQUE else camel(item) for key, item in value.items()}
-        case list() | tuple():
-            return [camel(item) for item in value]
-    return value
+    return cast(T, _renamed(value, camel_name))
 
 
-def snake(value: Any) -> Any:
+def snake(value: T) -> T:
     """A body as v3 writes it, all the way down."""
+    return cast(T, _renamed(value, snake_name))
+
+
+def _renamed(value: Any, name: Callable[[str], str]) -> Any:
     match value:
         case dict():
-            named = ((snake_name(key), item) for key, item in value.items())
-            return {key: item if key in OPAQUE else snake(item) for key, item in named}
+            return {
+                name(key): item if snake_name(key) in OPAQUE else _renamed(item, name) for key, item in value.items()
+            }
         case list() | tuple():
-            return [snake(item) for item in value]
+            return [_renamed(item, name) for item in value]
     return value
 
 

@@ -1,0 +1,171 @@
+"""May this customer go on? Answers from Redis alone, in both APIs' forms, and all that the gate sees of a customer."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Response, get, post
+from msgspec import Meta, Struct
+
+from rating.money import ZERO, plain
+from tollway.api.gate import FEATURE_NOT_FOUND, REASONS, Seen
+from tollway.api.problems import not_found
+from tollway.api.stores import ApiStores
+from tollway.api.wire import Json, compact, instant
+
+KEYS_MAX = 100
+TAGS = ["Access"]
+
+Keys = Annotated[list[str], Meta(min_length=1, max_length=KEYS_MAX)]
+
+_numbers = msgspec.json.Encoder(decimal_format="number")
+
+
+class CustomerKeys(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Customers, each by its key or by a subject of it."""
+
+    keys: Keys
+
+
+class FeatureKeys(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Features."""
+
+    keys: Keys
+
+
+class AccessQuery(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which customers, and which features of theirs: all, if none is named."""
+
+    customer: CustomerKeys
+    feature: FeatureKeys | None = None
+    include_credits: bool = True
+    """Whether want of credit counts. It does, unless this is false."""
+
+
+@post("/api/v3/openmeter/entitlement-access/query", status_code=200, tags=TAGS)
+async def query_access(data: AccessQuery, stores: ApiStores) -> Json:
+    """Whether customers may use features, up to 100 of each."""
+    names = list(dict.fromkeys(data.customer.keys))
+    wanted = None if data.feature is None else list(dict.fromkeys(data.feature.keys))
+    found, known = await stores.gate.read(names, wanted)
+    now = datetime.now(UTC)
+    matched: dict[str, list[str]] = {}
+    customers: dict[str, Seen] = {}
+    errors: list[Json] = []
+    for name, seen in zip(names, found, strict=True):
+        if seen is None:
+            message = f"there is no customer `{name[:256]}`"
+            errors.append({"code": "customer_not_found", "message": message, "customer": name})
+        else:
+            matched.setdefault(seen.document.id, []).append(name)
+            customers[seen.document.id] = seen
+    data_out = [
+        {
+            "matched": matched[customer_id],
+            "customer": _customer(seen),
+            "features": {key: _access(seen, key, known[key], now, data.include_credits) for key in known},
+            "updated_at": instant(seen.balance.as_of or seen.document.created_at),
+        }
+        for customer_id, seen in customers.items()
+    ]
+    page = {"size": KEYS_MAX, "next": None, "previous": None}
+    return {"data": data_out, "errors": errors, "meta": {"page": page}}
+
+
+def _access(seen: Seen, feature_key: str, known: bool, at: datetime, with_credits: bool) -> Json:
+    reason = seen.reason(feature_key, known, at, with_credits)
+    if reason is None:
+        return {"has_access": True}
+    return {"has_access": False, "reason": {"code": reason, "message": REASONS[reason]}}
+
+
+def _customer(seen: Seen) -> Json:
+    document = seen.document
+    return {
+        "id": document.id,
+        "key": document.key,
+        "name": document.name,
+        "currency": document.currency,
+        "usage_attribution": {"subject_keys": list(document.subjects)},
+        "created_at": instant(document.created_at),
+    }
+
+
+@get("/api/v1/customers/{customer:str}/entitlements/{feature:str}/value", tags=TAGS)
+async def entitlement_value(customer: str, feature: str, stores: ApiStores) -> Response[bytes]:
+    """Whether a customer may use a feature, and the credit it has left, or is short of."""
+    found, known = await stores.gate.read([customer], [feature])
+    seen = found[0]
+    if seen is None:
+        raise not_found("customer", customer)
+    reason = seen.reason(feature, known[feature], datetime.now(UTC))
+    if reason == FEATURE_NOT_FOUND:
+        raise not_found("feature", feature)
+    return Response(_numbers.encode(_value(seen, reason)), media_type="application/json")
+
+
+@get("/api/v1/customers/{customer:str}/access", tags=TAGS)
+async def customer_access(customer: str, stores: ApiStores) -> Response[bytes]:
+    """The same for all features that the customer's plan has."""
+    found, known = await stores.gate.read([customer], None)
+    seen = found[0]
+    if seen is None:
+        raise not_found("customer", customer)
+    now = datetime.now(UTC)
+    values = {key: _value(seen, seen.reason(key, True, now)) for key in known if seen.document.has_feature(key, now)}
+    return Response(_numbers.encode({"entitlements": values}), media_type="application/json")
+
+
+def _value(seen: Seen, reason: str | None) -> Json:
+    return {
+        "hasAccess": reason is None,
+        "balance": max(seen.balance.live, ZERO),
+        "overage": seen.balance.overage,
+    }
+
+
+@get("/api/v3/tollway/customers/{customer:str}/account", tags=TAGS)
+async def account(customer: str, stores: ApiStores) -> Json:
+    """
+    Balance, access and its reason, of one revision, as the gate sees them.
+
+    `staleness_seconds` is how long ago they last changed; `revision` is 0 as long as the dataflow has not told.
+    """
+    seen = await stores.gate.customer(customer)
+    if seen is None:
+        raise not_found("customer", customer)
+    now = datetime.now(UTC)
+    balance = seen.balance
+    staleness = None if balance.as_of is None else max((now - balance.as_of).total_seconds(), 0.0)
+    return compact(
+        {
+            "customer": _customer(seen),
+            "access": balance.access,
+            "reason": balance.reason or None,
+            "blocked_features": list(balance.blocked_features),
+            "features": sorted(
+                {
+                    key
+                    for stretch in seen.document.stretches
+                    for key in stretch.features
+                    if seen.document.has_feature(key, now)
+                }
+            ),
+            "balance": {
+                "currency": balance.currency,
+                "live": plain(balance.live),
+                "settled": plain(balance.settled),
+                "pending": plain(balance.pending),
+                "overage": plain(balance.overage),
+            },
+            "revision": balance.revision,
+            "as_of": instant(balance.as_of),
+            "staleness_seconds": staleness,
+            "retrieved_at": instant(now),
+        }
+    )
+
+
+ROUTES: list[Any] = [query_access, entitlement_value, customer_access, account]

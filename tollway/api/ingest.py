@@ -1,0 +1,122 @@
+"""
+Events into the log: one or many at a time, all of them or none.
+
+The answer goes out only after the log has the events on disk. Nothing is de-duplicated here: the same source and id
+again is accepted, and is charged once. A body has at most `BODY_BYTES_MAX` bytes, an event at most 1 MiB.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from litestar import Request, post
+from litestar.concurrency import sync_to_thread
+from prometheus_client import Counter
+
+from rating.events import EVENT_BYTES_MAX, EventDecoder
+from rating.outcome import Rejected
+from tollway.api.problems import Invalid, Problem
+from tollway.api.stores import ApiStores
+
+BODY_BYTES_MAX: Final = 10 * 1024 * 1024
+INVALID_SHOWN: Final = 100
+"""An answer names at most so many bad events."""
+
+SINGLE: Final = "application/cloudevents+json"
+BATCH: Final = "application/cloudevents-batch+json"
+EITHER: Final = "application/json"
+
+events_total = Counter("tollway_api_events", "Events sent to the API: accepted into the log, or refused.", ["outcome"])
+
+_DECODER: Final = EventDecoder(())
+_ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+@post(
+    "/api/v1/events",
+    status_code=204,
+    tags=["Usage"],
+    summary="Ingest events",
+    request_max_body_size=BODY_BYTES_MAX,
+)
+async def ingest_v1(request: Request[Any, Any, Any], stores: ApiStores) -> None:
+    """One CloudEvent, or an array of them. Answered when the log has them durably."""
+    await _ingest(request, stores)
+
+
+@post(
+    "/api/v3/openmeter/events",
+    status_code=202,
+    tags=["Usage"],
+    summary="Ingest events",
+    request_max_body_size=BODY_BYTES_MAX,
+)
+async def ingest_v3(request: Request[Any, Any, Any], stores: ApiStores) -> None:
+    """One CloudEvent, or an array of them. Answered when the log has them durably."""
+    await _ingest(request, stores)
+
+
+async def _ingest(request: Request[Any, Any, Any], stores: ApiStores) -> None:
+    media_type = request.content_type[0].lower()
+    body = await request.body()
+    lines = await sync_to_thread(read_events, body, media_type)
+    await sync_to_thread(stores.append, lines)
+    events_total.labels("accepted").inc(len(lines))
+
+
+def read_events(body: bytes, media_type: str) -> list[bytes]:
+    """
+    The events of a body, each as one line.
+
+    Raises:
+        Problem: The media type is another one, or an event is none; it names each that is not.
+    """
+    if media_type not in (SINGLE, BATCH, EITHER):
+        raise Problem(415, f"expected `{SINGLE}`, `{BATCH}` or `{EITHER}`, got `{media_type[:80]}`")
+    is_array = body.lstrip(b" \t\r\n")[:1] == b"["
+    if is_array and media_type == SINGLE:
+        raise Problem(
+            400, f"expected one event, got an array; send it as `{BATCH}`", Invalid("$", "invalid", "an array")
+        )
+    if not is_array and media_type == BATCH:
+        raise Problem(400, f"expected an array of events; send one as `{SINGLE}`", Invalid("$", "invalid", "no array"))
+    if not is_array:
+        lines = [body.strip(b" \t\r\n")]
+    else:
+        try:
+            lines = [bytes(part) for part in _ARRAY.decode(body)]
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            message = f"expected a JSON array of events, got: {error}"
+            raise Problem(400, message, Invalid("$", "malformed", message)) from error
+    return _checked(lines, is_array)
+
+
+def _checked(lines: list[bytes], is_array: bool) -> list[bytes]:
+    found: list[bytes] = []
+    invalid: list[Invalid] = []
+    refused = 0
+    for index, line in enumerate(lines):
+        event = _DECODER.decode(line)
+        if isinstance(event, Rejected):
+            refused += 1
+            if len(invalid) < INVALID_SHOWN:
+                place = f"[{index}]{event.path.removeprefix('$')}" if is_array else event.path.removeprefix("$.")
+                invalid.append(Invalid(place, str(event.code), event.message, index if is_array else None))
+        else:
+            found.append(_one_line(line))
+    if refused:
+        events_total.labels("refused").inc(len(lines))
+        too_large = all(item.code == "too_large" for item in invalid)
+        detail = f"{refused} of {len(lines)} events are not valid, and none was taken: {invalid[0].message}"
+        if too_large:
+            detail = f"an event has at most {EVENT_BYTES_MAX} bytes; none was taken"
+        raise Problem(413 if too_large else 400, detail, *invalid)
+    return found
+
+
+def _one_line(line: bytes) -> bytes:
+    """The same JSON without line breaks, which outside of strings are white space."""
+    if b"\n" not in line and b"\r" not in line:
+        return line
+    return msgspec.json.format(line, indent=-1)

@@ -1,0 +1,163 @@
+"""Running the API, and what Tollway shows beyond OpenMeter's API: signals, and events that were not rated."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import psycopg
+import redis
+from litestar import Response, get
+from litestar.params import Parameter
+from msgspec import Meta, Struct
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from rating.money import plain
+from tollway.api.problems import Busy
+from tollway.api.stores import ApiStores
+from tollway.api.wire import PAGE_SIZE_MAX, Json, compact, instant
+from tollway.ledger_reads import dead_letters, parked, signals
+
+_log = logging.getLogger(__name__)
+
+Limit = Annotated[int, Meta(ge=1, le=PAGE_SIZE_MAX)]
+TAGS = ["Operations"]
+
+
+class Check(Struct, frozen=True):
+    """Whether a store answers."""
+
+    name: str
+    ok: bool
+
+
+@get("/healthz", sync_to_thread=False, tags=TAGS)
+def healthz() -> Json:
+    """The process runs. Nothing else is looked at."""
+    return {"status": "ok"}
+
+
+@get("/readyz", sync_to_thread=True, tags=TAGS)
+def readyz(stores: ApiStores) -> Response[Json]:
+    """Redis and PostgreSQL answer, and the schema is there; 503 otherwise."""
+    checks = [
+        Check("redis", _answers(lambda: stores.redis.ping())),
+        Check("postgres", _answers(lambda: _schema(stores))),
+    ]
+    ready = all(check.ok for check in checks)
+    body: Json = {
+        "status": "ok" if ready else "unavailable",
+        "checks": {check.name: "ok" if check.ok else "unavailable" for check in checks},
+    }
+    return Response(body, status_code=200 if ready else 503)
+
+
+def _answers(ask: Callable[[], Any]) -> bool:
+    try:
+        ask()
+    except (redis.RedisError, psycopg.Error, Busy) as error:
+        _log.info("not ready: %s", type(error).__name__)
+        return False
+    return True
+
+
+def _schema(stores: ApiStores) -> None:
+    with stores.connection() as connection:
+        connection.execute("select from api_plans, balances limit 0")
+
+
+@get("/metrics", sync_to_thread=True, tags=TAGS, media_type=CONTENT_TYPE_LATEST)
+def metrics() -> Response[bytes]:
+    """What the API counts, for Prometheus."""
+    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+@get("/api/v3/tollway/customers/{customer:str}/signals", sync_to_thread=True, tags=TAGS)
+def list_customer_signals(customer: str, stores: ApiStores, kind: str | None = None, limit: Limit = 100) -> Json:
+    """What the customer was signalled, the newest first."""
+    with stores.connection() as connection:
+        found = signals(connection, customer, kind=kind, limit=limit)
+    return {
+        "data": [
+            compact(
+                {
+                    "id": one.id,
+                    "customer": {"id": one.customer_id, "key": one.customer_key},
+                    "sequence": one.sequence,
+                    "kind": one.kind,
+                    "feature_key": one.feature_key or None,
+                    "reason": one.reason or None,
+                    "live": plain(one.live),
+                    "revision": one.revision,
+                    "raised_at": instant(one.raised_at),
+                }
+            )
+            for one in found
+        ]
+    }
+
+
+@get("/api/v3/tollway/parked-events", sync_to_thread=True, tags=TAGS)
+def list_parked_events(
+    stores: ApiStores,
+    reason: Annotated[str | None, Parameter(query="filter[reason]")] = None,
+    customer: Annotated[str | None, Parameter(query="filter[customer]")] = None,
+    limit: Limit = 100,
+) -> Json:
+    """Events that wait for the catalog, the newest first."""
+    with stores.connection() as connection:
+        found = parked(connection, reason=reason, customer=customer, limit=limit)
+    return {
+        "data": [
+            compact(
+                {
+                    "source": one.source,
+                    "id": one.id,
+                    "reason": one.reason,
+                    "message": one.message,
+                    "subject": one.subject,
+                    "customer_id": one.customer_id,
+                    "event_time": instant(one.event_time),
+                    "control_version": one.control_version,
+                    "parked_at": instant(one.parked_at),
+                    "raw": one.raw.decode(errors="replace"),
+                }
+            )
+            for one in found
+        ]
+    }
+
+
+@get("/api/v3/tollway/dead-letters", sync_to_thread=True, tags=TAGS)
+def list_dead_letters(
+    stores: ApiStores,
+    reason: Annotated[str | None, Parameter(query="filter[reason]")] = None,
+    limit: Limit = 100,
+) -> Json:
+    """Events that will never be rated, the newest first."""
+    with stores.connection() as connection:
+        found = dead_letters(connection, reason=reason, limit=limit)
+    return {
+        "data": [
+            {
+                "digest": one.digest,
+                "reason": one.reason,
+                "message": one.message,
+                "path": one.path,
+                "recorded_at": instant(one.recorded_at),
+                "raw": one.raw.decode(errors="replace"),
+            }
+            for one in found
+        ]
+    }
+
+
+ROUTES: list[Any] = [
+    healthz,
+    readyz,
+    metrics,
+    list_customer_signals,
+    list_parked_events,
+    list_dead_letters,
+]
