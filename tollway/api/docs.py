@@ -12,7 +12,8 @@ METHODS = ("get", "post", "put", "delete")
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f23 }
 h2 { margin-top: 2.5rem } details { border-top: 1px solid #d8dee4; padding: .4rem 0 }
-summary { cursor: pointer } code { font: 13px ui-monospace, monospace } td { padding: .1rem .8rem .1rem 0; vertical-align: top }
+summary { cursor: pointer } code { font: 13px ui-monospace, monospace }
+td { padding: .1rem .8rem .1rem 0; vertical-align: top }
 .method { display: inline-block; width: 4.5rem; font-weight: 600 }
 """
 

@@ -1,0 +1,85 @@
+"""The API as a process on a free port, and a client for it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+from msgspec import Struct
+
+from tests.conftest import Stores
+from tests.engine_runs import wait_for
+
+START = "from tollway.commands.api import api; api()"
+
+
+class Service(Struct, frozen=True):
+    """A running API."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+    def call(self, method: str, path: str, body: Any = None, **parameters: str) -> httpx.Response:
+        """A request with a JSON body."""
+        return httpx.request(method, f"{self.url}{path}", json=body, params=parameters, timeout=30)
+
+    def get(self, path: str, **parameters: str) -> Any:
+        """The JSON of an answer that has to be 200."""
+        found = self.call("GET", path, **parameters)
+        assert found.status_code == 200, found.text
+        return found.json()
+
+    def post(self, path: str, body: Any = None, code: int = 201) -> Any:
+        """The JSON of an answer that has to have a code."""
+        found = self.call("POST", path, body)
+        assert found.status_code == code, found.text
+        return found.json() if found.content else None
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def api_process(stores: Stores, **environment: str) -> Iterator[Service]:
+    """The API as a process of its own; killed at the end if it still runs."""
+    port = free_port()
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("TOLLWAY_")}
+    variables |= {
+        "TOLLWAY_HOME": str(stores.settings.home),
+        "TOLLWAY_REDIS_URL": stores.redis_url,
+        "TOLLWAY_POSTGRES_DSN": stores.postgres_dsn,
+        "TOLLWAY_API_PORT": str(port),
+        **environment,
+    }
+    log = stores.settings.home / "api.log"
+    with log.open("ab") as out:
+        process = subprocess.Popen([sys.executable, "-c", START], stdout=out, stderr=out, env=variables)
+    service = Service(f"http://127.0.0.1:{port}", process)
+    try:
+        wait_for(lambda: _listens(service) or process.poll() is not None, "the API")
+        assert process.poll() is None, log.read_text()
+        yield service
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        said = log.read_text()
+        assert "not foreseen" not in said, said
+        assert "Traceback" not in said, said
+
+
+def _listens(service: Service) -> bool:
+    try:
+        return service.call("GET", "/healthz").status_code == 200
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,274 @@
+"""The whole way of prepaid credits, as a client of OpenMeter's Python SDK goes it, on real servers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from corehttp.rest import HttpRequest
+from openmeter import Client
+from openmeter.models import Event, PlanReferenceInput, PlanSubscriptionCreate
+
+from tests.api.service import Service, api_process
+from tests.conftest import Stores
+from tests.engine_runs import engine_log, engine_process
+
+VISIBLE_SECONDS = 5.0
+"""So soon every effect has to be seen."""
+
+PLAN: dict[str, Any] = {
+    "key": "prepaid",
+    "name": "Prepaid",
+    "currency": "USD",
+    "billingCadence": "P1M",
+    "settlementMode": "credit_only",
+    "phases": [
+        {
+            "key": "default",
+            "name": "Default",
+            "duration": None,
+            "rateCards": [
+                {
+                    "type": "usage_based",
+                    "key": "input_tokens",
+                    "name": "Input tokens",
+                    "featureKey": "input_tokens",
+                    "billingCadence": "P1M",
+                    "price": {
+                        "type": "tiered",
+                        "mode": "graduated",
+                        "tiers": [
+                            {"upToAmount": "1000", "unitPrice": {"type": "unit", "amount": "0.01"}, "flatPrice": None},
+                            {"unitPrice": {"type": "unit", "amount": "0.005"}, "flatPrice": None},
+                        ],
+                    },
+                    "entitlementTemplate": {"type": "boolean"},
+                },
+                {
+                    "type": "usage_based",
+                    "key": "output_tokens",
+                    "name": "Output tokens",
+                    "featureKey": "output_tokens",
+                    "billingCadence": "P1M",
+                    "price": {"type": "unit", "amount": "0.03"},
+                },
+            ],
+        }
+    ],
+}
+
+
+@pytest.fixture
+def service(stores: Stores) -> Iterator[Service]:
+    """The API and the engine, running."""
+    with api_process(stores) as running, engine_process(stores) as engine:
+        yield running
+        assert engine.poll() is None, engine_log(stores)
+
+
+def seen(read: Callable[[], Any], wanted: Callable[[Any], bool]) -> tuple[Any, float]:
+    """Read until it is as wanted: what was read, and how long that took. Raises where it takes too long."""
+    started = time.monotonic()
+    while True:
+        found = read()
+        took = time.monotonic() - started
+        if wanted(found):
+            return found, took
+        assert took < VISIBLE_SECONDS, found
+        time.sleep(0.01)
+
+
+class Prepaid:
+    """A customer on the plan, and the calls of its client."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        client.meters.create(
+            {
+                "slug": "tokens",
+                "eventType": "prompt",
+                "aggregation": "SUM",
+                "valueProperty": "$.tokens",
+                "groupBy": {"kind": "$.kind"},
+            }
+        )
+        for kind in ("input", "output"):
+            client.features.create(
+                {
+                    "key": f"{kind}_tokens",
+                    "name": f"{kind.title()} tokens",
+                    "meterSlug": "tokens",
+                    "meterGroupByFilters": {"kind": kind},
+                }
+            )
+        client.features.create({"key": "unused", "name": "In no plan"})
+        self.customer = client.customers.create(
+            {"name": "Acme", "key": "acme", "currency": "USD", "usageAttribution": {"subjectKeys": ["acme-app"]}}
+        )
+        self.draft = client.plans.create(PLAN)  # type: ignore[call-overload]
+        self.plan = client.plans.publish(self.draft.id)
+        self.subscription = client.subscriptions.create(
+            PlanSubscriptionCreate(plan=PlanReferenceInput(key="prepaid"), customer_id=self.customer.id)
+        )
+        self.path = f"/api/v3/openmeter/customers/{self.customer.id}"
+
+    def send(self, method: str, path: str, body: Any = None, code: int = 200) -> Any:
+        """A call that the SDK has no types for."""
+        answer = self.client.send_request(HttpRequest(method, path, json=body))
+        assert answer.status_code == code, answer.text()
+        return answer.json()
+
+    def grant(self, amount: str, **fields: Any) -> Any:
+        """Grant credits."""
+        body = {"name": "Top-up", "funding_method": "none", "currency": "USD", "amount": amount, **fields}
+        return self.send("POST", f"{self.path}/credits/grants", body, 201)
+
+    def use(self, number: int, kind: str, tokens: int) -> None:
+        """Ingest one event."""
+        event = Event(
+            id=f"event-{number}",
+            source="test",
+            specversion="1.0",
+            type="prompt",
+            subject="acme-app",
+            time=datetime.now(UTC),
+            data={"kind": kind, "tokens": tokens},
+        )
+        self.client.events.ingest_event(event)
+
+    def access(self) -> dict[str, Any]:
+        """By feature, what the gate says."""
+        keys = ["input_tokens", "output_tokens", "unused", "nonsense"]
+        body = {"customer": {"keys": ["acme", "acme-app"]}, "feature": {"keys": keys}, "include_credits": True}
+        (found,) = self.send("POST", "/api/v3/openmeter/entitlement-access/query", body)["data"]
+        assert found["matched"] == ["acme", "acme-app"]
+        assert found["customer"]["id"] == self.customer.id
+        return {key: feature.get("reason", {}).get("code") for key, feature in found["features"].items()}
+
+    def balance(self) -> Decimal:
+        """What is left to spend."""
+        (found,) = self.send("GET", f"{self.path}/credits/balance")["balances"]
+        return Decimal(found["live"])
+
+
+@pytest.fixture
+def prepaid(service: Service) -> Iterator[Prepaid]:
+    """A customer that was set up by the SDK."""
+    with Client(service.url) as client:
+        yield Prepaid(client)
+
+
+def test_the_set_up_reads_back_as_it_was_sent(prepaid: Prepaid) -> None:
+    """What the SDK made, it finds: by id and by key, with the types that it expects."""
+    client = prepaid.client
+    assert prepaid.draft.status == "draft"
+    assert prepaid.plan.status == "active"
+    assert (prepaid.plan.id, prepaid.plan.version) == (prepaid.draft.id, 1)
+    assert prepaid.plan.created_at <= datetime.now(UTC)
+    card: Any = prepaid.plan.phases[0].rate_cards[0]
+    assert card["price"]["tiers"][0]["unitPrice"] == {"type": "unit", "amount": "0.01"}
+    assert card["entitlementTemplate"] == {"type": "boolean"}
+    assert client.meters.get("tokens").value_property == "$.tokens"
+    assert [meter.slug for meter in client.meters.list()] == ["tokens"]
+    assert len(client.features.list()) == 3
+    found = client.customers.get("acme")
+    assert found.id == prepaid.customer.id
+    assert found.current_subscription_id == prepaid.subscription.id
+    assert client.customers.list().total_count == 1
+    assert [plan.key for plan in client.plans.list()] == ["prepaid"]
+    expanded = client.subscriptions.get_expanded(prepaid.subscription.id)
+    assert expanded.status == "active"
+    assert expanded.phases[0].key == "default"
+
+
+def test_credits_burn_down_block_and_restore(prepaid: Prepaid) -> None:
+    """Usage is charged, credits are consumed, access is blocked when they are gone, and a grant restores it."""
+    took: dict[str, float] = {}
+    blocked, took["blocked without a grant"] = seen(prepaid.access, lambda found: bool(found["input_tokens"]))
+    assert blocked["input_tokens"] == "no_credit_available"
+    first = prepaid.grant("15", key="first")
+    allowed, took["allowed by a grant"] = seen(prepaid.access, lambda found: not found["input_tokens"])
+    assert allowed == {
+        "input_tokens": None,
+        "output_tokens": None,
+        "unused": "feature_unavailable",
+        "nonsense": "feature_not_found",
+    }
+
+    prepaid.use(1, "input", 1400)
+    prepaid.use(2, "output", 50)
+    prepaid.use(2, "output", 50)
+    # 1000 × 0.01 + 400 × 0.005 + 50 × 0.03
+    _, took["charged"] = seen(prepaid.balance, lambda left: left == Decimal("1.5"))
+    charges, took["charges listed"] = seen(
+        lambda: prepaid.send("GET", f"{prepaid.path}/charges?expand=real_time_usage")["data"],
+        lambda found: sum(Decimal(one["totals"]["realtime"]["credits_total"]) for one in found) == Decimal("13.5"),
+    )
+    by_feature = {one["feature_key"]: one for one in charges}
+    assert by_feature["input_tokens"]["totals"]["realtime"]["amount"] == "12"
+    assert by_feature["output_tokens"]["totals"]["booked"]["amount"] == "1.5"
+    assert {one["status"] for one in charges} == {"active"}
+
+    prepaid.use(3, "output", 100)
+    blocked, took["blocked"] = seen(prepaid.access, lambda found: bool(found["output_tokens"]))
+    assert blocked["output_tokens"] == "no_credit_available"
+    value = prepaid.client.customer_entitlement.get_customer_entitlement_value("acme", "output_tokens")
+    assert (value.has_access, value.balance, value.overage) == (False, 0, 1.5)
+
+    prepaid.grant("5", key="second")
+    _, took["restored"] = seen(prepaid.access, lambda found: not found["output_tokens"])
+    assert prepaid.client.customer_entitlement.get_customer_entitlement_value("acme", "output_tokens").has_access
+    _, took["overage repaid"] = seen(prepaid.balance, lambda left: left == Decimal("3.5"))
+
+    transactions, took["transactions"] = seen(
+        lambda: prepaid.send("GET", f"{prepaid.path}/credits/transactions")["data"],
+        lambda found: sum(Decimal(one["amount"]) for one in found) == Decimal("3.5"),
+    )
+    assert {one["type"] for one in transactions} == {"funded", "consumed"}
+    assert transactions[0]["available_balance"]["after"] == "3.5"
+    for newer, older in pairwise(transactions):
+        assert newer["available_balance"]["before"] == older["available_balance"]["after"]
+    assert transactions[-1]["available_balance"] == {"before": "0", "after": "15"}
+
+    (granted,) = prepaid.send("GET", f"{prepaid.path}/credits/grants?filter[key]=first")["data"]
+    assert (granted["id"], granted["consumed"], granted["status"]) == (first["id"], "15", "active")
+    print({name: round(seconds, 3) for name, seconds in took.items()})  # noqa: T201
+    assert max(took.values()) < VISIBLE_SECONDS
+
+
+def test_an_invoice_matches_the_usage_to_the_cent(prepaid: Prepaid) -> None:
+    """Lines, children and totals are what the plan says of the usage, less the credits."""
+    client = prepaid.client
+    prepaid.grant("100")
+    prepaid.use(1, "input", 1401)
+    prepaid.use(2, "output", 51)
+    seen(prepaid.balance, lambda left: left == Decimal("86.465"))
+    seen(
+        lambda: prepaid.send("GET", f"{prepaid.path}/charges")["data"],
+        lambda found: sum(Decimal(one["totals"]["realtime"]["credits_total"]) for one in found) == Decimal("13.535"),
+    )
+    (gathering,) = client.invoices.list(customers=[prepaid.customer.id]).items_property
+    assert gathering.status == "gathering"
+    (invoice,) = client.invoices.invoice_pending_lines_action({"customerId": prepaid.customer.id})
+    assert invoice.status == "issued"
+    assert (invoice.totals.amount, invoice.totals.credits_total, invoice.totals.total) == ("13.54", "13.54", "0")
+    lines = {line.feature_key: line for line in invoice.lines or ()}
+    # 1000 × 0.01, 401 × 0.005 = 2.005 rounded, 51 × 0.03
+    parts = [(part.quantity, part.per_unit_amount, part.totals.amount) for part in lines["input_tokens"].children or ()]
+    assert parts == [("1000", "0.01", "10"), ("401", "0.005", "2.01")]
+    assert lines["output_tokens"].totals.amount == "1.53"
+    assert client.invoice.get_invoice(invoice.id).number == invoice.number
+    refused = client.send_request(
+        HttpRequest("POST", "/api/v1/billing/invoices/invoice", json={"customerId": prepaid.customer.id})
+    )
+    assert refused.status_code == 400
+    assert refused.json()["extensions"]["validationErrors"][0]["code"] == "invoice_create_no_lines"
+    assert client.invoice.advance_action(invoice.id).status == "issued"
+    assert client.invoice.approve_action(invoice.id).status == "issued"
+    voided = prepaid.send("POST", f"/api/v1/billing/invoices/{invoice.id}/void")
+    assert voided["status"] == "voided"
