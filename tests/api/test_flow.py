@@ -186,7 +186,7 @@ def test_the_set_up_reads_back_as_it_was_sent(prepaid: Prepaid) -> None:
     assert expanded.phases[0].key == "default"
 
 
-def test_credits_burn_down_block_and_restore(prepaid: Prepaid) -> None:
+def test_credits_burn_down_block_and_restore(prepaid: Prepaid, record_property: Callable[[str, object], None]) -> None:
     """Usage is charged, credits are consumed, access is blocked when they are gone, and a grant restores it."""
     took: dict[str, float] = {}
     blocked, took["blocked without a grant"] = seen(prepaid.access, lambda found: bool(found["input_tokens"]))
@@ -237,8 +237,8 @@ def test_credits_burn_down_block_and_restore(prepaid: Prepaid) -> None:
 
     (granted,) = prepaid.send("GET", f"{prepaid.path}/credits/grants?filter[key]=first")["data"]
     assert (granted["id"], granted["consumed"], granted["status"]) == (first["id"], "15", "active")
-    print({name: round(seconds, 3) for name, seconds in took.items()})  # noqa: T201
-    assert max(took.values()) < VISIBLE_SECONDS
+    for name, seconds in took.items():
+        record_property(f"seconds until {name}", round(seconds, 3))
 
 
 def test_an_invoice_matches_the_usage_to_the_cent(prepaid: Prepaid) -> None:

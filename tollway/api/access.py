@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, get, post
+from litestar.params import FromPath, JSONBody
 from msgspec import Meta, Struct
 
 from rating.money import ZERO, plain
 from tollway.api.gate import FEATURE_NOT_FOUND, REASONS, Seen
 from tollway.api.problems import not_found
-from tollway.api.stores import ApiStores
+from tollway.api.stores import Stores
 from tollway.api.wire import Json, compact, instant
 
 KEYS_MAX = 100
@@ -45,7 +46,7 @@ class AccessQuery(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 @post("/api/v3/openmeter/entitlement-access/query", status_code=200, tags=TAGS)
-async def query_access(data: AccessQuery, stores: ApiStores) -> Json:
+async def query_access(data: JSONBody[AccessQuery], stores: Stores) -> Json:
     """Whether customers may use features, up to 100 of each."""
     names = list(dict.fromkeys(data.customer.keys))
     wanted = None if data.feature is None else list(dict.fromkeys(data.feature.keys))
@@ -94,7 +95,7 @@ def _customer(seen: Seen) -> Json:
 
 
 @get("/api/v1/customers/{customer:str}/entitlements/{feature:str}/value", tags=TAGS)
-async def entitlement_value(customer: str, feature: str, stores: ApiStores) -> Response[bytes]:
+async def entitlement_value(customer: FromPath[str], feature: FromPath[str], stores: Stores) -> Response[bytes]:
     """Whether a customer may use a feature, and the credit it has left, or is short of."""
     found, known = await stores.gate.read([customer], [feature])
     seen = found[0]
@@ -107,7 +108,7 @@ async def entitlement_value(customer: str, feature: str, stores: ApiStores) -> R
 
 
 @get("/api/v1/customers/{customer:str}/access", tags=TAGS)
-async def customer_access(customer: str, stores: ApiStores) -> Response[bytes]:
+async def customer_access(customer: FromPath[str], stores: Stores) -> Response[bytes]:
     """The same for all features that the customer's plan has."""
     found, known = await stores.gate.read([customer], None)
     seen = found[0]
@@ -127,7 +128,7 @@ def _value(seen: Seen, reason: str | None) -> Json:
 
 
 @get("/api/v3/tollway/customers/{customer:str}/account", tags=TAGS)
-async def account(customer: str, stores: ApiStores) -> Json:
+async def account(customer: FromPath[str], stores: Stores) -> Json:
     """
     Balance, access and its reason, of one revision, as the gate sees them.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 
 from rating.catalog import Catalog
 from rating.details import details
@@ -13,7 +13,8 @@ from rating.money import ZERO, plain
 from rating.prices import Flat, discounts_to_v1, price_to_v1
 from tollway.api.plans import price_v3
 from tollway.api.setup import PageNumberV3, PageSizeV3, features
-from tollway.api.stores import ApiStores
+from tollway.api.stores import Stores
+from tollway.api.threads import threaded
 from tollway.api.wire import PAGE_SIZE, Json, compact, derived_id, instant, listed, page_v3, snake
 from tollway.invoicing import price_book, priced_by
 from tollway.ledger_reads import Charge, ChargeStatus, charges, find_customer
@@ -21,13 +22,14 @@ from tollway.ledger_reads import Charge, ChargeStatus, charges, find_customer
 STATUS = {ChargeStatus.ACTIVE: "active", ChargeStatus.CLOSED: "final"}
 
 
-@get("/api/v3/openmeter/customers/{customer:str}/charges", sync_to_thread=True, tags=["Charges"])
+@get("/api/v3/openmeter/customers/{customer:str}/charges", tags=["Charges"])
+@threaded
 def list_charges(
-    customer: str,
-    stores: ApiStores,
-    status: Annotated[list[str] | None, Parameter(query="filter[status]")] = None,
-    feature_key: Annotated[str | None, Parameter(query="filter[feature_key]")] = None,
-    expand: list[str] | None = None,
+    customer: FromPath[str],
+    stores: Stores,
+    status: Annotated[list[str] | None, QueryParameter(name="filter[status]")] = None,
+    feature_key: Annotated[str | None, QueryParameter(name="filter[feature_key]")] = None,
+    expand: FromQuery[list[str] | None] = None,
     number: PageNumberV3 = 1,
     size: PageSizeV3 = PAGE_SIZE,
 ) -> Json:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from litestar import get, post
 from litestar.concurrency import sync_to_thread
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
 from rating.money import ZERO, plain, use_exact
@@ -15,7 +15,8 @@ from tollway.api import notes
 from tollway.api.gate import VisibleBalance
 from tollway.api.problems import Invalid, Problem, conflict, not_found
 from tollway.api.setup import PageNumberV3, PageSizeV3
-from tollway.api.stores import ApiStores
+from tollway.api.stores import ApiStores, Stores
+from tollway.api.threads import threaded
 from tollway.api.wire import PAGE_SIZE, Json, Metadata, Numeric, Text, amount, compact, instant, listed, page_v3
 from tollway.control import ControlCode, ControlError, GrantDraft
 from tollway.ledger_reads import (
@@ -112,10 +113,10 @@ def _find(connection: Connection, customer: str, grant_id: str) -> Json:
 @post(
     "/api/v3/openmeter/customers/{customer:str}/credits/grants",
     status_code=201,
-    sync_to_thread=True,
     tags=TAGS,
 )
-def create_grant(customer: str, data: GrantCreate, stores: ApiStores) -> Json:
+@threaded
+def create_grant(customer: FromPath[str], data: JSONBody[GrantCreate], stores: Stores) -> Json:
     """Grant prepaid credits to a customer."""
     with stores.changing() as changes:
         found = changes.find_customer(customer)
@@ -152,13 +153,14 @@ def create_grant(customer: str, data: GrantCreate, stores: ApiStores) -> Json:
         return _find(connection, found.id, made.id)
 
 
-@get("/api/v3/openmeter/customers/{customer:str}/credits/grants", sync_to_thread=True, tags=TAGS)
+@get("/api/v3/openmeter/customers/{customer:str}/credits/grants", tags=TAGS)
+@threaded
 def list_grants(
-    customer: str,
-    stores: ApiStores,
-    status: Annotated[list[str] | None, Parameter(query="filter[status]")] = None,
-    currency: Annotated[str | None, Parameter(query="filter[currency]")] = None,
-    key: Annotated[str | None, Parameter(query="filter[key]")] = None,
+    customer: FromPath[str],
+    stores: Stores,
+    status: Annotated[list[str] | None, QueryParameter(name="filter[status]")] = None,
+    currency: Annotated[str | None, QueryParameter(name="filter[currency]")] = None,
+    key: Annotated[str | None, QueryParameter(name="filter[key]")] = None,
     number: PageNumberV3 = 1,
     size: PageSizeV3 = PAGE_SIZE,
 ) -> Json:
@@ -171,8 +173,9 @@ def list_grants(
     return page_v3([body for body in found if not statuses or body["status"] in statuses], number, size)
 
 
-@get("/api/v3/openmeter/customers/{customer:str}/credits/grants/{grant:str}", sync_to_thread=True, tags=TAGS)
-def get_grant(customer: str, grant: str, stores: ApiStores) -> Json:
+@get("/api/v3/openmeter/customers/{customer:str}/credits/grants/{grant:str}", tags=TAGS)
+@threaded
+def get_grant(customer: FromPath[str], grant: FromPath[str], stores: Stores) -> Json:
     """A grant, and what became of it."""
     with stores.connection() as connection:
         return _find(connection, customer, grant)
@@ -181,10 +184,12 @@ def get_grant(customer: str, grant: str, stores: ApiStores) -> Json:
 @post(
     "/api/v3/openmeter/customers/{customer:str}/credits/grants/{grant:str}/void",
     status_code=200,
-    sync_to_thread=True,
     tags=TAGS,
 )
-def void_grant(customer: str, grant: str, stores: ApiStores, data: GrantVoid | None = None) -> Json:
+@threaded
+def void_grant(
+    customer: FromPath[str], grant: FromPath[str], stores: Stores, data: JSONBody[GrantVoid | None] = None
+) -> Json:
     """Take back what is left of a grant; one that is used up or expired is refused with 409."""
     with stores.connection() as connection:
         found = _find(connection, customer, grant)
@@ -196,10 +201,10 @@ def void_grant(customer: str, grant: str, stores: ApiStores, data: GrantVoid | N
 
 @get("/api/v3/openmeter/customers/{customer:str}/credits/balance", tags=TAGS)
 async def get_balance(
-    customer: str,
-    stores: ApiStores,
-    currency: Annotated[str | None, Parameter(query="filter[currency]")] = None,
-    feature_key: Annotated[str | None, Parameter(query="filter[feature_key]")] = None,
+    customer: FromPath[str],
+    stores: Stores,
+    currency: Annotated[str | None, QueryParameter(name="filter[currency]")] = None,
+    feature_key: Annotated[str | None, QueryParameter(name="filter[feature_key]")] = None,
 ) -> Json:
     """
     What the customer has left, in all or for one feature.
@@ -245,12 +250,13 @@ def _ledger_balance(stores: ApiStores, customer: str, feature_key: str | None) -
     }
 
 
-@get("/api/v3/openmeter/customers/{customer:str}/credits/transactions", sync_to_thread=True, tags=TAGS)
+@get("/api/v3/openmeter/customers/{customer:str}/credits/transactions", tags=TAGS)
+@threaded
 def list_transactions(
-    customer: str,
-    stores: ApiStores,
-    after: Annotated[str | None, Parameter(query="page[after]")] = None,
-    before: Annotated[str | None, Parameter(query="page[before]")] = None,
+    customer: FromPath[str],
+    stores: Stores,
+    after: Annotated[str | None, QueryParameter(name="page[after]")] = None,
+    before: Annotated[str | None, QueryParameter(name="page[before]")] = None,
     size: PageSizeV3 = PAGE_SIZE,
 ) -> Json:
     """How the customer's credits came and went, the newest first, each with the balance before and after it."""

@@ -17,7 +17,7 @@ from prometheus_client import Counter
 from rating.events import EVENT_BYTES_MAX, EventDecoder
 from rating.outcome import Rejected
 from tollway.api.problems import Invalid, Problem
-from tollway.api.stores import ApiStores
+from tollway.api.stores import ApiStores, Stores
 
 BODY_BYTES_MAX: Final = 10 * 1024 * 1024
 INVALID_SHOWN: Final = 100
@@ -40,7 +40,7 @@ _ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
     summary="Ingest events",
     request_max_body_size=BODY_BYTES_MAX,
 )
-async def ingest_v1(request: Request[Any, Any, Any], stores: ApiStores) -> None:
+async def ingest_v1(request: Request[Any, Any, Any], stores: Stores) -> None:
     """One CloudEvent, or an array of them. Answered when the log has them durably."""
     await _ingest(request, stores)
 
@@ -52,7 +52,7 @@ async def ingest_v1(request: Request[Any, Any, Any], stores: ApiStores) -> None:
     summary="Ingest events",
     request_max_body_size=BODY_BYTES_MAX,
 )
-async def ingest_v3(request: Request[Any, Any, Any], stores: ApiStores) -> None:
+async def ingest_v3(request: Request[Any, Any, Any], stores: Stores) -> None:
     """One CloudEvent, or an array of them. Answered when the log has them durably."""
     await _ingest(request, stores)
 

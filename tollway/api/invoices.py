@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from typing import Any, LiteralString
 
 from litestar import get, post
+from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import Struct
 
 from tollway import invoicing
 from tollway.api.problems import bad_request
 from tollway.api.setup import PageSizeV1
-from tollway.api.stores import ApiStores
+from tollway.api.stores import Stores
+from tollway.api.threads import threaded
 from tollway.api.wire import PAGE_SIZE, Json, Page, instant, listed
 from tollway.invoicing import Invoice, InvoiceStatus
 from tollway.ledger_reads import Connection, find_customer
@@ -46,8 +48,9 @@ def body(invoice: Invoice) -> Json:
     return invoicing.as_v1(invoice) | {"createdAt": made_at, "updatedAt": changed_at}
 
 
-@post("/api/v1/billing/invoices/invoice", status_code=201, sync_to_thread=True, tags=TAGS)
-def create_invoice(data: InvoiceRequest, stores: ApiStores) -> list[Json]:
+@post("/api/v1/billing/invoices/invoice", status_code=201, tags=TAGS)
+@threaded
+def create_invoice(data: JSONBody[InvoiceRequest], stores: Stores) -> list[Json]:
     """Bill all that was charged and not billed yet."""
     if data.as_of is not None and data.as_of.tzinfo is None:
         raise bad_request("as_of", "expected an instant with an offset, as in 2026-03-01T12:00:00Z")
@@ -56,12 +59,13 @@ def create_invoice(data: InvoiceRequest, stores: ApiStores) -> list[Json]:
         return [body(invoicing.draw_up(connection, data.customer_id, as_of))]
 
 
-@get("/api/v1/billing/invoices", sync_to_thread=True, tags=TAGS)
+@get("/api/v1/billing/invoices", tags=TAGS)
+@threaded
 def list_invoices(
-    stores: ApiStores,
-    statuses: list[str] | None = None,
-    customers: list[str] | None = None,
-    page: Page = 1,
+    stores: Stores,
+    statuses: FromQuery[list[str] | None] = None,
+    customers: FromQuery[list[str] | None] = None,
+    page: FromQuery[Page] = 1,
     page_size: PageSizeV1 = PAGE_SIZE,
 ) -> Json:
     """Invoices, the newest first; of the customers that are named, also what the next one will bill."""
@@ -91,29 +95,33 @@ def _gathering(connection: Connection, customer_ids: list[str]) -> list[Invoice]
     return [invoice for invoice in found if invoice.lines]
 
 
-@get("/api/v1/billing/invoices/{invoice:str}", sync_to_thread=True, tags=TAGS)
-def get_invoice(invoice: str, stores: ApiStores) -> Json:
+@get("/api/v1/billing/invoices/{invoice:str}", tags=TAGS)
+@threaded
+def get_invoice(invoice: FromPath[str], stores: Stores) -> Json:
     """An invoice by id or number."""
     with stores.connection() as connection:
         return body(invoicing.invoice(connection, invoice))
 
 
-@post("/api/v1/billing/invoices/{invoice:str}/advance", status_code=200, sync_to_thread=True, tags=TAGS)
-def advance_invoice(invoice: str, stores: ApiStores) -> Json:
+@post("/api/v1/billing/invoices/{invoice:str}/advance", status_code=200, tags=TAGS)
+@threaded
+def advance_invoice(invoice: FromPath[str], stores: Stores) -> Json:
     """Leaves the invoice as it is: it was issued when it was drawn up."""
     with stores.connection() as connection:
         return body(invoicing.invoice(connection, invoice))
 
 
-@post("/api/v1/billing/invoices/{invoice:str}/approve", status_code=200, sync_to_thread=True, tags=TAGS)
-def approve_invoice(invoice: str, stores: ApiStores) -> Json:
+@post("/api/v1/billing/invoices/{invoice:str}/approve", status_code=200, tags=TAGS)
+@threaded
+def approve_invoice(invoice: FromPath[str], stores: Stores) -> Json:
     """Leaves the invoice as it is: it was issued when it was drawn up."""
     with stores.connection() as connection:
         return body(invoicing.invoice(connection, invoice))
 
 
-@post("/api/v1/billing/invoices/{invoice:str}/void", status_code=200, sync_to_thread=True, tags=TAGS)
-def void_invoice(invoice: str, stores: ApiStores, data: Json | None = None) -> Json:
+@post("/api/v1/billing/invoices/{invoice:str}/void", status_code=200, tags=TAGS)
+@threaded
+def void_invoice(invoice: FromPath[str], stores: Stores, data: JSONBody[Json | None] = None) -> Json:
     """Take an invoice back: what it billed is billable again."""
     with stores.connection() as connection:
         return body(invoicing.void(connection, invoice))

@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import psycopg
 import redis
 from litestar import Response, get
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 from msgspec import Meta, Struct
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from rating.money import plain
 from tollway.api.problems import Busy
-from tollway.api.stores import ApiStores
+from tollway.api.stores import ApiStores, Stores
+from tollway.api.threads import threaded
 from tollway.api.wire import PAGE_SIZE_MAX, Json, compact, instant
 from tollway.ledger_reads import dead_letters, parked, signals
 
@@ -38,8 +39,9 @@ def healthz() -> Json:
     return {"status": "ok"}
 
 
-@get("/readyz", sync_to_thread=True, tags=TAGS)
-def readyz(stores: ApiStores) -> Response[Json]:
+@get("/readyz", tags=TAGS)
+@threaded
+def readyz(stores: Stores) -> Response[Json]:
     """Redis and PostgreSQL answer, and the schema is there; 503 otherwise."""
     checks = [
         Check("redis", _answers(lambda: stores.redis.ping())),
@@ -67,14 +69,18 @@ def _schema(stores: ApiStores) -> None:
         connection.execute("select from api_plans, balances limit 0")
 
 
-@get("/metrics", sync_to_thread=True, tags=TAGS, media_type=CONTENT_TYPE_LATEST)
+@get("/metrics", tags=TAGS, media_type=CONTENT_TYPE_LATEST)
+@threaded
 def metrics() -> Response[bytes]:
     """What the API counts, for Prometheus."""
     return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-@get("/api/v3/tollway/customers/{customer:str}/signals", sync_to_thread=True, tags=TAGS)
-def list_customer_signals(customer: str, stores: ApiStores, kind: str | None = None, limit: Limit = 100) -> Json:
+@get("/api/v3/tollway/customers/{customer:str}/signals", tags=TAGS)
+@threaded
+def list_customer_signals(
+    customer: FromPath[str], stores: Stores, kind: FromQuery[str | None] = None, limit: FromQuery[Limit] = 100
+) -> Json:
     """What the customer was signalled, the newest first."""
     with stores.connection() as connection:
         found = signals(connection, customer, kind=kind, limit=limit)
@@ -98,12 +104,13 @@ def list_customer_signals(customer: str, stores: ApiStores, kind: str | None = N
     }
 
 
-@get("/api/v3/tollway/parked-events", sync_to_thread=True, tags=TAGS)
+@get("/api/v3/tollway/parked-events", tags=TAGS)
+@threaded
 def list_parked_events(
-    stores: ApiStores,
-    reason: Annotated[str | None, Parameter(query="filter[reason]")] = None,
-    customer: Annotated[str | None, Parameter(query="filter[customer]")] = None,
-    limit: Limit = 100,
+    stores: Stores,
+    reason: Annotated[str | None, QueryParameter(name="filter[reason]")] = None,
+    customer: Annotated[str | None, QueryParameter(name="filter[customer]")] = None,
+    limit: FromQuery[Limit] = 100,
 ) -> Json:
     """Events that wait for the catalog, the newest first."""
     with stores.connection() as connection:
@@ -129,11 +136,12 @@ def list_parked_events(
     }
 
 
-@get("/api/v3/tollway/dead-letters", sync_to_thread=True, tags=TAGS)
+@get("/api/v3/tollway/dead-letters", tags=TAGS)
+@threaded
 def list_dead_letters(
-    stores: ApiStores,
-    reason: Annotated[str | None, Parameter(query="filter[reason]")] = None,
-    limit: Limit = 100,
+    stores: Stores,
+    reason: Annotated[str | None, QueryParameter(name="filter[reason]")] = None,
+    limit: FromQuery[Limit] = 100,
 ) -> Json:
     """Events that will never be rated, the newest first."""
     with stores.connection() as connection:

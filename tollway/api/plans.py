@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from litestar import delete, get, post, put
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET, Struct, UnsetType
 from ulid import ULID
 
@@ -33,7 +33,8 @@ from rating.prices import (
 )
 from tollway.api.problems import Invalid, Problem, bad_request, conflict, not_found
 from tollway.api.setup import PageNumberV3, PageSizeV1, PageSizeV3, find_feature
-from tollway.api.stores import ApiStores
+from tollway.api.stores import ApiStores, Stores
+from tollway.api.threads import threaded
 from tollway.api.wire import (
     PAGE_SIZE,
     Json,
@@ -539,18 +540,20 @@ def _publish(stores: ApiStores, plan_id: str) -> StoredPlan:
         return find_plan(connection, plan_id)
 
 
-@post("/api/v1/plans", status_code=201, sync_to_thread=True, tags=["Set-up"])
-def create_plan_v1(data: PlanCreate, stores: ApiStores) -> Json:
+@post("/api/v1/plans", status_code=201, tags=["Set-up"])
+@threaded
+def create_plan_v1(data: JSONBody[PlanCreate], stores: Stores) -> Json:
     """Create a draft of a plan, or of the next version of one."""
     return body_v1(_create(stores, data))
 
 
-@get("/api/v1/plans", sync_to_thread=True, tags=["Set-up"])
+@get("/api/v1/plans", tags=["Set-up"])
+@threaded
 def list_plans_v1(
-    stores: ApiStores,
-    key: list[str] | None = None,
-    status: list[str] | None = None,
-    page: Page = 1,
+    stores: Stores,
+    key: FromQuery[list[str] | None] = None,
+    status: FromQuery[list[str] | None] = None,
+    page: FromQuery[Page] = 1,
     page_size: PageSizeV1 = PAGE_SIZE,
 ) -> Json:
     """List plans, all versions of them."""
@@ -567,21 +570,24 @@ def _listed(stores: ApiStores, key: list[str] | None, status: list[str] | None) 
         ]
 
 
-@get("/api/v1/plans/{plan:str}", sync_to_thread=True, tags=["Set-up"])
-def get_plan_v1(plan: str, stores: ApiStores) -> Json:
+@get("/api/v1/plans/{plan:str}", tags=["Set-up"])
+@threaded
+def get_plan_v1(plan: FromPath[str], stores: Stores) -> Json:
     """A plan by id, or the newest version of a key."""
     with stores.connection() as connection:
         return body_v1(find_plan(connection, plan))
 
 
-@put("/api/v1/plans/{plan:str}", sync_to_thread=True, tags=["Set-up"])
-def update_plan_v1(plan: str, data: PlanBody, stores: ApiStores) -> Json:
+@put("/api/v1/plans/{plan:str}", tags=["Set-up"])
+@threaded
+def update_plan_v1(plan: FromPath[str], data: JSONBody[PlanBody], stores: Stores) -> Json:
     """Change a draft."""
     return body_v1(_replace(stores, plan, data))
 
 
-@delete("/api/v1/plans/{plan:str}", status_code=204, sync_to_thread=True, tags=["Set-up"])
-def delete_plan_v1(plan: str, stores: ApiStores) -> None:
+@delete("/api/v1/plans/{plan:str}", status_code=204, tags=["Set-up"])
+@threaded
+def delete_plan_v1(plan: FromPath[str], stores: Stores) -> None:
     """Delete a draft; a published version stays."""
     with stores.plane.changing() as changes:
         if changes.rows("delete from api_plans where id = %s and published_at is null returning id", plan):
@@ -591,23 +597,26 @@ def delete_plan_v1(plan: str, stores: ApiStores) -> None:
     raise conflict("id", f"version {found.version} of plan `{found.body.key}` is published, and stays")
 
 
-@post("/api/v1/plans/{plan:str}/publish", status_code=200, sync_to_thread=True, tags=["Set-up"])
-def publish_plan_v1(plan: str, stores: ApiStores) -> Json:
+@post("/api/v1/plans/{plan:str}/publish", status_code=200, tags=["Set-up"])
+@threaded
+def publish_plan_v1(plan: FromPath[str], stores: Stores) -> Json:
     """Publish a draft: from now on it can be subscribed to, and never changes."""
     return body_v1(_publish(stores, plan))
 
 
-@post("/api/v3/openmeter/plans", status_code=201, sync_to_thread=True, tags=["Set-up"])
-def create_plan_v3(data: PlanCreateV3, stores: ApiStores) -> Json:
+@post("/api/v3/openmeter/plans", status_code=201, tags=["Set-up"])
+@threaded
+def create_plan_v3(data: JSONBody[PlanCreateV3], stores: Stores) -> Json:
     """Create a draft of a plan, or of the next version of one."""
     return body_v3(_create(stores, from_v3(stores, data)))
 
 
-@get("/api/v3/openmeter/plans", sync_to_thread=True, tags=["Set-up"])
+@get("/api/v3/openmeter/plans", tags=["Set-up"])
+@threaded
 def list_plans_v3(
-    stores: ApiStores,
-    key: Annotated[list[str] | None, Parameter(query="filter[key]")] = None,
-    status: Annotated[list[str] | None, Parameter(query="filter[status]")] = None,
+    stores: Stores,
+    key: Annotated[list[str] | None, QueryParameter(name="filter[key]")] = None,
+    status: Annotated[list[str] | None, QueryParameter(name="filter[status]")] = None,
     number: PageNumberV3 = 1,
     size: PageSizeV3 = PAGE_SIZE,
 ) -> Json:
@@ -615,15 +624,17 @@ def list_plans_v3(
     return page_v3([body_v3(plan) for plan in _listed(stores, key, status)], number, size)
 
 
-@get("/api/v3/openmeter/plans/{plan:str}", sync_to_thread=True, tags=["Set-up"])
-def get_plan_v3(plan: str, stores: ApiStores) -> Json:
+@get("/api/v3/openmeter/plans/{plan:str}", tags=["Set-up"])
+@threaded
+def get_plan_v3(plan: FromPath[str], stores: Stores) -> Json:
     """A plan by id, or the newest version of a key."""
     with stores.connection() as connection:
         return body_v3(find_plan(connection, plan))
 
 
-@post("/api/v3/openmeter/plans/{plan:str}/publish", status_code=200, sync_to_thread=True, tags=["Set-up"])
-def publish_plan_v3(plan: str, stores: ApiStores) -> Json:
+@post("/api/v3/openmeter/plans/{plan:str}/publish", status_code=200, tags=["Set-up"])
+@threaded
+def publish_plan_v3(plan: FromPath[str], stores: Stores) -> Json:
     """Publish a draft: from now on it can be subscribed to, and never changes."""
     return body_v3(_publish(stores, plan))
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from litestar import delete, get, post, put
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Struct
 from ulid import ULID
 
@@ -21,7 +21,8 @@ from rating.meters import Aggregation, Feature, Meter, read_filters
 from rating.money import plain
 from tollway.api import notes
 from tollway.api.problems import Problem, bad_request, conflict, not_found
-from tollway.api.stores import ApiStores
+from tollway.api.stores import ApiStores, Stores
+from tollway.api.threads import threaded
 from tollway.api.wire import (
     PAGE_SIZE,
     PAGE_SIZE_MAX,
@@ -43,9 +44,9 @@ from tollway.api.wire import (
 from tollway.control import Changes, CustomerDraft
 from tollway.ledger_reads import Connection
 
-PageSizeV1 = Annotated[PageSize, Parameter(query="pageSize")]
-PageSizeV3 = Annotated[PageSize, Parameter(query="page[size]")]
-PageNumberV3 = Annotated[Page, Parameter(query="page[number]")]
+PageSizeV1 = Annotated[PageSize, QueryParameter(name="pageSize")]
+PageSizeV3 = Annotated[PageSize, QueryParameter(name="page[size]")]
+PageNumberV3 = Annotated[Page, QueryParameter(name="page[number]")]
 
 # -- meters -------------------------------------------------------------------------------------
 
@@ -147,28 +148,32 @@ def meter_body_v3(body: Json) -> Json:
     return body | {"key": body["slug"], "dimensions": body["group_by"]}
 
 
-@post("/api/v1/meters", status_code=201, sync_to_thread=True, tags=["Set-up"])
-def create_meter_v1(data: MeterCreate, stores: ApiStores) -> Json:
+@post("/api/v1/meters", status_code=201, tags=["Set-up"])
+@threaded
+def create_meter_v1(data: JSONBody[MeterCreate], stores: Stores) -> Json:
     """Create a meter."""
     return camel(_create_meter(stores, data))
 
 
-@get("/api/v1/meters", sync_to_thread=True, tags=["Set-up"])
-def list_meters_v1(stores: ApiStores, page: Page = 1, page_size: PageSizeV1 = PAGE_SIZE_MAX) -> list[Json]:
+@get("/api/v1/meters", tags=["Set-up"])
+@threaded
+def list_meters_v1(stores: Stores, page: FromQuery[Page] = 1, page_size: PageSizeV1 = PAGE_SIZE_MAX) -> list[Json]:
     """List meters."""
     with stores.connection() as connection:
         found = _meters(connection)
     return camel(found[(page - 1) * page_size : page * page_size])
 
 
-@get("/api/v1/meters/{meter:str}", sync_to_thread=True, tags=["Set-up"])
-def get_meter_v1(meter: str, stores: ApiStores) -> Json:
+@get("/api/v1/meters/{meter:str}", tags=["Set-up"])
+@threaded
+def get_meter_v1(meter: FromPath[str], stores: Stores) -> Json:
     """A meter by id or slug."""
     return camel(_find_meter(stores, meter))
 
 
-@put("/api/v1/meters/{meter:str}", sync_to_thread=True, tags=["Set-up"])
-def update_meter_v1(meter: str, data: MeterUpdate, stores: ApiStores) -> Json:
+@put("/api/v1/meters/{meter:str}", tags=["Set-up"])
+@threaded
+def update_meter_v1(meter: FromPath[str], data: JSONBody[MeterUpdate], stores: Stores) -> Json:
     """Rename a meter, or describe it anew."""
     key = _find_meter(stores, meter)["slug"]
     with stores.changing() as changes:
@@ -188,8 +193,9 @@ def update_meter_v1(meter: str, data: MeterUpdate, stores: ApiStores) -> Json:
     return camel(_find_meter(stores, key))
 
 
-@post("/api/v3/openmeter/meters", status_code=201, sync_to_thread=True, tags=["Set-up"])
-def create_meter_v3(data: MeterCreateV3, stores: ApiStores) -> Json:
+@post("/api/v3/openmeter/meters", status_code=201, tags=["Set-up"])
+@threaded
+def create_meter_v3(data: JSONBody[MeterCreateV3], stores: Stores) -> Json:
     """Create a meter."""
     slug = data.key or data.slug
     if slug is None:
@@ -211,15 +217,17 @@ def create_meter_v3(data: MeterCreateV3, stores: ApiStores) -> Json:
     return meter_body_v3(_create_meter(stores, body))
 
 
-@get("/api/v3/openmeter/meters", sync_to_thread=True, tags=["Set-up"])
-def list_meters_v3(stores: ApiStores, number: PageNumberV3 = 1, size: PageSizeV3 = PAGE_SIZE) -> Json:
+@get("/api/v3/openmeter/meters", tags=["Set-up"])
+@threaded
+def list_meters_v3(stores: Stores, number: PageNumberV3 = 1, size: PageSizeV3 = PAGE_SIZE) -> Json:
     """List meters."""
     with stores.connection() as connection:
         return page_v3([meter_body_v3(found) for found in _meters(connection)], number, size)
 
 
-@get("/api/v3/openmeter/meters/{meter:str}", sync_to_thread=True, tags=["Set-up"])
-def get_meter_v3(meter: str, stores: ApiStores) -> Json:
+@get("/api/v3/openmeter/meters/{meter:str}", tags=["Set-up"])
+@threaded
+def get_meter_v3(meter: FromPath[str], stores: Stores) -> Json:
     """A meter by id or key."""
     return meter_body_v3(_find_meter(stores, meter))
 
@@ -325,17 +333,19 @@ def feature_body_v3(body: Json) -> Json:
     return shown | {"meter": compact({"key": body["meter_slug"], "filters": filters or None})}
 
 
-@post("/api/v1/features", status_code=201, sync_to_thread=True, tags=["Set-up"])
-def create_feature_v1(data: FeatureCreate, stores: ApiStores) -> Json:
+@post("/api/v1/features", status_code=201, tags=["Set-up"])
+@threaded
+def create_feature_v1(data: JSONBody[FeatureCreate], stores: Stores) -> Json:
     """Create a feature."""
     return camel(_create_feature(stores, data))
 
 
-@get("/api/v1/features", sync_to_thread=True, tags=["Set-up"])
+@get("/api/v1/features", tags=["Set-up"])
+@threaded
 def list_features_v1(
-    stores: ApiStores,
-    meter_slug: Annotated[list[str] | None, Parameter(query="meterSlug")] = None,
-    page: Page | None = None,
+    stores: Stores,
+    meter_slug: Annotated[list[str] | None, QueryParameter(name="meterSlug")] = None,
+    page: FromQuery[Page | None] = None,
     page_size: PageSizeV1 = PAGE_SIZE,
 ) -> list[Json] | Json:
     """List features: a page where one is asked for, else all of them."""
@@ -346,14 +356,16 @@ def list_features_v1(
     return camel(found if page is None else page_v1(found, page, page_size))
 
 
-@get("/api/v1/features/{feature:str}", sync_to_thread=True, tags=["Set-up"])
-def get_feature_v1(feature: str, stores: ApiStores) -> Json:
+@get("/api/v1/features/{feature:str}", tags=["Set-up"])
+@threaded
+def get_feature_v1(feature: FromPath[str], stores: Stores) -> Json:
     """A feature by id or key."""
     return camel(find_feature(stores, feature))
 
 
-@post("/api/v3/openmeter/features", status_code=201, sync_to_thread=True, tags=["Set-up"])
-def create_feature_v3(data: FeatureCreateV3, stores: ApiStores) -> Json:
+@post("/api/v3/openmeter/features", status_code=201, tags=["Set-up"])
+@threaded
+def create_feature_v3(data: JSONBody[FeatureCreateV3], stores: Stores) -> Json:
     """Create a feature."""
     meter = data.meter or MeterReference()
     filters = dict(data.meter_group_by_filters or {})
@@ -372,15 +384,17 @@ def create_feature_v3(data: FeatureCreateV3, stores: ApiStores) -> Json:
     return feature_body_v3(_create_feature(stores, body))
 
 
-@get("/api/v3/openmeter/features", sync_to_thread=True, tags=["Set-up"])
-def list_features_v3(stores: ApiStores, number: PageNumberV3 = 1, size: PageSizeV3 = PAGE_SIZE) -> Json:
+@get("/api/v3/openmeter/features", tags=["Set-up"])
+@threaded
+def list_features_v3(stores: Stores, number: PageNumberV3 = 1, size: PageSizeV3 = PAGE_SIZE) -> Json:
     """List features."""
     with stores.connection() as connection:
         return page_v3([feature_body_v3(found) for found in features(connection)], number, size)
 
 
-@get("/api/v3/openmeter/features/{feature:str}", sync_to_thread=True, tags=["Set-up"])
-def get_feature_v3(feature: str, stores: ApiStores) -> Json:
+@get("/api/v3/openmeter/features/{feature:str}", tags=["Set-up"])
+@threaded
+def get_feature_v3(feature: FromPath[str], stores: Stores) -> Json:
     """A feature by id or key."""
     return feature_body_v3(find_feature(stores, feature))
 
@@ -544,18 +558,20 @@ def _list_customers(
         return _customer_bodies(connection, found), int(counted[0]) if counted else 0
 
 
-@post("/api/v1/customers", status_code=201, sync_to_thread=True, tags=["Set-up"])
-def create_customer_v1(data: CustomerCreate, stores: ApiStores) -> Json:
+@post("/api/v1/customers", status_code=201, tags=["Set-up"])
+@threaded
+def create_customer_v1(data: JSONBody[CustomerCreate], stores: Stores) -> Json:
     """Create a customer."""
     return camel(_create_customer(stores, data))
 
 
-@get("/api/v1/customers", sync_to_thread=True, tags=["Set-up"])
+@get("/api/v1/customers", tags=["Set-up"])
+@threaded
 def list_customers_v1(
-    stores: ApiStores,
-    key: str | None = None,
-    subject: str | None = None,
-    page: Page = 1,
+    stores: Stores,
+    key: FromQuery[str | None] = None,
+    subject: FromQuery[str | None] = None,
+    page: FromQuery[Page] = 1,
     page_size: PageSizeV1 = PAGE_SIZE,
 ) -> Json:
     """List customers, all or those with a key or a subject."""
@@ -563,35 +579,40 @@ def list_customers_v1(
     return {"totalCount": total, "page": page, "pageSize": page_size, "items": camel(found)}
 
 
-@get("/api/v1/customers/{customer:str}", sync_to_thread=True, tags=["Set-up"])
-def get_customer_v1(customer: str, stores: ApiStores) -> Json:
+@get("/api/v1/customers/{customer:str}", tags=["Set-up"])
+@threaded
+def get_customer_v1(customer: FromPath[str], stores: Stores) -> Json:
     """A customer by id or key."""
     return camel(_read_customer(stores, customer))
 
 
-@put("/api/v1/customers/{customer:str}", sync_to_thread=True, tags=["Set-up"])
-def update_customer_v1(customer: str, data: CustomerCreate, stores: ApiStores) -> Json:
+@put("/api/v1/customers/{customer:str}", tags=["Set-up"])
+@threaded
+def update_customer_v1(customer: FromPath[str], data: JSONBody[CustomerCreate], stores: Stores) -> Json:
     """Replace what a customer says of itself; its key stays."""
     return camel(_replace_customer(stores, customer, data))
 
 
-@delete("/api/v1/customers/{customer:str}", status_code=204, sync_to_thread=True, tags=["Set-up"])
-def delete_customer_v1(customer: str, stores: ApiStores) -> None:
+@delete("/api/v1/customers/{customer:str}", status_code=204, tags=["Set-up"])
+@threaded
+def delete_customer_v1(customer: FromPath[str], stores: Stores) -> None:
     """Refused: what a customer was charged refers to it. Cancel its subscription instead."""
     found = _read_customer(stores, customer)
     raise conflict("id", f"customer `{found['key']}` stays, since its ledger does; cancel its subscription instead")
 
 
-@post("/api/v3/openmeter/customers", status_code=201, sync_to_thread=True, tags=["Set-up"])
-def create_customer_v3(data: CustomerCreateV3, stores: ApiStores) -> Json:
+@post("/api/v3/openmeter/customers", status_code=201, tags=["Set-up"])
+@threaded
+def create_customer_v3(data: JSONBody[CustomerCreateV3], stores: Stores) -> Json:
     """Create a customer."""
     return _customer_v3(_create_customer(stores, _from_v3(data)))
 
 
-@get("/api/v3/openmeter/customers", sync_to_thread=True, tags=["Set-up"])
+@get("/api/v3/openmeter/customers", tags=["Set-up"])
+@threaded
 def list_customers_v3(
-    stores: ApiStores,
-    key: Annotated[str | None, Parameter(query="filter[key]")] = None,
+    stores: Stores,
+    key: Annotated[str | None, QueryParameter(name="filter[key]")] = None,
     number: PageNumberV3 = 1,
     size: PageSizeV3 = PAGE_SIZE,
 ) -> Json:
@@ -601,14 +622,16 @@ def list_customers_v3(
     return {"data": [_customer_v3(body) for body in found], "meta": {"page": page}}
 
 
-@get("/api/v3/openmeter/customers/{customer:str}", sync_to_thread=True, tags=["Set-up"])
-def get_customer_v3(customer: str, stores: ApiStores) -> Json:
+@get("/api/v3/openmeter/customers/{customer:str}", tags=["Set-up"])
+@threaded
+def get_customer_v3(customer: FromPath[str], stores: Stores) -> Json:
     """A customer by id or key."""
     return _customer_v3(_read_customer(stores, customer))
 
 
-@put("/api/v3/openmeter/customers/{customer:str}", sync_to_thread=True, tags=["Set-up"])
-def update_customer_v3(customer: str, data: CustomerCreateV3, stores: ApiStores) -> Json:
+@put("/api/v3/openmeter/customers/{customer:str}", tags=["Set-up"])
+@threaded
+def update_customer_v3(customer: FromPath[str], data: JSONBody[CustomerCreateV3], stores: Stores) -> Json:
     """Replace what a customer says of itself; its key stays."""
     return _customer_v3(_replace_customer(stores, customer, _from_v3(data)))
 

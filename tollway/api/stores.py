@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
 import psycopg
 import redis
 import redis.asyncio
+from litestar.di import NamedDependency
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -81,6 +82,10 @@ class ApiStores:
     async def aclose(self) -> None:
         """End the connections of the event loop."""
         await self._async.aclose()
+
+
+Stores: TypeAlias = NamedDependency[ApiStores]
+"""The stores, as a handler asks for them."""
 
 
 def _impatient(url: str) -> str:

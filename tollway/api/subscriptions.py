@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Struct
 
 from rating.catalog import PlanVersion, SettlementMode, Subscription
@@ -16,7 +16,8 @@ from tollway.api import notes
 from tollway.api.plans import ProRatingConfig, StoredPlan, stored_plans
 from tollway.api.problems import bad_request, conflict, not_found
 from tollway.api.setup import PageNumberV3, PageSizeV1, PageSizeV3
-from tollway.api.stores import ApiStores
+from tollway.api.stores import ApiStores, Stores
+from tollway.api.threads import threaded
 from tollway.api.wire import PAGE_SIZE, Json, Metadata, Page, Text, camel, compact, instant, page_v1, page_v3
 from tollway.control import Changes, ControlCode, ControlError, SubscriptionDraft
 from tollway.ledger_reads import Connection
@@ -281,21 +282,24 @@ def _plain(body: Json) -> Json:
     return {name: value for name, value in body.items() if name != "phases"}
 
 
-@post("/api/v1/subscriptions", status_code=201, sync_to_thread=True, tags=["Set-up"])
-def create_subscription_v1(data: SubscriptionCreate, stores: ApiStores) -> Json:
+@post("/api/v1/subscriptions", status_code=201, tags=["Set-up"])
+@threaded
+def create_subscription_v1(data: JSONBody[SubscriptionCreate], stores: Stores) -> Json:
     """Subscribe a customer to a plan."""
     return camel(_plain(_subscribe(stores, data)))
 
 
-@get("/api/v1/subscriptions/{subscription:str}", sync_to_thread=True, tags=["Set-up"])
-def get_subscription_v1(subscription: str, stores: ApiStores) -> Json:
+@get("/api/v1/subscriptions/{subscription:str}", tags=["Set-up"])
+@threaded
+def get_subscription_v1(subscription: FromPath[str], stores: Stores) -> Json:
     """A subscription, with its phases."""
     return camel(find_subscription(stores, subscription))
 
 
-@get("/api/v1/customers/{customer:str}/subscriptions", sync_to_thread=True, tags=["Set-up"])
+@get("/api/v1/customers/{customer:str}/subscriptions", tags=["Set-up"])
+@threaded
 def list_customer_subscriptions_v1(
-    customer: str, stores: ApiStores, page: Page = 1, page_size: PageSizeV1 = PAGE_SIZE
+    customer: FromPath[str], stores: Stores, page: FromQuery[Page] = 1, page_size: PageSizeV1 = PAGE_SIZE
 ) -> Json:
     """All subscriptions that a customer ever had."""
     with stores.connection() as connection:
@@ -303,21 +307,24 @@ def list_customer_subscriptions_v1(
     return page_v1(found, page, page_size)
 
 
-@post("/api/v1/subscriptions/{subscription:str}/cancel", status_code=200, sync_to_thread=True, tags=["Set-up"])
-def cancel_subscription_v1(subscription: str, data: SubscriptionCancel, stores: ApiStores) -> Json:
+@post("/api/v1/subscriptions/{subscription:str}/cancel", status_code=200, tags=["Set-up"])
+@threaded
+def cancel_subscription_v1(subscription: FromPath[str], data: JSONBody[SubscriptionCancel], stores: Stores) -> Json:
     """End a subscription, now or later."""
     return camel(_plain(_cancel(stores, subscription, data.timing)))
 
 
-@post("/api/v1/subscriptions/{subscription:str}/change", status_code=200, sync_to_thread=True, tags=["Set-up"])
-def change_subscription_v1(subscription: str, data: SubscriptionChange, stores: ApiStores) -> Json:
+@post("/api/v1/subscriptions/{subscription:str}/change", status_code=200, tags=["Set-up"])
+@threaded
+def change_subscription_v1(subscription: FromPath[str], data: JSONBody[SubscriptionChange], stores: Stores) -> Json:
     """End a subscription, and start another one in the same instant."""
     current, following = _change(stores, subscription, data)
     return {"current": camel(_plain(current)), "next": camel(following)}
 
 
-@post("/api/v3/openmeter/subscriptions", status_code=201, sync_to_thread=True, tags=["Set-up"])
-def create_subscription_v3(data: SubscriptionCreateV3, stores: ApiStores) -> Json:
+@post("/api/v3/openmeter/subscriptions", status_code=201, tags=["Set-up"])
+@threaded
+def create_subscription_v3(data: JSONBody[SubscriptionCreateV3], stores: Stores) -> Json:
     """Subscribe a customer to a plan."""
     customer = data.customer or CustomerReferenceV3()
     body = SubscriptionCreate(
@@ -333,10 +340,11 @@ def create_subscription_v3(data: SubscriptionCreateV3, stores: ApiStores) -> Jso
     return _v3(_subscribe(stores, body))
 
 
-@get("/api/v3/openmeter/subscriptions", sync_to_thread=True, tags=["Set-up"])
+@get("/api/v3/openmeter/subscriptions", tags=["Set-up"])
+@threaded
 def list_subscriptions_v3(
-    stores: ApiStores,
-    customer_id: Annotated[str, Parameter(query="filter[customer_id]")],
+    stores: Stores,
+    customer_id: Annotated[str, QueryParameter(name="filter[customer_id]")],
     number: PageNumberV3 = 1,
     size: PageSizeV3 = PAGE_SIZE,
 ) -> Json:
@@ -345,24 +353,23 @@ def list_subscriptions_v3(
         return page_v3([_v3(body) for body in _of_customer(connection, customer_id)], number, size)
 
 
-@get("/api/v3/openmeter/subscriptions/{subscription:str}", sync_to_thread=True, tags=["Set-up"])
-def get_subscription_v3(subscription: str, stores: ApiStores) -> Json:
+@get("/api/v3/openmeter/subscriptions/{subscription:str}", tags=["Set-up"])
+@threaded
+def get_subscription_v3(subscription: FromPath[str], stores: Stores) -> Json:
     """A subscription."""
     return _v3(find_subscription(stores, subscription))
 
 
-@post(
-    "/api/v3/openmeter/subscriptions/{subscription:str}/cancel", status_code=200, sync_to_thread=True, tags=["Set-up"]
-)
-def cancel_subscription_v3(subscription: str, data: SubscriptionCancelV3, stores: ApiStores) -> Json:
+@post("/api/v3/openmeter/subscriptions/{subscription:str}/cancel", status_code=200, tags=["Set-up"])
+@threaded
+def cancel_subscription_v3(subscription: FromPath[str], data: JSONBody[SubscriptionCancelV3], stores: Stores) -> Json:
     """End a subscription, now or later."""
     return _v3(_cancel(stores, subscription, data.timing))
 
 
-@post(
-    "/api/v3/openmeter/subscriptions/{subscription:str}/change", status_code=200, sync_to_thread=True, tags=["Set-up"]
-)
-def change_subscription_v3(subscription: str, data: SubscriptionChangeV3, stores: ApiStores) -> Json:
+@post("/api/v3/openmeter/subscriptions/{subscription:str}/change", status_code=200, tags=["Set-up"])
+@threaded
+def change_subscription_v3(subscription: FromPath[str], data: JSONBody[SubscriptionChangeV3], stores: Stores) -> Json:
     """End a subscription, and start another one in the same instant."""
     body = SubscriptionChange(
         timing=data.timing,

@@ -1,0 +1,154 @@
+"""What is answered to requests that can't be answered as asked: the code, the shape, and the field that is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import Client, plan
+
+V1 = "/api/v1"
+V3 = "/api/v3/openmeter"
+GRANTS = f"{V3}/customers/acme/credits/grants"
+GRANT = {"name": "Top-up", "funding_method": "none", "currency": "USD", "amount": "5"}
+EVENT = {"specversion": "1.0", "id": "1", "source": "s", "type": "call", "subject": "acme"}
+CARD: dict[str, Any] = plan("x")["phases"][0]["rateCards"][0]
+
+
+def with_card(**fields: Any) -> dict[str, Any]:
+    """A plan whose one rate card differs in some fields."""
+    body = plan("other")
+    body["phases"][0]["rateCards"] = [CARD | fields]
+    return body
+
+
+FAILURES: list[tuple[str, str, Any, int, str | None]] = [
+    # method and path, body, status, field
+    ("GET", f"{V1}/customers/nobody", None, 404, None),
+    ("GET", f"{V1}/meters/nothing", None, 404, None),
+    ("GET", f"{V1}/features/nothing", None, 404, None),
+    ("GET", f"{V1}/plans/nothing", None, 404, None),
+    ("GET", f"{V1}/subscriptions/nothing", None, 404, None),
+    ("GET", f"{V1}/billing/invoices/nothing", None, 404, None),
+    ("GET", f"{V1}/nowhere", None, 404, None),
+    ("PATCH", f"{V1}/customers/acme", {}, 405, None),
+    ("POST", f"{V1}/customers", {"key": "other"}, 400, "name"),
+    ("POST", f"{V1}/customers", {"key": "a b", "name": "A"}, 400, "key"),
+    ("POST", f"{V1}/customers", {"key": "acme", "name": "A"}, 409, "key"),
+    ("POST", f"{V1}/customers", {"key": "b", "name": "B", "currency": "usd"}, 400, "currency"),
+    (
+        "POST",
+        f"{V1}/customers",
+        {"key": "b", "name": "B", "usageAttribution": {"subjectKeys": ["acme-app"]}},
+        409,
+        "subjects[0]",
+    ),
+    ("PUT", f"{V1}/customers/acme", {"key": "else", "name": "A"}, 409, "key"),
+    ("DELETE", f"{V1}/customers/acme", None, 409, "id"),
+    ("POST", f"{V1}/meters", {"slug": "Big", "eventType": "e", "aggregation": "COUNT"}, 400, "key"),
+    ("POST", f"{V1}/meters", {"slug": "m", "eventType": "e", "aggregation": "SUM"}, 400, "valueProperty"),
+    ("POST", f"{V1}/meters", {"slug": "m", "eventType": "e", "aggregation": "TOTAL"}, 400, "aggregation"),
+    ("POST", f"{V1}/meters", {"slug": "calls", "eventType": "e", "aggregation": "COUNT"}, 409, "slug"),
+    ("POST", f"{V1}/features", {"key": "f", "name": "F", "meterSlug": "none"}, 400, "meterSlug"),
+    ("POST", f"{V1}/features", {"key": "calls", "name": "F"}, 409, "key"),
+    (
+        "POST",
+        f"{V1}/plans",
+        with_card(price={"type": "unit", "amount": "-1"}),
+        400,
+        "phases[0].rateCards[0].price.amount",
+    ),
+    (
+        "POST",
+        f"{V1}/plans",
+        with_card(price={"type": "unit", "amount": 0.1}),
+        400,
+        "phases[0].rateCards[0].price.amount",
+    ),
+    ("POST", f"{V1}/plans", with_card(type="flat_fee"), 400, "phases[0].rateCards[0].price"),
+    ("POST", f"{V1}/plans", with_card(billingCadence=None), 400, "phases[0].rateCards[0].billingCadence"),
+    ("POST", f"{V1}/subscriptions", {"plan": {"key": "none"}, "customerKey": "free"}, 404, None),
+    ("POST", f"{V1}/subscriptions", {"plan": {"key": "basic"}, "customerKey": "acme"}, 409, "customerId"),
+    ("POST", f"{V1}/subscriptions", {"plan": {"key": "basic"}}, 400, "customerId"),
+    ("POST", f"{V1}/billing/invoices/invoice", {"customerId": "acme"}, 400, "customerId"),
+    ("POST", f"{V1}/events", EVENT | {"subject": ""}, 400, "subject"),
+    ("POST", f"{V1}/events", [EVENT, EVENT | {"id": 7}], 400, "[1].id"),
+    ("GET", f"{V3}/customers/nobody/credits/balance", None, 404, None),
+    ("GET", f"{V3}/customers/nobody/charges", None, 404, None),
+    ("GET", f"{V3}/nowhere", None, 404, None),
+    ("POST", f"{V3}/customers", {"key": "c", "name": "C", "colour": "red"}, 400, "colour"),
+    ("POST", GRANTS, GRANT | {"amount": "0"}, 400, "amount"),
+    ("POST", GRANTS, GRANT | {"amount": 5}, 400, "amount"),
+    ("POST", GRANTS, GRANT | {"amount": "1e3"}, 400, "amount"),
+    ("POST", GRANTS, GRANT | {"currency": "EUR"}, 400, "currency"),
+    ("POST", GRANTS, GRANT | {"priority": 0}, 400, "priority"),
+    ("POST", GRANTS, GRANT | {"filters": {"features": ["none"]}}, 400, "features[0]"),
+    ("POST", GRANTS, GRANT | {"expires_after": "1 month"}, 400, "expires_after"),
+    ("POST", GRANTS, GRANT | {"colour": "red"}, 400, "colour"),
+    ("POST", GRANTS, {"name": "x"}, 400, "funding_method"),
+    ("POST", f"{V3}/events", [EVENT, {**EVENT, "specversion": "2"}], 400, "[1].specversion"),
+    ("POST", f"{V3}/entitlement-access/query", {"customer": {"keys": []}}, 400, "customer.keys"),
+    ("POST", f"{V3}/entitlement-access/query", {"customer": {"keys": ["a"] * 101}}, 400, "customer.keys"),
+]
+
+
+def test_each_failure_is_a_problem_of_its_api(shop: Client) -> None:
+    """The code is OpenMeter's, the shape is that of v1 or v3, and a wrong field is named by its path."""
+    assert shop.post(f"{V1}/customers", json={"key": "free", "name": "Free"}).status_code == 201
+    wrong = []
+    for method, path, body, status, field in FAILURES:
+        answer = shop.request(method, path, json=body)
+        found = answer.json()
+        shape = {"type", "title", "status", "detail", "instance"}
+        ok = answer.status_code == found["status"] == status
+        ok = ok and answer.headers["content-type"] == "application/problem+json" and shape <= set(found)
+        if path.startswith("/api/v3"):
+            named = [item["field"] for item in found.get("invalid_parameters", [])]
+        else:
+            named = [item["field"] for item in found["extensions"]["validationErrors"]]
+        if not ok or (field is not None and field not in named):
+            wrong.append((method, path, body, answer.status_code, answer.text))
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_the_same_grant_key_again_is_a_conflict(shop: Client) -> None:
+    """The second of two grants with one key is refused, whatever it says; there is one grant."""
+    first = shop.post(GRANTS, json=GRANT | {"key": "once"})
+    assert first.status_code == 201
+    assert shop.post(GRANTS, json=GRANT | {"key": "once"}).status_code == 409
+    assert shop.post(GRANTS, json=GRANT | {"key": "once", "amount": "7"}).status_code == 409
+    found = shop.get(GRANTS).json()
+    assert found["meta"]["page"] == {"size": 100, "number": 1, "total": 1}
+    assert found["data"][0]["id"] == first.json()["id"]
+
+
+def test_an_expired_grant_cannot_be_voided(shop: Client) -> None:
+    """Voiding takes back what is left; an expired grant has nothing left, one of another customer is not found."""
+    old = GRANT | {"effective_at": "2026-01-01T00:00:00Z", "expires_after": "P1D"}
+    expired = shop.post(GRANTS, json=old).json()
+    assert expired["status"] == "expired"
+    assert expired["expires_at"] == "2026-01-02T00:00:00Z"
+    assert shop.post(f"{GRANTS}/{expired['id']}/void", json={}).status_code == 409
+    fresh = shop.post(
+        GRANTS, json=GRANT | {"labels": {"campaign": "spring"}, "filters": {"features": ["calls"]}}
+    ).json()
+    assert fresh["filters"] == {"features": ["calls"]}
+    voided = shop.post(f"{GRANTS}/{fresh['id']}/void", json={"payment_adjustment": "none"})
+    assert voided.status_code == 200
+    assert voided.json()["status"] == "voided"
+    assert shop.get(f"{GRANTS}/{fresh['id']}").json()["labels"] == {"campaign": "spring"}
+    assert shop.post(f"{V1}/customers", json={"key": "other", "name": "Other"}).status_code == 201
+    assert shop.get(f"{V3}/customers/other/credits/grants/{fresh['id']}").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"])
+def test_it_shows_itself(client: Client, path: str) -> None:
+    """Health, metrics and the description are there."""
+    answer = client.get(path)
+    assert answer.status_code == 200
+    if path == "/openapi.json":
+        assert "/api/v1/events" in answer.json()["paths"]
+    if path == "/docs":
+        assert "/api/v3/openmeter/entitlement-access/query" in answer.text
+        assert "http" not in answer.text.replace("http://www.w3.org", "")
