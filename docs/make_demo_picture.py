@@ -26,7 +26,7 @@ from tollway.demo import WELCOME, Demo, Picture
 TARGET = Path(__file__).with_name("demo.svg")
 EVENTS, RATE, SEED = 8_000, 2_000, 1
 SAMPLE_SECONDS = 0.02
-COLUMNS, LINES = 98, 20
+COLUMNS, LINES = 112, 18
 SECONDS_BY_FRAME = {"flowing": 2.5, "low": 2.5, "blocked": 4.5, "open": 2.5, "over": 7.0}
 
 MARGIN, BAR = 12, 40
@@ -81,7 +81,8 @@ def recorder() -> Console:
 def summary(result: dict[str, Any]) -> Console:
     """What the demo prints at its end."""
     recording = recorder()
-    console.out, console.talk, show.talk = recording, recording, recording  # type: ignore[assignment]
+    for module, name in ((console, "out"), (console, "talk"), (show, "talk")):
+        setattr(module, name, recording)
     show._summary(result)
     return recording
 

@@ -153,10 +153,11 @@ def test_broken_events_are_kept_as_dead_letters_and_stop_nothing(stores: Stores)
 
 def test_time_alone_moves_a_balance(stores: Stores) -> None:
     """A grant that expires shuts the gate, and one that becomes effective opens it, with no event arriving."""
-    soon = datetime.now(UTC) + timedelta(seconds=3)
-    records = world()
-    records += [
-        Grant(
+    write_records(stores, world())
+    with engine_process(stores) as process:
+        wait_for(lambda: visible(stores, "c1").get("access") == "blocked", "the first balance")
+        soon = datetime.now(UTC) + timedelta(seconds=3)
+        short = Grant(
             id="short",
             customer_id="customer-1",
             amount=Decimal(10),
@@ -164,19 +165,17 @@ def test_time_alone_moves_a_balance(stores: Stores) -> None:
             effective_at=MONTH,
             created_at=MONTH,
             expires_at=soon,
-        ),
-        Grant(
+        )
+        later = Grant(
             id="next",
             customer_id="customer-1",
             amount=Decimal(7),
             currency="USD",
             effective_at=soon + timedelta(seconds=2),
             created_at=MONTH,
-        ),
-    ]
-    write_records(stores, records)
-    with engine_process(stores) as process:
-        wait_for(lambda: visible(stores, "c1").get("access") == "allowed", "the first balance")
+        )
+        write_records(stores, [short, later])
+        wait_for(lambda: visible(stores, "c1")["access"] == "allowed", "the grant")
         assert visible(stores, "c1")["pending"] == "7"
         wait_for(lambda: visible(stores, "c1")["access"] == "blocked", "the expiry")
         assert datetime.now(UTC) >= soon
@@ -190,7 +189,7 @@ def test_time_alone_moves_a_balance(stores: Stores) -> None:
         stores,
         "select kind from signals where customer_key = 'c1' and kind like 'access%%' order by sequence",
     )
-    assert kinds == [("access_blocked",), ("access_allowed",)]
+    assert kinds == [("access_blocked",), ("access_allowed",), ("access_blocked",), ("access_allowed",)]
 
 
 def test_a_top_up_repays_the_overage_and_opens_the_gate(stores: Stores) -> None:

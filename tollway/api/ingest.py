@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
-from litestar import Request, post
+from litestar import Request, Response, post
 from litestar.concurrency import sync_to_thread
 from prometheus_client import Counter
 
@@ -52,9 +52,10 @@ async def ingest_v1(request: Request[Any, Any, Any], stores: Stores) -> None:
     summary="Ingest events",
     request_max_body_size=BODY_BYTES_MAX,
 )
-async def ingest_v3(request: Request[Any, Any, Any], stores: Stores) -> None:
+async def ingest_v3(request: Request[Any, Any, Any], stores: Stores) -> Response[bytes]:
     """One CloudEvent, or an array of them. Answered when the log has them durably."""
     await _ingest(request, stores)
+    return Response(b"", status_code=202)
 
 
 async def _ingest(request: Request[Any, Any, Any], stores: ApiStores) -> None:

@@ -54,7 +54,10 @@ class Pool:
             connection = self._usable(held, rested_since)
             yield connection
         finally:
+            if connection is None and held is not None:
+                held.close()
             if connection is not None and (connection.closed or connection.broken):
+                connection.close()
                 connection = None
             self._free.put((connection, time.monotonic()))
 

@@ -47,6 +47,8 @@ class Invalid(Struct, frozen=True):
     message: str
     index: int | None = None
     """The position of the event, in a batch."""
+    source: str = "body"
+    """Where in the request it is: the body, the path or the query."""
 
 
 class Problem(Exception):
@@ -132,13 +134,15 @@ def _validation(failure: ValidationException) -> Problem:
     extra: Any = failure.extra
     for item in extra if isinstance(extra, list) else []:
         message = str(item.get("message", ""))
-        key = str(item.get("key") or "")
+        # Litestar's name of the body is not part of the path.
+        key = str(item.get("key") or "").removeprefix("data").removeprefix(".")
         code = "invalid"
         for pattern, word in ((_UNKNOWN_FIELD, "unknown_property"), (_MISSING_FIELD, "required")):
             named = pattern.search(message)
             if named:
                 code, key = word, ".".join(part for part in (key, named[1]) if part)
-        found.append(Invalid(key or "$", code, message))
+        source = str(getattr(item.get("source"), "value", item.get("source") or "body"))
+        found.append(Invalid(key or "$", code, message, source=source))
     detail = "; ".join(f"`{item.field}`: {item.message}" for item in found) or failure.detail
     return Problem(400, detail, *found)
 
@@ -171,4 +175,4 @@ def _v1(item: Invalid) -> Json:
 def _v3(item: Invalid) -> Json:
     rule = item.code if item.code in ("unknown_property", "required") else "invalid"
     index: Json = {} if item.index is None else {"index": item.index}
-    return {"field": item.field, "rule": rule, "reason": item.message, "source": "body", "code": item.code} | index
+    return {"field": item.field, "rule": rule, "reason": item.message, "source": item.source, "code": item.code} | index

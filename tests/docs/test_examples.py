@@ -1,0 +1,129 @@
+"""
+The examples of the documentation run, and come to what it says they come to.
+
+A block ```` ```sh run ```` runs; `background` starts the dataflow and leaves it running; `exit 1` expects that exit
+code. A block ```` ```text output ```` after it is what it prints, where `…` stands for anything. What the dataflow has
+yet to do, such a block waits for, so a block that is followed by its output has to be safe to repeat.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import REFERENCE, ROOT, Block, blocks
+from tollway.catalog_file import read_catalog, records
+from tollway.control import utc_now
+
+PATIENCE_SECONDS = 30.0
+RUNNING = "The dataflow runs."
+WALKS = ("README.md", "docs/quickstart.md")
+OUTPUT = ("text", "output")
+NOTHING = Block((), "", 0)
+
+
+def environment() -> dict[str, str]:
+    """No settings, and the `tollway` of this checkout first on the path, as in an activated environment."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TOLLWAY_", "COLUMNS"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
+    return kept | {"PATH": path, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+
+
+def ran(block: Block, folder: Path) -> str:
+    """Run a block, which has to end with the exit code that it names. Returns what it printed."""
+    expected = int(block.info[block.info.index("exit") + 1]) if "exit" in block.info else 0
+    ended = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block.text],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    printed = ended.stdout.decode()
+    assert ended.returncode == expected, f"line {block.line} ended with {ended.returncode}:\n{printed}"
+    return printed
+
+
+@contextmanager
+def running(block: Block, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the dataflow of a block; it ends well on Ctrl-C."""
+    log = folder / "background.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec {block.text}"], cwd=folder, env=environment(), stdout=output, stderr=output
+        )
+    try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while RUNNING not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield process
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_SECONDS) == 0, log.read_text()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def pattern(documented: str) -> re.Pattern[str]:
+    """What a documented output allows: any white space for white space, and anything for `…`."""
+    lines = []
+    for line in documented.strip().splitlines():
+        if line.strip() == "…":
+            lines.append(r"(?:.*\n)*?")
+        else:
+            words = [".*?".join(map(re.escape, word.split("…"))) for word in line.split()]
+            lines.append(r"[^\S\n]*" + r"[^\S\n]+".join(words) + r"[^\S\n]*(?:\n|\Z)")
+    return re.compile("".join(lines))
+
+
+def check(block: Block, output: str | None, folder: Path) -> None:
+    """Run a block, again and again until it prints what is documented, if anything is."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    printed = ran(block, folder)
+    while output is not None and not pattern(output).fullmatch(printed):
+        assert time.monotonic() < deadline, f"line {block.line} printed\n{printed}\nbut is to print\n{output}"
+        time.sleep(0.1)
+        printed = ran(block, folder)
+
+
+@pytest.mark.parametrize("page", WALKS)
+def test_the_examples_of_a_page_run_from_its_beginning_to_its_end(page: str, tmp_path: Path) -> None:
+    """Whoever follows the page gets what it shows."""
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    found = list(blocks(ROOT / page))
+    start = next(block for block in found if "background" in block.info)
+    with running(start, tmp_path):
+        for block, after in pairwise([*found, NOTHING]):
+            if block.info[:2] == ("sh", "run") and block is not start:
+                check(block, after.text if after.info == OUTPUT else None, tmp_path)
+
+
+def test_documented_output_follows_an_example() -> None:
+    """An output that no example prints would never be checked."""
+    for page in WALKS:
+        for before, block in pairwise([NOTHING, *blocks(ROOT / page)]):
+            assert block.info != OUTPUT or before.info[:2] == ("sh", "run"), f"{page}, line {block.line}"
+
+
+def test_the_catalogs_of_the_reference_can_be_used() -> None:
+    """Each YAML block is a whole catalog, and applies to an empty one."""
+    found = [block for block in blocks(REFERENCE / "catalog.md") if block.info == ("yaml",)]
+    assert found
+    for block in found:
+        assert records(read_catalog(block.text), utc_now()), f"line {block.line}"
