@@ -1,93 +1,98 @@
-"""Writes the pages of `docs/reference` from the code itself; a test keeps them current."""
+"""
+Writes what the reference can read from the code into its pages: the help of commands, settings, metrics.
+
+Run `python -m docs.make_reference` after such a thing changed. On a page, what lies between
+`<!-- from the code: NAME -->` and `<!-- end -->` is written anew; all else is left as it is.
+"""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import io
+import os
+import re
+from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
+
+from prometheus_client import Counter, Histogram
 
 from config.settings import SETTINGS
-from rating.outcome import ParkCode, RejectCode
 from sinks import metrics
-from tollway.cli import COMMANDS
+from tollway import cli
 
 REFERENCE = Path(__file__).parent / "reference"
+PAGES = ("cli.md", "settings.md", "metrics.md")
 
-SIGNALS = {
-    "access_blocked": "the customer may not go on; the reason says why",
-    "access_allowed": "the customer may go on again",
-    "feature_blocked": "only credit for other features is left",
-    "feature_allowed": "there is credit for the feature again",
-    "balance_low": "the live balance fell to a threshold or below; the reason is the threshold",
-    "credits_exhausted": "the live balance fell to zero or below",
-    "balance_recovered": "the live balance rose above a threshold again",
-}
+PART = re.compile(r"(<!-- from the code: (?P<name>[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def command_help(name: str) -> str:
-    """What `tollway NAME --help` prints, at a fixed width."""
-    found = subprocess.run(
-        [sys.executable, "-m", "tollway", name, "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"COLUMNS": "100", "NO_COLOR": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
+def help_of(name: str) -> str:
+    """What `tollway NAME --help` prints, `tollway --help` where there is no name, at a fixed width."""
+    printed = io.StringIO()
+    with patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1"}), redirect_stdout(printed):
+        cli.run([*name.split(), "--help"])
+    text = "\n".join(line.rstrip() for line in printed.getvalue().splitlines()).strip()
+    return f"```text\n{text}\n```"
+
+
+def settings() -> str:
+    """All settings as a table."""
+    rows = (
+        f"| `{setting.env}` | {_default(setting.default)} | {setting.expected} | {setting.meaning} |"
+        for setting in SETTINGS
     )
-    return "\n".join(line.rstrip() for line in found.stdout.splitlines()).strip()
-
-
-def cli_page() -> str:
-    """All commands, by section."""
-    parts = [
-        "# Command line\n",
-        "Data goes to standard output, all else to standard error. Exit codes: 0 done; 1 done, but some input was",
-        "refused or what was asked for is not there; 2 bad usage, catalog, file or setting; 3 a server can't be",
-        "reached or started; 70 a defect.\n",
-    ]
-    for section, commands in COMMANDS.items():
-        parts.append(f"## {section}\n")
-        parts += [f"### tollway {name}\n\n```text\n{command_help(name)}\n```\n" for name in commands]
-    return "\n".join(parts)
-
-
-def settings_page() -> str:
-    """All settings."""
-    rows = [f"| `{s.env}` | {s.meaning} | {s.expected} | {_default(s.default)} |" for s in SETTINGS]
-    head = "# Settings\n\nSettings are environment variables. An unknown or a bad one stops the start.\n\n"
-    return head + "| variable | meaning | expected | default |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+    return "\n".join(("| variable | default | expected | what it is |", "|---|---|---|---|", *rows))
 
 
 def _default(value: object) -> str:
-    return "none" if value is None else f"`{'on' if value is True else 'off' if value is False else value}`"
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "`on`" if value else "`off`"
+        case _:
+            return f"`{value}`"
 
 
-def codes_page() -> str:
-    """Why events were not rated, and what signals say."""
-    parts = ["# Codes\n", "## Rejected\n", *(f"- `{code}`" for code in RejectCode), "- `duplicate_mismatch`"]
-    parts += ["\nIn order of precedence. The last is a duplicate with other content: without effect, and kept.\n"]
-    parts += ["## Parked\n", *(f"- `{code}`" for code in ParkCode), "\n## Signals\n"]
-    parts += [f"- `{kind}`: {meaning}" for kind, meaning in SIGNALS.items()]
-    return "\n".join(parts) + "\n"
+def all_metrics() -> Iterator[Counter | Histogram]:
+    """Every metric that the engine has."""
+    return (metric for metric in vars(metrics).values() if isinstance(metric, Counter | Histogram))
 
 
-def metrics_page() -> str:
-    """What `/metrics` shows."""
-    found = (metrics.events_total, metrics.event_to_balance_seconds, metrics.sink_seconds)
-    described = [next(iter(metric.collect())) for metric in found]
-    rows = [
-        f"| `{m.name}{'_total' if m.type == 'counter' else ''}` | {m.type} | {m.documentation} |" for m in described
-    ]
-    head = "# Metrics\n\nServed on `TOLLWAY_METRICS_PORT`. No customer is in a label.\n\n"
-    return head + "| metric | type | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+def metrics_table() -> str:
+    """All metrics as a table."""
+    rows = []
+    for metric in all_metrics():
+        (described,) = metric.describe()
+        name = f"{described.name}_total" if described.type == "counter" else described.name
+        labels = ", ".join(f"`{label}`" for label in metric._labelnames) or "none"
+        rows.append(f"| `{name}` | {described.type} | {labels} | {described.documentation} |")
+    return "\n".join(("| metric | type | labels | what it says |", "|---|---|---|---|", *rows))
 
 
-PAGES = {"cli.md": cli_page, "settings.md": settings_page, "codes.md": codes_page, "metrics.md": metrics_page}
+def part(name: str) -> str:
+    """What the code says under a name."""
+    match name.split():
+        case ["settings"]:
+            return settings()
+        case ["metrics"]:
+            return metrics_table()
+        case ["tollway", *command]:
+            return help_of(" ".join(command))
+    raise AssertionError(f"nothing in the code is called `{name}`")
+
+
+def current(page: str) -> str:
+    """The text of a page with its parts as the code says now."""
+    text = (REFERENCE / page).read_text()
+    return PART.sub(lambda found: f"{found[1]}{part(found['name'])}\n{found[3]}", text)
 
 
 def main() -> None:
-    """Write all pages."""
-    for name, page in PAGES.items():
-        (REFERENCE / name).write_text(page())
+    """Bring all pages up to date."""
+    for page in PAGES:
+        (REFERENCE / page).write_text(current(page))
 
 
 if __name__ == "__main__":

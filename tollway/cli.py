@@ -31,6 +31,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "demo": ("show:demo", "See it all at work, on servers of its own"),
         "up": ("engine:up", "Start servers and dataflow, until Ctrl-C"),
         "run": ("engine:run", "Run the dataflow on servers that are there"),
+        "api": ("api:api", "Serve the HTTP API"),
         "down": ("engine:down", "Stop servers that were left running"),
     },
     "Getting things in": {

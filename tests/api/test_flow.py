@@ -186,7 +186,9 @@ def test_the_set_up_reads_back_as_it_was_sent(prepaid: Prepaid) -> None:
     assert expanded.phases[0].key == "default"
 
 
-def test_credits_burn_down_block_and_restore(prepaid: Prepaid, record_property: Callable[[str, object], None]) -> None:
+def test_credits_burn_down_block_and_restore(
+    prepaid: Prepaid, record_testsuite_property: Callable[[str, object], None]
+) -> None:
     """Usage is charged, credits are consumed, access is blocked when they are gone, and a grant restores it."""
     took: dict[str, float] = {}
     blocked, took["blocked without a grant"] = seen(prepaid.access, lambda found: bool(found["input_tokens"]))
@@ -235,10 +237,30 @@ def test_credits_burn_down_block_and_restore(prepaid: Prepaid, record_property: 
         assert newer["available_balance"]["before"] == older["available_balance"]["after"]
     assert transactions[-1]["available_balance"] == {"before": "0", "after": "15"}
 
+    newest = prepaid.send("GET", f"{prepaid.path}/credits/transactions?page[size]=2")
+    assert newest["data"] == transactions[:2]
+    rest, cursor = newest["data"], newest["meta"]["page"]["next"]
+    while cursor:
+        page = prepaid.send("GET", f"{prepaid.path}/credits/transactions?page[size]=2&page[after]={cursor}")
+        back = f"{prepaid.path}/credits/transactions?page[size]=2&page[before]={page['meta']['page']['previous']}"
+        assert prepaid.send("GET", back)["data"] == rest[-2:]
+        rest += page["data"]
+        cursor = page["meta"]["page"]["next"]
+    assert rest == transactions
+
+    turns = ["access_blocked", "access_allowed", "access_blocked", "access_allowed"]
+    _, took["signals"] = seen(
+        lambda: prepaid.send("GET", "/api/v3/tollway/customers/acme/signals")["data"],
+        lambda found: [one["kind"] for one in reversed(found) if one["kind"].startswith("access_")] == turns,
+    )
+    account = prepaid.send("GET", "/api/v3/tollway/customers/acme/account")
+    assert (account["access"], account["balance"]["live"]) == ("allowed", "3.5")
+    assert account["staleness_seconds"] < VISIBLE_SECONDS
+
     (granted,) = prepaid.send("GET", f"{prepaid.path}/credits/grants?filter[key]=first")["data"]
     assert (granted["id"], granted["consumed"], granted["status"]) == (first["id"], "15", "active")
     for name, seconds in took.items():
-        record_property(f"seconds until {name}", round(seconds, 3))
+        record_testsuite_property(f"seconds until {name}", round(seconds, 3))
 
 
 def test_an_invoice_matches_the_usage_to_the_cent(prepaid: Prepaid) -> None:
@@ -252,6 +274,10 @@ def test_an_invoice_matches_the_usage_to_the_cent(prepaid: Prepaid) -> None:
         lambda: prepaid.send("GET", f"{prepaid.path}/charges")["data"],
         lambda found: sum(Decimal(one["totals"]["realtime"]["credits_total"]) for one in found) == Decimal("13.535"),
     )
+    usage = client.meters.query_json("tokens", filter_customer_id=[prepaid.customer.id])
+    assert [row.value for row in usage.data] == [1452]
+    by_day = client.meters.query_json("tokens", window_size="DAY", from_parameter=datetime(2020, 1, 1, tzinfo=UTC))
+    assert sum(row.value for row in by_day.data) == 1452
     (gathering,) = client.invoices.list(customers=[prepaid.customer.id]).items_property
     assert gathering.status == "gathering"
     (invoice,) = client.invoices.invoice_pending_lines_action({"customerId": prepaid.customer.id})
@@ -272,3 +298,15 @@ def test_an_invoice_matches_the_usage_to_the_cent(prepaid: Prepaid) -> None:
     assert client.invoice.approve_action(invoice.id).status == "issued"
     voided = prepaid.send("POST", f"/api/v1/billing/invoices/{invoice.id}/void")
     assert voided["status"] == "voided"
+
+
+def test_events_that_cannot_be_rated_are_shown(prepaid: Prepaid) -> None:
+    """An event of nobody is parked, one with a value that is no number is a dead letter: both with the reason."""
+    event = {"specversion": "1.0", "source": "test", "type": "prompt"}
+    stray = event | {"id": "1", "subject": "nobody", "data": {"kind": "input", "tokens": 1}}
+    broken = event | {"id": "2", "subject": "acme", "data": {"kind": "input", "tokens": "many"}}
+    prepaid.client.events.ingest_events([Event(stray), Event(broken)])
+    parked, _ = seen(lambda: prepaid.send("GET", "/api/v3/tollway/parked-events")["data"], bool)
+    assert [(one["reason"], one["subject"]) for one in parked] == [("unknown_subject", "nobody")]
+    dead, _ = seen(lambda: prepaid.send("GET", "/api/v3/tollway/dead-letters")["data"], bool)
+    assert [one["reason"] for one in dead] == ["value_not_a_number"]

@@ -33,10 +33,12 @@ NOTHING = Block((), "", 0)
 
 
 def environment() -> dict[str, str]:
-    """No settings, and the `tollway` of this checkout first on the path, as in an activated environment."""
+    """No settings but one, and the `tollway` of this checkout first on the path, as in an activated environment."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TOLLWAY_", "COLUMNS"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
-    return kept | {"PATH": path, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+    # No window ends while an example runs: usage before and after would be listed apart.
+    window = {"TOLLWAY_WINDOW_SECONDS": "1000000000"}
+    return kept | {"PATH": path, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **window}
 
 
 def ran(block: Block, folder: Path) -> str:

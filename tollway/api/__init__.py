@@ -5,6 +5,7 @@ The HTTP API: OpenMeter's paths and bodies under `/api/v1` and `/api/v3/openmete
     ingest                   events into the log
     setup, plans, subscriptions    the catalog, through the control plane
     credits, charges, invoices     the ledger
+    usage                    what a meter counted
     gate, access             may this customer go on? from Redis alone
     operations               health, metrics, and what Tollway adds
 """

@@ -16,7 +16,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import Counter, Histogram
 
-from tollway.api import access, charges, credits, ingest, invoices, operations, plans, setup, subscriptions
+from tollway.api import access, charges, credits, ingest, invoices, operations, plans, setup, subscriptions, usage
 from tollway.api.docs import ReadableDocs
 from tollway.api.problems import answer
 from tollway.api.stores import ApiStores
@@ -80,6 +80,7 @@ def create_app(stores: ApiStores) -> Litestar:
         *charges.ROUTES,
         *invoices.ROUTES,
         *access.ROUTES,
+        *usage.ROUTES,
         *operations.ROUTES,
     ]
     return Litestar(

@@ -12,10 +12,21 @@ from rating.details import details
 from rating.money import ZERO, plain
 from rating.prices import Flat, discounts_to_v1, price_to_v1
 from tollway.api.plans import price_v3
-from tollway.api.setup import PageNumberV3, PageSizeV3, features
+from tollway.api.setup import features
 from tollway.api.stores import Stores
 from tollway.api.threads import threaded
-from tollway.api.wire import PAGE_SIZE, Json, compact, derived_id, instant, listed, page_v3, snake
+from tollway.api.wire import (
+    PAGE_SIZE,
+    Json,
+    PageNumberV3,
+    PageSizeV3,
+    compact,
+    derived_id,
+    instant,
+    listed,
+    page_v3,
+    snake,
+)
 from tollway.invoicing import price_book, priced_by
 from tollway.ledger_reads import Charge, ChargeStatus, charges, find_customer
 

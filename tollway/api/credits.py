@@ -14,10 +14,22 @@ from rating.money import ZERO, plain, use_exact
 from tollway.api import notes
 from tollway.api.gate import VisibleBalance
 from tollway.api.problems import Invalid, Problem, conflict, not_found
-from tollway.api.setup import PageNumberV3, PageSizeV3
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import threaded
-from tollway.api.wire import PAGE_SIZE, Json, Metadata, Numeric, Text, amount, compact, instant, listed, page_v3
+from tollway.api.wire import (
+    PAGE_SIZE,
+    Json,
+    Metadata,
+    Numeric,
+    PageNumberV3,
+    PageSizeV3,
+    Text,
+    amount,
+    compact,
+    instant,
+    listed,
+    page_v3,
+)
 from tollway.control import ControlCode, ControlError, GrantDraft
 from tollway.ledger_reads import (
     Connection,

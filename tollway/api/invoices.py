@@ -15,10 +15,9 @@ from msgspec import Struct
 
 from tollway import invoicing
 from tollway.api.problems import bad_request
-from tollway.api.setup import PageSizeV1
 from tollway.api.stores import Stores
 from tollway.api.threads import threaded
-from tollway.api.wire import PAGE_SIZE, Json, Page, instant, listed
+from tollway.api.wire import PAGE_SIZE, Json, Page, PageSizeV1, instant, listed
 from tollway.invoicing import Invoice, InvoiceStatus
 from tollway.ledger_reads import Connection, find_customer
 
@@ -65,7 +64,7 @@ def list_invoices(
     stores: Stores,
     statuses: FromQuery[list[str] | None] = None,
     customers: FromQuery[list[str] | None] = None,
-    page: FromQuery[Page] = 1,
+    page: Page = 1,
     page_size: PageSizeV1 = PAGE_SIZE,
 ) -> Json:
     """Invoices, the newest first; of the customers that are named, also what the next one will bill."""

@@ -10,7 +10,7 @@ import psycopg
 import redis
 from litestar import Response, get
 from litestar.params import FromPath, FromQuery, QueryParameter
-from msgspec import Meta, Struct
+from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from rating.money import plain
@@ -22,7 +22,7 @@ from tollway.ledger_reads import dead_letters, parked, signals
 
 _log = logging.getLogger(__name__)
 
-Limit = Annotated[int, Meta(ge=1, le=PAGE_SIZE_MAX)]
+Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_SIZE_MAX)]
 TAGS = ["Operations"]
 
 
@@ -79,7 +79,7 @@ def metrics() -> Response[bytes]:
 @get("/api/v3/tollway/customers/{customer:str}/signals", tags=TAGS)
 @threaded
 def list_customer_signals(
-    customer: FromPath[str], stores: Stores, kind: FromQuery[str | None] = None, limit: FromQuery[Limit] = 100
+    customer: FromPath[str], stores: Stores, kind: FromQuery[str | None] = None, limit: Limit = 100
 ) -> Json:
     """What the customer was signalled, the newest first."""
     with stores.connection() as connection:
@@ -110,7 +110,7 @@ def list_parked_events(
     stores: Stores,
     reason: Annotated[str | None, QueryParameter(name="filter[reason]")] = None,
     customer: Annotated[str | None, QueryParameter(name="filter[customer]")] = None,
-    limit: FromQuery[Limit] = 100,
+    limit: Limit = 100,
 ) -> Json:
     """Events that wait for the catalog, the newest first."""
     with stores.connection() as connection:
@@ -141,7 +141,7 @@ def list_parked_events(
 def list_dead_letters(
     stores: Stores,
     reason: Annotated[str | None, QueryParameter(name="filter[reason]")] = None,
-    limit: FromQuery[Limit] = 100,
+    limit: Limit = 100,
 ) -> Json:
     """Events that will never be rated, the newest first."""
     with stores.connection() as connection:

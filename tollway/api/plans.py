@@ -32,7 +32,7 @@ from rating.prices import (
     price_to_v1,
 )
 from tollway.api.problems import Invalid, Problem, bad_request, conflict, not_found
-from tollway.api.setup import PageNumberV3, PageSizeV1, PageSizeV3, find_feature
+from tollway.api.setup import find_feature
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import threaded
 from tollway.api.wire import (
@@ -40,6 +40,9 @@ from tollway.api.wire import (
     Json,
     Metadata,
     Page,
+    PageNumberV3,
+    PageSizeV1,
+    PageSizeV3,
     Text,
     camel,
     compact,
@@ -553,7 +556,7 @@ def list_plans_v1(
     stores: Stores,
     key: FromQuery[list[str] | None] = None,
     status: FromQuery[list[str] | None] = None,
-    page: FromQuery[Page] = 1,
+    page: Page = 1,
     page_size: PageSizeV1 = PAGE_SIZE,
 ) -> Json:
     """List plans, all versions of them."""

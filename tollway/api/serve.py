@@ -1,4 +1,9 @@
-"""Serves the application in this process, until it is told to end; requests under way are then finished."""
+"""
+Serves the application in this process, until it is told to end; requests under way are then finished.
+
+One process, so that a kill leaves nothing behind that holds the port. Granian warns of embedding as experimental, which
+is why its log begins at errors; the tests start, load and end it as users do.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +39,7 @@ async def _serve(settings: ApiSettings, stores: ApiStores, ready: Callable[[], N
         port=settings.port,
         interface=Interfaces.ASGI,
         websockets=False,
-        log_level=LogLevels.warning,
+        log_level=LogLevels.error,
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

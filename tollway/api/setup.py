@@ -30,7 +30,10 @@ from tollway.api.wire import (
     Metadata,
     Numeric,
     Page,
-    PageSize,
+    PageNumberV3,
+    PageOrAll,
+    PageSizeV1,
+    PageSizeV3,
     Text,
     amount,
     camel,
@@ -43,10 +46,6 @@ from tollway.api.wire import (
 )
 from tollway.control import Changes, CustomerDraft
 from tollway.ledger_reads import Connection
-
-PageSizeV1 = Annotated[PageSize, QueryParameter(name="pageSize")]
-PageSizeV3 = Annotated[PageSize, QueryParameter(name="page[size]")]
-PageNumberV3 = Annotated[Page, QueryParameter(name="page[number]")]
 
 # -- meters -------------------------------------------------------------------------------------
 
@@ -157,7 +156,7 @@ def create_meter_v1(data: JSONBody[MeterCreate], stores: Stores) -> Json:
 
 @get("/api/v1/meters", tags=["Set-up"])
 @threaded
-def list_meters_v1(stores: Stores, page: FromQuery[Page] = 1, page_size: PageSizeV1 = PAGE_SIZE_MAX) -> list[Json]:
+def list_meters_v1(stores: Stores, page: Page = 1, page_size: PageSizeV1 = PAGE_SIZE_MAX) -> list[Json]:
     """List meters."""
     with stores.connection() as connection:
         found = _meters(connection)
@@ -345,7 +344,7 @@ def create_feature_v1(data: JSONBody[FeatureCreate], stores: Stores) -> Json:
 def list_features_v1(
     stores: Stores,
     meter_slug: Annotated[list[str] | None, QueryParameter(name="meterSlug")] = None,
-    page: FromQuery[Page | None] = None,
+    page: PageOrAll = None,
     page_size: PageSizeV1 = PAGE_SIZE,
 ) -> list[Json] | Json:
     """List features: a page where one is asked for, else all of them."""
@@ -571,7 +570,7 @@ def list_customers_v1(
     stores: Stores,
     key: FromQuery[str | None] = None,
     subject: FromQuery[str | None] = None,
-    page: FromQuery[Page] = 1,
+    page: Page = 1,
     page_size: PageSizeV1 = PAGE_SIZE,
 ) -> Json:
     """List customers, all or those with a key or a subject."""

@@ -12,6 +12,7 @@ import psycopg
 import redis
 import redis.asyncio
 from litestar.di import NamedDependency
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -42,7 +43,7 @@ class ApiStores:
         self.pool = Pool(postgres_dsn)
         self.plane = ControlPlane(postgres_dsn, redis_url)
         self.redis = redis.Redis.from_url(self._redis_url, protocol=3, retry=Retry(NoBackoff(), 1))
-        self._async = redis.asyncio.Redis.from_url(self._redis_url, protocol=3)
+        self._async = redis.asyncio.Redis.from_url(self._redis_url, protocol=3, retry=AsyncRetry(NoBackoff(), 1))
         self.gate = Gate(self._async)
         self.projector = Projector(self.pool, self.redis)
 

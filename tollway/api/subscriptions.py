@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import get, post
-from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Struct
 
 from rating.catalog import PlanVersion, SettlementMode, Subscription
@@ -15,10 +15,23 @@ from rating.periods import Cadence, add_duration, period_at
 from tollway.api import notes
 from tollway.api.plans import ProRatingConfig, StoredPlan, stored_plans
 from tollway.api.problems import bad_request, conflict, not_found
-from tollway.api.setup import PageNumberV3, PageSizeV1, PageSizeV3
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import threaded
-from tollway.api.wire import PAGE_SIZE, Json, Metadata, Page, Text, camel, compact, instant, page_v1, page_v3
+from tollway.api.wire import (
+    PAGE_SIZE,
+    Json,
+    Metadata,
+    Page,
+    PageNumberV3,
+    PageSizeV1,
+    PageSizeV3,
+    Text,
+    camel,
+    compact,
+    instant,
+    page_v1,
+    page_v3,
+)
 from tollway.control import Changes, ControlCode, ControlError, SubscriptionDraft
 from tollway.ledger_reads import Connection
 
@@ -299,7 +312,7 @@ def get_subscription_v1(subscription: FromPath[str], stores: Stores) -> Json:
 @get("/api/v1/customers/{customer:str}/subscriptions", tags=["Set-up"])
 @threaded
 def list_customer_subscriptions_v1(
-    customer: FromPath[str], stores: Stores, page: FromQuery[Page] = 1, page_size: PageSizeV1 = PAGE_SIZE
+    customer: FromPath[str], stores: Stores, page: Page = 1, page_size: PageSizeV1 = PAGE_SIZE
 ) -> Json:
     """All subscriptions that a customer ever had."""
     with stores.connection() as connection:

@@ -13,6 +13,7 @@ from decimal import Decimal
 from hashlib import blake2b
 from typing import Annotated, Any, Final, TypeAlias, TypeVar, cast
 
+from litestar.params import QueryParameter
 from msgspec import Meta
 from ulid import ULID
 
@@ -29,8 +30,11 @@ PAGE_SIZE: Final = 100
 PAGE_SIZE_MAX: Final = 1000
 PAGE_MAX: Final = 1_000_000_000
 
-Page = Annotated[int, Meta(ge=1, le=PAGE_MAX)]
-PageSize = Annotated[int, Meta(ge=1, le=PAGE_SIZE_MAX)]
+Page = Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)]
+PageOrAll = Annotated[int | None, QueryParameter(ge=1, le=PAGE_MAX)]
+PageSizeV1 = Annotated[int, QueryParameter(name="pageSize", ge=1, le=PAGE_SIZE_MAX)]
+PageSizeV3 = Annotated[int, QueryParameter(name="page[size]", ge=1, le=PAGE_SIZE_MAX)]
+PageNumberV3 = Annotated[int, QueryParameter(name="page[number]", ge=1, le=PAGE_MAX)]
 
 OPAQUE: Final = frozenset(
     {

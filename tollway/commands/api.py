@@ -29,11 +29,11 @@ def api() -> None:
     chosen = settings()
     listening = load_api_settings(os.environ)
     _check_free(listening)
-    logging.basicConfig(level=chosen.log_level.upper(), stream=sys.stderr)
     with servers(chosen, report=say) as endpoints:
         applied = migrate(endpoints.postgres_dsn)
         if applied:
             say(f"Schema: applied {', '.join(applied)}")
+        logging.basicConfig(level=chosen.log_level.upper(), stream=sys.stderr)
         stores = ApiStores(endpoints.redis_url, endpoints.postgres_dsn, chosen.partitions)
         address = f"http://{listening.host}:{listening.port}"
         serve(listening, stores, lambda: say(f"The API listens on {address}; {address}/docs describes it."))
