@@ -2,7 +2,7 @@
 Serves the application in this process, until it is told to end; requests under way are then finished.
 
 One process, so that a kill leaves nothing behind that holds the port. Granian warns of embedding as experimental, which
-is why its log begins at errors; the tests start, load and end it as users do.
+is why its log begins at errors; the tests start and end it as users do.
 """
 
 from __future__ import annotations
