@@ -1,5 +1,5 @@
 """
-Writes what the reference can read from the code into its pages: the help of commands, settings, metrics.
+Writes what the reference can read from the code into its pages: help of commands, settings, metrics, API routes.
 
 Run `python -m docs.make_reference` after such a thing changed. On a page, what lies between
 `<!-- from the code: NAME -->` and `<!-- end -->` is written anew; all else is left as it is.
@@ -12,17 +12,23 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
+from typing import Any, cast
 from unittest.mock import patch
 
+from litestar.handlers import HTTPRouteHandler
+from msgspec import Struct
 from prometheus_client import Counter, Histogram
 
 from config.settings import SETTINGS
 from sinks import metrics
 from tollway import cli
+from tollway.api import app, ingest
 
 REFERENCE = Path(__file__).parent / "reference"
-PAGES = ("cli.md", "settings.md", "metrics.md")
+METHODS = ("GET", "POST", "PUT", "DELETE")
+PAGES = ("cli.md", "settings.md", "metrics.md", "api.md")
 
 PART = re.compile(r"(<!-- from the code: (?P<name>[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -56,8 +62,9 @@ def _default(value: object) -> str:
 
 
 def all_metrics() -> Iterator[Counter | Histogram]:
-    """Every metric that the engine has."""
-    return (metric for metric in vars(metrics).values() if isinstance(metric, Counter | Histogram))
+    """Every metric that the engine and the API have."""
+    modules = (metrics, app, ingest)
+    return (found for module in modules for found in vars(module).values() if isinstance(found, Counter | Histogram))
 
 
 def metrics_table() -> str:
@@ -71,6 +78,39 @@ def metrics_table() -> str:
     return "\n".join(("| metric | type | labels | what it says |", "|---|---|---|---|", *rows))
 
 
+class Route(Struct, frozen=True):
+    """An operation of the HTTP API."""
+
+    section: str
+    method: str
+    path: str
+    about: str
+
+
+@cache
+def routes() -> tuple[Route, ...]:
+    """All operations, by path."""
+    found: dict[tuple[str, int], Route] = {}
+    # An application that is not started has not opened its stores.
+    for route in app.create_app(cast(Any, None)).routes:
+        path = re.sub(r":\w+\}", "}", route.path)
+        for handler in getattr(route, "route_handlers", ()):
+            if not isinstance(handler, HTTPRouteHandler) or not handler.tags:
+                continue
+            about = " ".join((handler.fn.__doc__ or "").strip().split("\n\n")[0].split())
+            for method in handler.http_methods:
+                if method in METHODS:
+                    found[path, METHODS.index(method)] = Route(next(iter(handler.tags)), method, path, about)
+    return tuple(route for _, route in sorted(found.items()))
+
+
+def routes_table(section: str) -> str:
+    """The operations of a section as a table."""
+    rows = [f"| `{route.method} {route.path}` | {route.about} |" for route in routes() if route.section == section]
+    assert rows, f"the API has no section `{section}`"
+    return "\n".join(("| operation | what it does |", "|---|---|", *rows))
+
+
 def part(name: str) -> str:
     """What the code says under a name."""
     match name.split():
@@ -78,6 +118,8 @@ def part(name: str) -> str:
             return settings()
         case ["metrics"]:
             return metrics_table()
+        case ["api", section]:
+            return routes_table(section)
         case ["tollway", *command]:
             return help_of(" ".join(command))
     raise AssertionError(f"nothing in the code is called `{name}`")

@@ -16,6 +16,8 @@ from sinks.postgres.migrate import MIGRATIONS
 from sinks.redis.balances import FUNCTIONS, SIGNALS, balance_key
 from tests.docs.pages import REFERENCE, ROOT
 from tollway import console
+from tollway.api import gate
+from tollway.api.settings import PREFIX, ApiSettings
 from tollway.cli import PLACES
 from tollway.invoicing import NothingBillable
 
@@ -70,6 +72,22 @@ def test_each_setting_is_documented() -> None:
     assert undocumented([setting.env for setting in SETTINGS] + list(RESERVED_PREFIXES), text) == []
 
 
+def test_each_setting_of_the_api_is_documented() -> None:
+    """By its variable and with its default."""
+    defaults = ApiSettings()
+    for name in ApiSettings.__struct_fields__:
+        assert f"| `{PREFIX}{name.upper()}` | `{getattr(defaults, name)}` |" in page("settings.md")
+
+
+def test_each_operation_of_the_api_is_documented_and_says_what_it_does() -> None:
+    """The tables are read from the application: no section of it is left out."""
+    text = page("api.md")
+    for route in make_reference.routes():
+        assert route.about, route
+        assert f"| `{route.method} {route.path}` | {route.about} |" in text
+    assert undocumented(gate.REASONS, text) == []
+
+
 def test_each_metric_is_documented() -> None:
     """The table is read from the code; each metric of the module is in it."""
     text = page("metrics.md")
@@ -116,6 +134,7 @@ def test_each_redis_key_is_documented() -> None:
     """Keys are public: gateways and readers of the log use them."""
     text = page("ledger.md")
     keys = [SIGNALS, CONTROL_HEAD, PARTITIONS, balance_key("CUSTOMER"), stream_key(0).replace("000", "NNN")]
+    keys += [gate.FEATURES, gate.NAMES, gate.VERSION]
     assert [key for key in keys if f"`{key}`" not in text] == []
 
 
