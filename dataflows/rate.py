@@ -21,9 +21,34 @@ BEAT_REST = 3 * KEY_GROUPS
 """A key group rests this many times as long as its last beat took: all of them together take a quarter of the time."""
 REST_MAX = timedelta(seconds=0.8)
 """The longest rest while the flow keeps up: what is told is then never older than a second."""
-BEHIND = timedelta(seconds=2)
-"""A flow that is further behind its log than this can't be fresh in any case: it rests longer, and catches up."""
-BEHIND_REST = timedelta(seconds=4)
+BEHIND_REST_MAX = timedelta(seconds=10)
+"""The longest rest while the flow is behind its log."""
+LOOK = timedelta(seconds=0.5)
+"""So often a key group that rests looks whether the flow still is behind."""
+
+
+class Pace:
+    """
+    How far the flow is behind its log, in one process.
+
+    What is told of a flow that is behind is as old as it is behind. It rests half as long again between beats, and
+    catches up the sooner; a change of access is told at once all the same.
+    """
+
+    def __init__(self) -> None:
+        self._behind = timedelta()
+        self._read_at = datetime.min.replace(tzinfo=UTC)
+
+    def read(self, received_at: datetime, now: datetime) -> None:
+        """Events were read now that the log had received at an instant."""
+        self._behind = now - received_at
+        self._read_at = now
+
+    def rest(self, now: datetime) -> timedelta:
+        """How long a key group may rest on account of the flow being behind."""
+        if now - self._read_at > LOOK:
+            return timedelta()
+        return min(self._behind / 2, BEHIND_REST_MAX)
 
 
 class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
@@ -39,15 +64,17 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         rules: Rules,
         beat: timedelta,
         load_segments: LoadSegments,
+        pace: Pace,
         snapshot: bytes | None,
     ) -> None:
         self._view = view
+        self._pace = pace
         self._rules = rules
         self._beat = beat
         self._load_segments = load_segments
         self._group: KeyGroup | None = None
-        self._next_beat = datetime.now(UTC)
-        self._behind = False
+        self._told_at = datetime.now(UTC)
+        self._rest = beat
         if snapshot is not None:
             self._group = self._open(snapshot[0], snapshot[1:])
 
@@ -68,17 +95,15 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
             self._take_over(group, now, out)
             for received_at, blob in segments(message):
                 group.fold(blob, received_at, now, out)
-                self._behind = now - received_at > BEHIND
-        if self._group is not None and datetime.now(UTC) >= self._next_beat:
-            self._tell(self._group, datetime.now(UTC), out)
+                self._pace.read(received_at, now)
+        self._beat_if_due(out)
         return self._emit(out)
 
     def on_notify(self) -> tuple[Iterable[Outcome], bool]:
         out = Outcome(self._view.version)
-        now = datetime.now(UTC)
         if self._group is not None:
-            self._take_over(self._group, now, out)
-            self._tell(self._group, now, out)
+            self._take_over(self._group, datetime.now(UTC), out)
+        self._beat_if_due(out)
         return self._emit(out)
 
     def on_eof(self) -> tuple[Iterable[Outcome], bool]:
@@ -91,9 +116,10 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         if self._group is None:
             return None
         due = self._group.next_due()
-        if self._group.dirty:
-            return self._next_beat if due is None else min(due, self._next_beat)
-        return due
+        if not self._group.dirty:
+            return due
+        look = max(self._told_at + self._rest, min(datetime.now(UTC) + LOOK, self._told_at + BEHIND_REST_MAX))
+        return look if due is None else min(due, look)
 
     def snapshot(self) -> bytes:
         if self._group is None:
@@ -108,14 +134,17 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         elif changed:
             group.reconcile(changed, now, out)
 
-    def _tell(self, group: KeyGroup, now: datetime, out: Outcome) -> None:
+    def _beat_if_due(self, out: Outcome) -> None:
+        group, now = self._group, datetime.now(UTC)
+        if group is None:
+            return
+        due = group.next_due()
+        rested = now - self._told_at
+        if (due is None or now < due) and (rested < self._rest or rested < self._pace.rest(now)):
+            return
         group.beat(now, out)
-        told = datetime.now(UTC)
-        rest = min(BEAT_REST * (told - now), REST_MAX)
-        if self._behind:
-            rest = BEHIND_REST
-        self._next_beat = told + max(self._beat, rest)
-        self._behind = False
+        self._told_at = datetime.now(UTC)
+        self._rest = max(self._beat, min(BEAT_REST * (self._told_at - now), REST_MAX))
 
     def _emit(self, out: Outcome) -> tuple[Iterable[Outcome], bool]:
         metrics.count(out)
@@ -126,4 +155,5 @@ def builder(
     view: CatalogView, rules: Rules, beat: timedelta, load_segments: LoadSegments
 ) -> Callable[[bytes | None], RateLogic]:
     """What makes the logic of a key group, new or from its snapshot."""
-    return lambda snapshot: RateLogic(view, rules, beat, load_segments, snapshot or None)
+    pace = Pace()
+    return lambda snapshot: RateLogic(view, rules, beat, load_segments, pace, snapshot or None)

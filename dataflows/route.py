@@ -14,6 +14,10 @@ from rating.catalog import KEY_GROUPS, Catalog, key_group
 from rating.events import subjects
 
 
+SUBJECTS_MAX = 1_000_000
+"""Subjects whose key group is remembered."""
+
+
 class SeesCatalog(Protocol):
     """A catalog that can be asked to have seen an entry of the control log."""
 
@@ -30,35 +34,37 @@ class Router:
 
     def __init__(self, view: SeesCatalog) -> None:
         self._view = view
-        self._group_by_id: dict[str, int] = {}
+        self._group_by_subject: dict[str | None, int] = {}
+        self._version = -1
 
     def route(self, batch: RawBatch) -> Iterable[tuple[str, bytes]]:
         """The messages of a batch, each with the key of its group. The order of events within a group is kept."""
-        self._view.catch_up_to(batch.head)
-        owners = self._view.catalog.customer_id_by_subject
-        group_by_id = self._group_by_id
+        view = self._view
+        view.catch_up_to(batch.head)
+        if self._version != view.version:
+            self._version = view.version
+            self._group_by_subject.clear()
+        group_by_subject = self._group_by_subject
         parts: list[list[bytes]] = [[] for _ in range(KEY_GROUPS)]
         for received_us, blob in batch.segments:
+            lines_by_group: list[list[bytes]] = [[] for _ in range(KEY_GROUPS)]
+            blob = blob.strip()
             lines = blob.split(b"\n")
-            by_group: dict[int, list[bytes]] = {}
-            for line, subject in zip(lines, subjects(lines), strict=True):
-                if subject is None:
-                    if not line.strip():
-                        continue
-                    subject = ""
-                owner = owners.get(subject, subject)
-                group = group_by_id.get(owner)
+            for line, subject in zip(lines, subjects(blob, lines), strict=True):
+                group = group_by_subject.get(subject)
                 if group is None:
-                    group = group_by_id[owner] = key_group(owner)
-                found = by_group.get(group)
-                if found is None:
-                    by_group[group] = [line]
-                else:
-                    found.append(line)
-            for group, found in by_group.items():
-                joined = b"\n".join(found)
-                parts[group] += (segment_header(received_us, len(joined)), joined)
-        head = self._view.version
+                    if len(group_by_subject) >= SUBJECTS_MAX:
+                        group_by_subject.clear()
+                    group = group_by_subject[subject] = self._group_of(subject or "")
+                lines_by_group[group].append(line)
+            for part, found in zip(parts, lines_by_group, strict=True):
+                if found:
+                    joined = b"\n".join(found)
+                    part += (segment_header(received_us, len(joined)), joined)
+        head = view.version
         for group, part in enumerate(parts):
             if part:
                 yield f"{group:02}", header(group, head) + b"".join(part)
+
+    def _group_of(self, subject: str) -> int:
+        return key_group(self._view.catalog.customer_id_by_subject.get(subject, subject))

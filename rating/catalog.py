@@ -19,6 +19,7 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
+from rating.entitlements import Entitlement, MeteredEntitlement
 from rating.meters import Feature, Meter
 from rating.periods import Cadence, Period, add_duration, period_at
 from rating.prices import Pricing
@@ -48,6 +49,7 @@ class RateCard(Struct, frozen=True):
     name: str = ""
     cadence: str | None = None
     """ISO 8601; None: the plan's."""
+    entitlement: Entitlement | None = None
 
 
 class Phase(Struct, frozen=True):
@@ -277,6 +279,17 @@ class Catalog:
             full = period_at(subscription.anchor, Cadence.parse(card.cadence or plan.cadence), at)
             period = Period(max(full.start, start), min(full.end, *stops) if stops else full.end)
             yield Placement(subscription, plan, card, period, full)
+
+    def metered_features(self, customer_id: str) -> frozenset[str]:
+        """The features of which a customer's plans give so much and no more, so that their usage is told."""
+        found = set()
+        for subscription in self.subscriptions.get(customer_id, {}).values():
+            plan = self.plans.get((subscription.plan_key, subscription.plan_version))
+            for phase in plan.phases if plan is not None else ():
+                for card in phase.rate_cards:
+                    if isinstance(card.entitlement, MeteredEntitlement) and card.feature_key is not None:
+                        found.add(card.feature_key)
+        return frozenset(found)
 
     def grants_of(self, customer_id: str) -> list[Grant]:
         """All grants a customer ever got, in burn order."""

@@ -9,6 +9,7 @@ total is read off that piece, and a meter that stays on it charges with one mult
 
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
+from functools import lru_cache
 from typing import Final, NamedTuple, assert_never
 
 from rating.money import ONE, QUOTIENT_DIGITS, ZERO, quotient, reciprocal, rounded, use_exact
@@ -105,6 +106,13 @@ def commitment(pricing: Pricing, usage: Decimal) -> Decimal:
     if isinstance(price, Free | Flat) or price.minimum_amount is None:
         return ZERO
     return max(price.minimum_amount - total(pricing, usage), ZERO)
+
+
+@lru_cache(maxsize=4096)
+def first_piece(pricing: Pricing) -> Piece | None:
+    """The piece that usage begins on; None where the first unit costs something besides its price."""
+    piece = piece_at(pricing, ZERO)
+    return piece if not piece.start and not piece.base and piece.until != 0 else None
 
 
 def piece_at(pricing: Pricing, usage: Decimal) -> Piece:

@@ -20,10 +20,10 @@ from enum import StrEnum
 
 from msgspec import Struct, field
 
-from rating.catalog import Catalog, Customer, Grant, SettlementMode
-from rating.money import ONE, ZERO, plain
-from rating.rows import BalanceRow
-from rating.usage import Lane, MeterState, Slice, cut_slices
+from rating.catalog import Catalog, Customer, Grant, Placement, SettlementMode, Subscription
+from rating.money import ZERO, plain
+from rating.rows import BalanceRow, PeriodUsage
+from rating.usage import FLOOR, Lane, MeterState, Slice, cut_slices
 
 
 class Access(StrEnum):
@@ -38,12 +38,6 @@ BOUNDLESS = Decimal("Infinity")
 """The headroom of a customer who is blocked: usage can only bring it back where it makes the period cheaper."""
 NO_CREDIT_AVAILABLE = "no_credit_available"
 """The reason, in OpenMeter's word, that goes with a blocked access."""
-
-
-MOST_LANES = 15
-"""Lanes of an account that get a share of its headroom; usage in others settles it at once, if that may matter."""
-SHARES = tuple(Decimal(2) ** -lanes.bit_length() for lanes in range(MOST_LANES + 1))
-"""By number of lanes: a part of the whole such that all lanes and one more have room."""
 
 
 class AccountState(Struct, array_like=True):
@@ -101,6 +95,8 @@ class Account:
         """What the plan has features for, where some credit is for some features only."""
         self.returned = False
         """Whether a grant got something back since what is uncovered was last looked at."""
+        self.metered: frozenset[str] = frozenset()
+        """The features with a metered entitlement, whose usage is told with the balance."""
         self.limits: tuple[Decimal, ...] = ()
         self.funded = self.settled = self.pending = self.consumed = self.expired = self.voided = ZERO
         self.restricted = False
@@ -108,6 +104,8 @@ class Account:
         """A lower bound of what can be spent before access or a threshold could change; None: nothing can change."""
         self.lanes: list[Lane[Account]] = []
         """Where its usage gathers, by subject and event type."""
+        self.placements: dict[str | None, Placement] = {}
+        """What `placements_at` found last."""
         self.dirty = False
         self.shown: tuple[object, ...] | None = None
         """What was last sent out of access and thresholds."""
@@ -124,6 +122,19 @@ class Account:
         state = self.state
         return state.events + state.records + state.transitions + self.passed
 
+    def placements_at(self, catalog: Catalog, subscription: Subscription, at: datetime) -> dict[str | None, Placement]:
+        """By feature, where usage of the customer at an instant belongs under a subscription."""
+        placements = self.placements
+        known = next(iter(placements.values()), None)
+        if (
+            known is None
+            or known.subscription is not subscription
+            or not all(found.period.start <= at < found.period.end for found in placements.values())
+        ):
+            placements = {found.card.feature_key: found for found in catalog.placements_at(subscription, at)}
+            self.placements = placements
+        return placements
+
     def read_catalog(self, catalog: Catalog, now: datetime) -> None:
         """Take over what the catalog says of the customer and its grants at an instant. Safe to repeat."""
         state = self.state
@@ -133,6 +144,7 @@ class Account:
         subscription = catalog.subscription_at(customer_id, now)
         self.mode = subscription.settlement_mode if subscription is not None else None
         self.grants = catalog.grants_of(customer_id)
+        self.metered = catalog.metered_features(customer_id)
         boundaries = {grant.effective_at for grant in self.grants}
         boundaries.update(grant.ends_at for grant in self.grants if grant.ends_at is not None)
         known = self.boundaries
@@ -291,17 +303,25 @@ class Account:
         for lane in self.lanes:
             self.state.events += lane.empty()
 
+    def join(self, lane: Lane[Account]) -> None:
+        """Take in a lane, with half of the headroom that is left; a second lane of a meter has to wait for a share."""
+        if self.headroom is None:
+            lane.bound(None, 1)
+        elif self.headroom > 0 and not any(other.meter is lane.meter for other in self.lanes):
+            self.headroom = FLOOR.divide(self.headroom, 2)
+            lane.bound(self.headroom, 1)
+        self.lanes.append(lane)
+
     def share_headroom(self) -> None:
         """Share the headroom out among the lanes, one share kept for usage that has no lane."""
         lanes = self.lanes
         if not lanes:
             return
-        if self.headroom is not None:
-            self.headroom *= SHARES[min(len(lanes), MOST_LANES)]
-        for number, lane in enumerate(lanes):
-            same = sum(other.meter is lane.meter for other in lanes) if len(lanes) > 1 else 1
-            part = self.headroom if number < MOST_LANES or self.headroom is None else ZERO
-            lane.bound(part, ONE if same == 1 else SHARES[min(same, MOST_LANES)])
+        headroom = self.headroom
+        if headroom is not None:
+            headroom = self.headroom = FLOOR.divide(headroom, len(lanes) + 1)
+        for lane in lanes:
+            lane.bound(headroom, sum(other.meter is lane.meter for other in lanes))
 
     def available_for(self, feature_key: str | None, now: datetime) -> Decimal:
         """What is left that may pay for a feature now, less what is owed."""
@@ -363,6 +383,14 @@ class Account:
             blocked_features=tuple(shut),
             revision=self.revision,
             as_of=now,
+            usage=self._usage(now) if self.metered else (),
+        )
+
+    def _usage(self, now: datetime) -> tuple[PeriodUsage, ...]:
+        return tuple(
+            PeriodUsage(meter.feature_key, meter.period_start, meter.period_end, meter.usage)
+            for meter in self.state.meters
+            if meter.feature_key in self.metered and now < meter.period_end
         )
 
 

@@ -15,7 +15,7 @@ Decisions where the standards leave room:
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
@@ -123,7 +123,7 @@ class EventDecoder:
         """
         if len(blob) > EVENT_BYTES_MAX and max(map(len, lines)) > EVENT_BYTES_MAX:
             return None
-        if b"\\u0000" in blob or not _is_utf8(blob):
+        if (b"\\" in blob and b"\\u0000" in blob) or not _is_utf8(blob):
             return None
         try:
             events = self._decoder.decode_lines(blob)
@@ -168,10 +168,15 @@ class EventDecoder:
         raise AssertionError("a line that decodes was to be rejected")
 
 
-def subjects(lines: list[bytes]) -> list[str | None]:
-    """The subject of each event, in order, None where it cannot be read. Nothing else is decoded."""
-    blob = b"\n".join(lines)
-    if blob.count(b"\n") == blob.count(b"}\n{") == len(lines) - 1:
+def subjects(blob: bytes, lines: list[bytes]) -> Sequence[str | None]:
+    """
+    The subject of each event, in order, None where it cannot be read. Nothing else is decoded.
+
+    Args:
+        blob: The events, one a line.
+        lines: The same, split.
+    """
+    if blob.count(b"}\n{") == len(lines) - 1:
         try:
             routed = _ROUTED.decode_lines(blob)
         except _UNREADABLE:

@@ -49,19 +49,24 @@ def read_decimal(value: object, path: str) -> Decimal:
 
 
 class Fields:
-    """One JSON object: each field is taken once, then `end` refuses what is left."""
+    """
+    One JSON object: each field is taken once, then `end` refuses what is left.
 
-    def __init__(self, value: object, path: str) -> None:
+    Fields are asked for by their v1 names; `in_snake_case` lists those that are known as v3 writes them.
+    """
+
+    def __init__(self, value: object, path: str, *, in_snake_case: bool = False) -> None:
         if not isinstance(value, dict):
             raise unexpected(path, "a JSON object", value, 'write it in braces, as in {"type": "free"}')
         self.path = path
         self._left: dict[object, object] = dict(value)
         self._known: list[str] = []
+        self._in_snake_case = in_snake_case
 
     def take(self, name: str) -> tuple[object, str]:
         """The value of a field, None where it is missing, and its path as written."""
-        self._known.append(name)
         snake = _CAPITAL.sub(lambda capital: "_" + capital[0].lower(), name)
+        self._known.append(snake if self._in_snake_case else name)
         if snake != name and snake in self._left:
             if name in self._left:
                 raise PriceError(

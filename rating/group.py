@@ -19,8 +19,8 @@ import msgspec
 from msgspec import Struct, field
 
 from rating.catalog import Catalog, Placement, SettlementMode, Subscription, key_group
-from rating.charge import commitment, prorate, total
-from rating.credits import Account, AccountState
+from rating.charge import commitment, first_piece, prorate, total
+from rating.credits import NEVER, Account, AccountState
 from rating.dedup import LoadSegments, SeenEvents, SeenState
 from rating.events import CloudEvent, EventDecoder
 from rating.meters import (
@@ -140,6 +140,8 @@ class KeyGroup:
         self.received: list[tuple[datetime, int]] = []
         self._routes: dict[tuple[str, str], Route] = {}
         self._lanes: dict[tuple[str, str], Lane[Account]] = {}
+        self._lanes_close_at = NEVER
+        """From here on usage received is too late for some lane."""
         self._routes_version = -1
         self._decoder = EventDecoder(())
         self._decoder_version = -1
@@ -163,12 +165,15 @@ class KeyGroup:
         """
         use_exact()
         self._read_catalog_version()
+        if self._lanes_close_at <= received_at:
+            self._forget_routes()
         if self.read_through is None or self.read_through < received_at:
             self.read_through = received_at
         decoder = self._decoder
         events, lines = decoder.decode_with_lines(blob)
         rated = duplicates = 0
-        ids, fresh_ids = self.seen.ids, self.seen.fresh
+        source = ""
+        prints, fresh_ids, fresh_prints = self.seen.of_source(source)
         newest = self.seen.state.newest_event or received_at
         too_far = received_at + self.rules.max_ahead
         routes, lanes = self._routes, self._lanes
@@ -176,31 +181,36 @@ class KeyGroup:
             if isinstance(event, Rejected):
                 self._reject(event, out)
                 continue
-            at = event.time or received_at
-            identity = f"{len(event.source)}:{event.source}{event.id}"
-            fingerprint = ids.get(identity)
+            if event.source != source:
+                source = event.source
+                prints, fresh_ids, fresh_prints = self.seen.of_source(source)
+            event_id = event.id
+            fingerprint = prints.get(event_id)
             if fingerprint is not None:
                 duplicates += 1
                 if fingerprint != crc32(line):
-                    out.mismatches.append(MismatchRow(event.source, event.id, line))
+                    out.mismatches.append(MismatchRow(source, event_id, line))
                 continue
+            at = event.time or received_at
             way = (event.subject, event.type)
             lane = lanes.get(way)
-            if lane is not None and lane.start <= at < lane.end and received_at < lane.closes_at and at <= too_far:
+            if lane is not None and lane.start <= at < lane.end and at <= too_far:
                 value = lane.read(event.data)
                 if value.__class__ is not int or not 0 <= value < PLAIN_INTEGER_LIMIT:
                     value = quantity(value, lane.aggregation)
                 if value.__class__ is int or value.__class__ is Decimal:
-                    ids[identity] = crc32(line)
-                    fresh_ids.append(identity)
+                    prints[event_id] = fingerprint = crc32(line)
+                    fresh_ids.append(event_id)
+                    fresh_prints.append(fingerprint)
                     if at > newest:
                         newest = at
                     rated += 1
-                    lane.quantity = gathered = lane.quantity + value
-                    lane.events += 1
-                    if lane.events == 1:
+                    events_before = lane.events
+                    lane.events = events_before + 1
+                    if not events_before:
                         self._touch(lane.account)
-                    if gathered >= lane.limit:
+                    lane.room = room = lane.room - value
+                    if room <= 0:
                         self._settle(lane.account, now, out, (lane.meter,))
                     continue
             if at > too_far:
@@ -244,8 +254,9 @@ class KeyGroup:
             if not measured:
                 self._park(ParkCode.NO_FEATURE, event, at, line, out)
                 continue
-            ids[identity] = crc32(line)
-            fresh_ids.append(identity)
+            prints[event_id] = fingerprint = crc32(line)
+            fresh_ids.append(event_id)
+            fresh_prints.append(fingerprint)
             if at > newest:
                 newest = at
             rated += 1
@@ -253,6 +264,7 @@ class KeyGroup:
             account.empty_lanes()
             account.state.events += 1
             headroom = account.headroom
+            late = False
             for meter, used in measured:
                 part = meter.slices[-1] if meter.slices else None
                 if part is None or not part.start <= at < part.end:
@@ -263,9 +275,7 @@ class KeyGroup:
                         meter.rechain = True
                 for other in account.lanes:
                     if other.meter is meter:
-                        other.limit -= used
-                if route.is_plain and part.start <= at < part.end:
-                    self._open_lane(Lane(way, account, meter, part, route.reads[0].value, route.reads[0].aggregation))
+                        other.narrow(used)
                 part.quantity += used
                 part.events += 1
                 meter.usage += used
@@ -278,19 +288,21 @@ class KeyGroup:
                     else:
                         headroom = ZERO
             self._touch(account)
-            if headroom is not None:
-                account.headroom = headroom
-                if headroom <= 0:
-                    self._settle(account, now, out, [meter for meter, _ in measured])
+            account.headroom = headroom
+            if route.is_plain and not late:
+                assert part is not None
+                self._open_lane(Lane(way, account, meter, part, route.reads[0].value, route.reads[0].aggregation))
+            if headroom is not None and headroom <= 0:
+                self._settle(account, now, out, [meter for meter, _ in measured])
         self.seen.state.newest_event = newest
         if rated:
             out.ended["rated", ""] += rated
             self.received.append((received_at, rated))
         if duplicates:
             out.ended["duplicate", ""] += duplicates
-        sealed = self.seen.seal(received_at)
-        if sealed is not None:
-            out.seen.append(sealed)
+        full = self.seen.seal(rated, received_at)
+        if full is not None:
+            out.seen.append(full)
 
     def _touch(self, account: Account) -> None:
         """The account has usage to price on the beat."""
@@ -305,9 +317,8 @@ class KeyGroup:
             before.account.state.events += before.empty()
             before.account.lanes.remove(before)
         self._lanes[lane.way] = lane
-        lane.account.lanes.append(lane)
-        if lane.account.headroom is None:
-            lane.limit = NO_LIMIT
+        self._lanes_close_at = min(self._lanes_close_at, lane.meter.closes_at)
+        lane.account.join(lane)
 
     def _close_lanes(self, account: Account) -> None:
         """What the lanes were opened under has changed."""
@@ -393,8 +404,8 @@ class KeyGroup:
         features = catalog.features_of(event_type)
         if not features:
             return ParkCode.NO_FEATURE
-        placements = {p.card.feature_key: p for p in catalog.placements_at(subscription, at)}
         account = self.account(customer_id, now)
+        placements = account.placements_at(catalog, subscription, at)
         reads: list[Read] = []
         periods = []
         for feature, metered in features:
@@ -448,8 +459,8 @@ class KeyGroup:
         gone_at = closes_at + self.rules.keep_closed
         if period.start < opened_through and self.read_through is not None and gone_at <= self.read_through:
             return None
-        price = card.pricing.price
-        in_arrears = isinstance(price, Flat) and price.payment_term is PaymentTerm.IN_ARREARS
+        pricing = self._pricings[key] = _prorated(placement)
+        in_arrears = isinstance(pricing.price, Flat) and pricing.price.payment_term is PaymentTerm.IN_ARREARS
         meter = MeterState(
             subscription_id=subscription.id,
             card_key=card.key,
@@ -461,12 +472,18 @@ class KeyGroup:
             closes_at=closes_at,
             repays=subscription.settlement_mode is SettlementMode.CREDIT_ONLY,
             booked_from=period.end if in_arrears else period.start,
+            piece=first_piece(pricing),
         )
         account.meters[key] = meter
         account.state.meters.append(meter)
         if closes_at <= now:
             self._close(account, meter)
-        self._schedule(account)
+        advanced_to = account.state.advanced_to
+        assert advanced_to is not None
+        due = self._next_stop(meter, advanced_to)
+        if account.next_due is None or due < account.next_due:
+            account.next_due = due
+            heapq.heappush(self.due, (due, account.state.customer_id))
         return meter
 
     def _closes_at(self, subscription: Subscription, period_end: datetime) -> datetime:
@@ -479,17 +496,9 @@ class KeyGroup:
         if known is not None:
             return known
         subscription = self.catalog.subscriptions[account.state.customer_id][meter.subscription_id]
-        placement = next(
-            placement
-            for placement in self.catalog.placements_at(subscription, meter.period_start)
-            if placement.card.key == meter.card_key
-        )
-        pricing = placement.card.pricing
-        service, full = (meter.period_start, meter.period_end), (meter.full_start, meter.full_end)
-        if placement.plan.prorate and isinstance(pricing.price, Flat) and service != full:
-            amount = prorate(pricing.price.amount, service, full)
-            pricing = msgspec.structs.replace(pricing, price=msgspec.structs.replace(pricing.price, amount=amount))
-        self._pricings[key] = pricing
+        placements = self.catalog.placements_at(subscription, meter.period_start)
+        placement = next(placement for placement in placements if placement.card.key == meter.card_key)
+        pricing = self._pricings[key] = _prorated(placement)
         return pricing
 
     # -- input: the catalog, and time -----------------------------------------------------------
@@ -540,6 +549,7 @@ class KeyGroup:
             lane.account.state.events += lane.empty()
             lane.account.lanes.clear()
         self._lanes.clear()
+        self._lanes_close_at = NEVER
 
     def _refresh(self, account: Account, now: datetime) -> None:
         """Read the catalog, and let time have its effect on the account up to `now`."""
@@ -597,7 +607,7 @@ class KeyGroup:
                     if total(pricing, ZERO) or commitment(pricing, ZERO):
                         standing = True
                         meter = self._meter(account, placement, now)
-                        if meter is not None and meter.piece is None:
+                        if meter is not None and not meter.slices:
                             meter.dirty = True
                 if not ends:
                     break
@@ -654,14 +664,17 @@ class KeyGroup:
         for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():
             through = state.standing_through.get(subscription.id, subscription.active_from)
             instants += [i for i in (subscription.active_from, subscription.active_to, through) if i and i > now]
-        for meter in state.meters:
-            gone_at = meter.closes_at + self.rules.keep_closed
-            stops = (meter.booked_from, meter.closes_at, gone_at, gone_at + ((now - gone_at) // DAY + 1) * DAY)
-            instants.append(next(stop for stop in stops if stop > now))
+        instants += [self._next_stop(meter, now) for meter in state.meters]
         due = min(instants, default=None)
         if due is not None and due != account.next_due:
             heapq.heappush(self.due, (due, state.customer_id))
         account.next_due = due
+
+    def _next_stop(self, meter: MeterState, now: datetime) -> datetime:
+        """The next instant at which time alone will move a meter."""
+        gone_at = meter.closes_at + self.rules.keep_closed
+        stops = (meter.booked_from, meter.closes_at, gone_at, gone_at + ((now - gone_at) // DAY + 1) * DAY)
+        return next(stop for stop in stops if stop > now)
 
     # -- output ---------------------------------------------------------------------------------
 
@@ -792,7 +805,16 @@ class KeyGroup:
                 account.empty_lanes()
                 account.packed = _snapshot_encoder.encode(account.state)
             packed.append(msgspec.Raw(account.packed))
-        return _snapshot_encoder.encode(GroupState(SNAPSHOT_VERSION, packed, self.seen.snapshot(), self.read_through))
+        return _snapshot_encoder.encode(GroupState(SNAPSHOT_VERSION, packed, self.seen.state, self.read_through))
+
+
+def _prorated(placement: Placement) -> Pricing:
+    """The pricing of a rate card; a flat fee is prorated where the plan says so."""
+    pricing, period, full = placement.card.pricing, placement.period, placement.full_period
+    if placement.plan.prorate and isinstance(pricing.price, Flat) and period != full:
+        amount = prorate(pricing.price.amount, (period.start, period.end), (full.start, full.end))
+        pricing = msgspec.structs.replace(pricing, price=msgspec.structs.replace(pricing.price, amount=amount))
+    return pricing
 
 
 def _no_value(_data: Any) -> None:

@@ -81,23 +81,30 @@ def period_at(anchor: datetime, cadence: Cadence, at: datetime) -> Period:
     """
     anchor, at = _utc(anchor), _utc(at)
     number = (at - anchor) // (cadence.months * _MONTH_MEAN + cadence.span)
-    start = _start(anchor, cadence, number)
-    while start > at:
+    period = _period(anchor, cadence, number)
+    while period.start > at:
         number -= 1
-        start = _start(anchor, cadence, number)
-    end = _start(anchor, cadence, number + 1)
-    while end <= at:
+        period = _period(anchor, cadence, number)
+    while period.end <= at:
         number += 1
-        start, end = end, _start(anchor, cadence, number + 1)
-    return Period(start, end)
+        period = _period(anchor, cadence, number)
+    return period
 
 
 def window_at(at: datetime, seconds: int) -> tuple[datetime, datetime]:
     """The tumbling window of `seconds` that an instant falls in: start and end, aligned to the Unix epoch."""
+    return _window((_utc(at) - EPOCH) // timedelta(seconds=seconds), seconds)
+
+
+@lru_cache(maxsize=1024)
+def _window(number: int, seconds: int) -> tuple[datetime, datetime]:
     size = timedelta(seconds=seconds)
-    since = _utc(at) - EPOCH
-    start = EPOCH + (since - since % size)
-    return start, start + size
+    return EPOCH + number * size, EPOCH + (number + 1) * size
+
+
+@lru_cache(maxsize=65_536)
+def _period(anchor: datetime, cadence: Cadence, number: int) -> Period:
+    return Period(_start(anchor, cadence, number), _start(anchor, cadence, number + 1))
 
 
 @lru_cache(maxsize=1024)

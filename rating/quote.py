@@ -42,7 +42,7 @@ def quote(obj: object) -> Json:
     Raises:
         PriceError: Naming the path of what is wrong.
     """
-    fields = Fields(obj, "$")
+    fields = Fields(obj, "$", in_snake_case=True)
     written, path = fields.take("price")
     if written is None:
         raise unexpected(path, "a price", written, 'write one, as in {"type": "unit", "amount": "0.05"}')

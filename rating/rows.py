@@ -49,6 +49,15 @@ class ChargeRow(NamedTuple):
     revision: int
 
 
+class PeriodUsage(NamedTuple):
+    """What a feature was used in a billing period, in the meter's unit."""
+
+    feature_key: str
+    period_start: datetime
+    period_end: datetime
+    quantity: Decimal
+
+
 class BalanceRow(NamedTuple):
     """
     What a customer has left, and whether it may go on.
@@ -79,6 +88,8 @@ class BalanceRow(NamedTuple):
     """Features that may not be used although the customer may go on: only restricted credit is left."""
     revision: int
     as_of: datetime
+    usage: tuple[PeriodUsage, ...] = ()
+    """Of the features with a metered entitlement, in the billing periods that are not over."""
 
 
 class MismatchRow(NamedTuple):

@@ -27,7 +27,8 @@ from rating.prices import Pricing
 
 Owner = TypeVar("Owner")
 
-NO_LIMIT = Decimal("Infinity")
+NO_LIMIT = 10**30
+"""Units that no lane gathers between two beats."""
 FLOOR = Context(prec=28, rounding=ROUND_FLOOR, traps=[])
 """For bounds only, which may be too small but never too great. No amount passes through it."""
 
@@ -205,8 +206,7 @@ class Lane(Generic[Owner]):
     """
 
     __slots__ = (
-        "account", "aggregation", "closes_at", "end", "events", "limit",
-        "meter", "part", "quantity", "read", "start", "way",
+        "account", "aggregation", "end", "events", "limit", "meter", "part", "read", "room", "start", "way",
     )  # fmt: skip
 
     def __init__(
@@ -224,19 +224,19 @@ class Lane(Generic[Owner]):
         self.part = part
         self.start = part.start
         self.end = part.end
-        self.closes_at = meter.closes_at
         self.read = read
         self.aggregation = aggregation
-        self.quantity = ZERO
         self.events = 0
-        self.limit = ZERO
+        self.limit: int | Decimal = 0
         """What may gather before the account has to be settled at once: until then, access can't change."""
+        self.room: int | Decimal = 0
+        """What of the limit is left: usage is taken off it, and an integer stays one."""
 
     def empty(self) -> int:
         """Hand what has gathered over to the meter. Returns how many events it was."""
         events = self.events
         if events:
-            meter, part, quantity = self.meter, self.part, self.quantity
+            meter, part, quantity = self.meter, self.part, self.limit - self.room
             part.quantity += quantity
             part.events += events
             meter.usage += quantity
@@ -244,19 +244,32 @@ class Lane(Generic[Owner]):
             meter.dirty = True
             if part is not meter.slices[-1]:
                 meter.rechain = True
-            self.limit -= quantity
-            self.quantity = ZERO
+            self.limit = self.room
             self.events = 0
         return events
 
-    def bound(self, headroom: Decimal | None, share: Decimal) -> None:
-        """Set the limit: what a part of the headroom (None: no bound) buys, and a share of the room on the piece."""
+    def narrow(self, quantity: Decimal) -> None:
+        """The meter took usage by another way."""
+        self.limit -= quantity
+        self.room -= quantity
+
+    def bound(self, headroom: Decimal | None, sharers: int) -> None:
+        """
+        Set the limit of a lane that is empty, in whole units.
+
+        Args:
+            headroom: What this lane may spend, in the currency; None: there is no bound.
+            sharers: How many lanes share the room that the meter has left on its piece, this one included.
+        """
         meter = self.meter
         piece = meter.piece
-        if headroom is None:
-            self.limit = NO_LIMIT
-        elif piece is None or meter.dirty or (piece.until is not None and meter.usage > piece.until):
-            self.limit = ZERO
-        else:
-            limit = FLOOR.divide(headroom, piece.unit_price) if piece.unit_price else NO_LIMIT
-            self.limit = limit if piece.until is None else min(limit, (piece.until - meter.usage) * share)
+        limit = NO_LIMIT
+        if headroom is not None:
+            if piece is None or (piece.until is not None and meter.usage > piece.until):
+                limit = 0
+            else:
+                if piece.unit_price and headroom.is_finite():
+                    limit = min(limit, int(FLOOR.divide(headroom, piece.unit_price)))
+                if piece.until is not None:
+                    limit = min(limit, int(piece.until - meter.usage) // sharers)
+        self.limit = self.room = limit

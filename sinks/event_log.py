@@ -50,7 +50,7 @@ class EventLog:
         of them again is safe.
         """
         by_partition: dict[int, list[bytes]] = {}
-        for line, subject in zip(lines, subjects(lines), strict=True):
+        for line, subject in zip(lines, subjects(b"\n".join(lines), lines), strict=True):
             partition = crc32((subject or "").encode()) % self.partitions
             by_partition.setdefault(partition, []).append(line)
         pipeline = self._client.pipeline(transaction=False)

@@ -29,6 +29,7 @@ SIGNALS_KEPT = 1_000_000
 CHUNK_ROWS = 500
 
 _pack = msgspec.msgpack.Encoder().encode
+_json = msgspec.json.Encoder().encode
 
 
 def balance_key(customer_key: str) -> str:
@@ -53,6 +54,8 @@ def packed(row: BalanceRow) -> tuple[object, ...]:
         "pending", plain(row.pending), "overage", plain(row.overage), "access", row.access, "reason", row.reason,
         "level", str(row.level), "blocked_features", blocked, "as_of", as_of,
     )  # fmt: skip
+    if row.usage:
+        fields += ("usage", _json(row.usage).decode())
     return (
         row.revision,
         str(row.access),
