@@ -25,14 +25,16 @@ BEHIND_REST_MAX = timedelta(seconds=10)
 """The longest rest while the flow is behind its log."""
 LOOK = timedelta(seconds=0.5)
 """So often a key group that rests looks whether the flow still is behind."""
+QUIET = timedelta(seconds=1)
+"""A flow that has read nothing for so long has caught up."""
 
 
 class Pace:
     """
     How far the flow is behind its log, in one process.
 
-    What is told of a flow that is behind is as old as it is behind. It rests half as long again between beats, and
-    catches up the sooner; a change of access is told at once all the same.
+    What is told of a flow that is behind is as old as it is behind. It rests as long again between beats, and catches
+    up the sooner; a change of access is told at once all the same.
     """
 
     def __init__(self) -> None:
@@ -46,9 +48,9 @@ class Pace:
 
     def rest(self, now: datetime) -> timedelta:
         """How long a key group may rest on account of the flow being behind."""
-        if now - self._read_at > LOOK:
+        if now - self._read_at > QUIET:
             return timedelta()
-        return min(self._behind / 2, BEHIND_REST_MAX)
+        return min(self._behind, BEHIND_REST_MAX)
 
 
 class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):

@@ -201,7 +201,9 @@ class Account:
 
         What is given back comes first, so that it pays for what is collected.
         """
-        changed = sorted((part for part in parts if part.amount != part.settled), key=_change)
+        changed = [part for part in parts if part.amount != part.settled]
+        if len(changed) > 1:
+            changed.sort(key=_change)
         for part in changed:
             self._settle_slice(meter, part, now)
         for part in changed:

@@ -9,7 +9,7 @@ priced, settled and told on the beat, or at once where access could change.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -704,7 +704,7 @@ class KeyGroup:
         out.received += self.received
         self.received.clear()
 
-    def _settle(self, account: Account, now: datetime, out: Outcome, last: Iterable[MeterState] = ()) -> None:
+    def _settle(self, account: Account, now: datetime, out: Outcome, last: Sequence[MeterState] = ()) -> None:
         """
         Price and settle the dirty meters of an account, and tell what it came to.
 
@@ -719,10 +719,11 @@ class KeyGroup:
             self._refresh(account, now)
         state = account.state
         told: list[tuple[MeterState, bool]] = []
-        for meter in [
-            *(meter for meter in state.meters if meter.dirty and not any(meter is found for found in last)),
-            *(meter for meter in last if meter.dirty),
-        ]:
+        dirty = [meter for meter in state.meters if meter.dirty]
+        if last:
+            dirty = [meter for meter in dirty if not any(meter is found for found in last)]
+            dirty += [meter for meter in last if meter.dirty]
+        for meter in dirty:
             pricing = self._pricing(account, meter)
             meter.dirty = False
             if now < meter.booked_from:

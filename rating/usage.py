@@ -174,6 +174,8 @@ def price_meter(meter: MeterState, pricing: Pricing) -> None:
 def close_windows(meter: MeterState, late_windows: int) -> bool:
     """Let go of all but the newest windows. Their rows are in the ledger; their usage stays in the period's."""
     slices = meter.slices
+    if len(slices) <= late_windows:
+        return False
     starts = sorted({part.window_start for part in slices})
     if len(starts) <= late_windows:
         return False
