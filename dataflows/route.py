@@ -13,7 +13,6 @@ from dataflows.messages import RawBatch, header, segment_header
 from rating.catalog import KEY_GROUPS, Catalog, key_group
 from rating.events import subjects
 
-
 SUBJECTS_MAX = 1_000_000
 """Subjects whose key group is remembered."""
 

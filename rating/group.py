@@ -37,7 +37,7 @@ from rating.money import ZERO, use_exact
 from rating.outcome import ParkCode, Parked, RejectCode, Rejected
 from rating.prices import Flat, PaymentTerm, Pricing
 from rating.rows import ChargeRow, MismatchRow, Outcome
-from rating.usage import NO_LIMIT, Lane, MeterState, Slice, close_windows, merged, price_meter, slice_at
+from rating.usage import Lane, MeterState, Slice, close_windows, merged, price_meter, slice_at
 
 SNAPSHOT_VERSION = 1
 PLAIN_INTEGER_LIMIT = 10**18

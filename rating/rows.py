@@ -86,10 +86,10 @@ class BalanceRow(NamedTuple):
     """The lowest threshold crossed, in plain notation; empty when none is."""
     blocked_features: tuple[str, ...]
     """Features that may not be used although the customer may go on: only restricted credit is left."""
+    usage: tuple[PeriodUsage, ...]
+    """Of the features with a metered entitlement, in the billing periods that are not over."""
     revision: int
     as_of: datetime
-    usage: tuple[PeriodUsage, ...] = ()
-    """Of the features with a metered entitlement, in the billing periods that are not over."""
 
 
 class MismatchRow(NamedTuple):

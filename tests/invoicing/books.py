@@ -253,6 +253,7 @@ class Books:
                 level=0,
                 threshold="",
                 blocked_features=(),
+                usage=(),
                 revision=next(self._revisions),
                 as_of=MARCH,
             )
