@@ -58,6 +58,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_retention_seconds: int = 259_200
     recovery: bool = True
     recovery_partitions: int = 4
+    recovery_shared: bool = True
     batch_bytes: int = 4_194_304
     metrics_port: int = 0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -186,6 +187,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("log_retention_seconds", "how long the embedded log keeps events, in seconds", "259200", minimum=60),
     Setting("recovery", "whether state is snapshotted, so that a restart resumes", "on", "bool"),
     Setting("recovery_partitions", "the partitions of the recovery store, fixed once it exists", "4", minimum=1),
+    Setting("recovery_shared", "whether all processes of a cluster share the home folder", "off", "bool"),
     Setting("batch_bytes", "the size of one raw batch, in bytes", "4194304", minimum=1024, maximum=67_108_864),
     Setting("metrics_port", "the port that serves metrics, 0 for none", "9464", minimum=0, maximum=65_535),
     Setting(

@@ -18,23 +18,46 @@ from pathlib import Path
 from threading import Event, current_thread, main_thread
 from types import FrameType
 
-from bytewax._bytewax import run_main
-from bytewax.recovery import RecoveryConfig, init_db_dir
+from bytewax._bytewax import cluster_main, run_main
+from bytewax.dataflow import Dataflow
+from bytewax.recovery import RecoveryConfig
 
+from config.kafka import KafkaSettings
 from config.settings import Settings
 from dataflows.catalog_view import CatalogView
+from dataflows.kafka_topics import KafkaTopics
 from dataflows.rating_flow import Wiring, rating_flow
+from dataflows.recovery import ALONE, Cluster, recovery_store
 from dataflows.redrive import Redrive
 from dataflows.sources.control import ControlSource
 from dataflows.sources.jsonl import FileSource
 from dataflows.sources.streams import StreamSource
 from rating.group import Rules
 from sinks.event_log import EventLog
-from sinks.postgres.ledger import LedgerSink, load_seen_ids
+from sinks.postgres.ledger import LedgerSink, load_seen_ids, sole_writer
 from sinks.redis.balances import BalanceSink
 
 SINK_PARTITIONS = 4
 """Public, like step ids: recovery knows it."""
+
+
+class PeerLost(Exception):
+    """
+    Another process of the cluster ended, and so this one has to.
+
+    Remedy: start all of them again; they go on from the last epoch. `tollway run --processes` does so by itself.
+    """
+
+
+class _Ending(Event):
+    """Set when the flow is to end: by somebody outside, or by a source that needs the flow to begin again."""
+
+    def __init__(self, outside: Event) -> None:
+        super().__init__()
+        self._outside = outside
+
+    def is_set(self) -> bool:
+        return super().is_set() or self._outside.is_set()
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -54,15 +77,19 @@ def run_engine(
     postgres_dsn: str,
     *,
     files: list[Path] | None = None,
+    kafka: KafkaSettings | None = None,
     drain: bool = False,
     stopping: Event | None = None,
+    cluster: Cluster = ALONE,
 ) -> None:
     """
     Run until `stopping` is set or SIGTERM or SIGINT arrives; with `drain`, until the log has been read.
 
+    As one process of a cluster it waits for the others to start, and ends as soon as one of them does.
     Raises whatever a step raised, once the flow has ended; the next run goes on from the last epoch.
+    `PartitionsAdded` is raised after a clean end: all that is needed is another run.
     """
-    stopping = stopping or Event()
+    stopping = _Ending(stopping or Event())
     log = EventLog(redis_url, settings.partitions)
     view = CatalogView(postgres_dsn)
     view.catch_up()
@@ -71,6 +98,18 @@ def run_engine(
     }
     if files:
         usage["files"] = FileSource(files, settings.batch_bytes, view, stopping)
+    topics = None
+    if kafka is not None:
+        topics = KafkaTopics(
+            kafka,
+            redis_url,
+            view,
+            batch_bytes=settings.batch_bytes,
+            sink_partitions=SINK_PARTITIONS,
+            stopping=stopping,
+            drain=drain,
+        )
+        usage[topics.source.step_id] = topics.source
     flow = rating_flow(
         Wiring(
             view=view,
@@ -81,28 +120,43 @@ def run_engine(
             load_segments=partial(load_seen_ids, postgres_dsn),
             balances=BalanceSink(redis_url, postgres_dsn, SINK_PARTITIONS),
             ledger=LedgerSink(postgres_dsn, SINK_PARTITIONS),
+            kafka=None if topics is None else topics.outputs,
         )
     )
     recovery = None
     if settings.recovery:
-        recovery = RecoveryConfig(str(recovery_store(settings)))
+        store = recovery_store(settings.home, settings.recovery_partitions, cluster, shared=settings.recovery_shared)
+        recovery = RecoveryConfig(str(store))
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
     try:
-        with stopping_on_signals(stopping):
-            run_main(flow, epoch_interval=timedelta(milliseconds=settings.epoch_ms), recovery_config=recovery)
+        with sole_writer(postgres_dsn, cluster.process_id), stopping_on_signals(stopping):
+            epoch = timedelta(milliseconds=settings.epoch_ms)
+            if cluster.size == 1:
+                run_main(flow, epoch_interval=epoch, recovery_config=recovery)
+            else:
+                _run_as_one_of(cluster, flow, epoch, recovery)
+        if topics is not None:
+            topics.finish()
     finally:
+        if topics is not None:
+            topics.close()
         view.close()
 
 
-def recovery_store(settings: Settings) -> Path:
-    """The folder of the recovery store, made where there is none."""
-    path = settings.home / "recovery"
-    if not path.exists():
-        path.mkdir(parents=True)
-        init_db_dir(path, settings.recovery_partitions)
-    return path
+def _run_as_one_of(cluster: Cluster, flow: Dataflow, epoch: timedelta, recovery: RecoveryConfig | None) -> None:
+    addresses = list(cluster.addresses)
+    try:
+        cluster_main(flow, addresses, cluster.process_id, epoch_interval=epoch, recovery_config=recovery)
+    except BaseException as failure:
+        # The runtime panics as it loses a connection; the type can't be imported.
+        if type(failure).__name__ != "PanicException":
+            raise
+        raise PeerLost(
+            "another process of the cluster ended, and so did this one\n"
+            "hint: start all of them again: they go on from the last epoch"
+        ) from failure
 
 
 @contextmanager

@@ -19,9 +19,20 @@ from dataflows.messages import RawBatch
 from dataflows.rate import builder
 from dataflows.route import Router
 from dataflows.sources.control import ControlSource
+from dataflows.sources.signals import SignalSource
 from rating.dedup import LoadSegments
 from rating.group import Rules
 from rating.rows import Outcome
+from sinks.kafka.signals import KafkaSignalSink
+
+
+class KafkaOutputs(Struct, frozen=True):
+    """Topics that are written."""
+
+    outcomes: FixedPartitionedSink[Outcome, None]
+    """Access, charges and dead letters."""
+    signals: tuple[SignalSource, KafkaSignalSink] | None
+    """From the stream where they are raised to their topic."""
 
 
 class Wiring(Struct, frozen=True):
@@ -36,10 +47,11 @@ class Wiring(Struct, frozen=True):
     load_segments: LoadSegments
     balances: FixedPartitionedSink[Outcome, None]
     ledger: FixedPartitionedSink[Outcome, int]
+    kafka: KafkaOutputs | None = None
 
 
 def rating_flow(wiring: Wiring) -> Dataflow:
-    """Usage → route → rate (decode, attribute, RATE, SETTLE) → balances and ledger."""
+    """Usage → route → rate (decode, attribute, RATE, SETTLE) → balances and ledger, and topics if there are any."""
     flow = Dataflow("tollway")
     usage = [op.input(step_id, flow, source) for step_id, source in wiring.usage.items()]
     messages = op.flat_map("route", op.merge("usage", *usage), Router(wiring.view).route)
@@ -48,4 +60,9 @@ def rating_flow(wiring: Wiring) -> Dataflow:
     outcomes = op.stateful_batch("rate", keyed, builder(wiring.view, wiring.rules, wiring.beat, wiring.load_segments))
     op.output("balances", outcomes, wiring.balances)
     op.output("ledger", outcomes, wiring.ledger)
+    if wiring.kafka is not None:
+        op.output("kafka", outcomes, wiring.kafka.outcomes)
+        if wiring.kafka.signals is not None:
+            source, sink = wiring.kafka.signals
+            op.output("kafka_signals", op.input("signals", flow, source), sink)
     return flow

@@ -19,12 +19,14 @@ from unittest.mock import patch
 
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from config.settings import SETTINGS
 from sinks import metrics
 from tollway import cli
-from tollway.api import app, ingest
+from tollway.api import app
+from tollway.api import metrics as api_metrics
+from tollway.api.settings import API_SETTINGS
 
 REFERENCE = Path(__file__).parent / "reference"
 METHODS = ("GET", "POST", "PUT", "DELETE")
@@ -61,10 +63,19 @@ def _default(value: object) -> str:
             return f"`{value}`"
 
 
-def all_metrics() -> Iterator[Counter | Histogram]:
+def api_settings() -> str:
+    """All settings of the API as a table."""
+    rows = (
+        f"| `{setting.env}` | `{setting.default}` | {setting.expected} | {setting.meaning} |"
+        for setting in API_SETTINGS
+    )
+    return "\n".join(("| variable | default | expected | what it is |", "|---|---|---|---|", *rows))
+
+
+def all_metrics() -> Iterator[Counter | Gauge | Histogram]:
     """Every metric that the engine and the API have."""
-    modules = (metrics, app, ingest)
-    return (found for module in modules for found in vars(module).values() if isinstance(found, Counter | Histogram))
+    kinds = Counter | Gauge | Histogram
+    return (found for module in (metrics, api_metrics) for found in vars(module).values() if isinstance(found, kinds))
 
 
 def metrics_table() -> str:
@@ -116,6 +127,8 @@ def part(name: str) -> str:
     match name.split():
         case ["settings"]:
             return settings()
+        case ["settings", "api"]:
+            return api_settings()
         case ["metrics"]:
             return metrics_table()
         case ["api", section]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zlib import crc32
@@ -440,7 +440,7 @@ class KeyGroup:
             end=min(
                 *(meter.period_end for meter in periods),
                 *(other.active_from for other in others if other.active_from > at),
-                datetime.max.replace(tzinfo=UTC),
+                NEVER,
             ),
             closes_at=min(meter.closes_at for meter in periods),
             reads=tuple(reads),
@@ -672,9 +672,12 @@ class KeyGroup:
 
     def _next_stop(self, meter: MeterState, now: datetime) -> datetime:
         """The next instant at which time alone will move a meter."""
+        if meter.booked_from > now:
+            return meter.booked_from
+        if meter.closes_at > now:
+            return meter.closes_at
         gone_at = meter.closes_at + self.rules.keep_closed
-        stops = (meter.booked_from, meter.closes_at, gone_at, gone_at + ((now - gone_at) // DAY + 1) * DAY)
-        return next(stop for stop in stops if stop > now)
+        return gone_at if gone_at > now else gone_at + ((now - gone_at) // DAY + 1) * DAY
 
     # -- output ---------------------------------------------------------------------------------
 

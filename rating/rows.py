@@ -8,9 +8,13 @@ be written any number of times; of two rows with the same key, the one with the 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
 
 from rating.outcome import Parked, Rejected
 
@@ -132,5 +136,41 @@ class Outcome:
         self.urgent = False
         """Whether access changed, so that the balances go out first."""
 
+    def __reduce__(self) -> tuple[Callable[[bytes], Outcome], tuple[bytes]]:
+        """An outcome crosses to another process as MessagePack; within one it is handed on as it is."""
+        return unpack_outcome, (pack_outcome(self),)
+
     def __bool__(self) -> bool:
         return bool(self.balances or self.charges or self.ended or self.rejected or self.parked or self.seen)
+
+
+class _Packed(Struct, array_like=True):
+    """An outcome as it crosses to another process: what is for the sinks. Ends of events are counted before."""
+
+    catalog_version: int
+    charges: list[ChargeRow]
+    balances: list[BalanceRow]
+    rejected: list[Rejected]
+    parked: list[Parked]
+    mismatches: list[MismatchRow]
+    seen: list[SeenIds]
+    received: list[tuple[datetime, int]]
+    urgent: bool
+
+
+_encoder = msgspec.msgpack.Encoder(decimal_format="string")
+_decoder = msgspec.msgpack.Decoder(_Packed)
+
+
+def pack_outcome(outcome: Outcome) -> bytes:
+    """All but `ended` as MessagePack."""
+    return _encoder.encode(_Packed(*(getattr(outcome, name) for name in _Packed.__struct_fields__)))
+
+
+def unpack_outcome(packed: bytes) -> Outcome:
+    """The inverse of `pack_outcome`."""
+    found = _decoder.decode(packed)
+    outcome = Outcome()
+    for name in _Packed.__struct_fields__:
+        setattr(outcome, name, getattr(found, name))
+    return outcome

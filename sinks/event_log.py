@@ -10,6 +10,7 @@ from __future__ import annotations
 from zlib import crc32
 
 import redis
+from redis.retry import Retry
 
 from rating.events import subjects
 
@@ -35,10 +36,16 @@ class EventLog:
     The log, open for appending; made with `partitions` streams where there is none yet.
 
     The number of partitions never changes afterwards: order is kept per partition.
+
+    Args:
+        url: The server.
+        partitions: How many streams a new log gets.
+        retry: How often and when to try again; the client's own way if it is None.
     """
 
-    def __init__(self, url: str, partitions: int) -> None:
-        self._client = redis.Redis.from_url(url, protocol=3)
+    def __init__(self, url: str, partitions: int, retry: Retry | None = None) -> None:
+        given = {} if retry is None else {"retry": retry}
+        self._client = redis.Redis.from_url(url, protocol=3, **given)
         self._client.set(PARTITIONS, partitions, nx=True)
         self.partitions = partitions_of(self._client)
 

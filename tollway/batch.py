@@ -76,6 +76,8 @@ class BatchResult:
             period_start=min((line.period_start for line in lines), default=None),
             period_end=max((line.period_end for line in lines), default=None),
             as_of=self.as_of,
+            created_at=self.as_of,
+            updated_at=self.as_of,
             issued_at=None,
             voided_at=None,
             lines=tuple(lines),

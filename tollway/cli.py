@@ -33,6 +33,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "run": ("engine:run", "Run the dataflow on servers that are there"),
         "api": ("api:api", "Serve the HTTP API"),
         "down": ("engine:down", "Stop servers that were left running"),
+        "key": ("keys:app", "Make, list and revoke API keys"),
+        "kafka": ("kafka:app", "Make and check Kafka's topics"),
     },
     "Getting things in": {
         "apply": ("money:apply", "Set up meters, plans and customers from a file"),
@@ -58,7 +60,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "doctor": ("inspect:doctor", "Check settings, servers, schema and ledger"),
     },
 }
-"""By section of the help: the name of a command, the module and function that it is, and what it is for."""
+"""
+By section of the help: the name of a command, the module and function that it is, and what it is for.
+
+A `typer.Typer` in place of a function has commands of its own.
+"""
 
 PLACES = {name: place for section in COMMANDS.values() for name, (place, _) in section.items()}
 NAME_WIDTH = max(map(len, PLACES))
@@ -93,9 +99,12 @@ class Commands(TyperGroup):
         if cmd_name not in PLACES:
             nearest = get_close_matches(cmd_name, PLACES, n=1)
             ctx.fail(f"There is no command `{cmd_name}`." + (f" Did you mean `{nearest[0]}`?" if nearest else ""))
-        module, _, function = PLACES[cmd_name].partition(":")
+        module, _, name = PLACES[cmd_name].partition(":")
+        found = getattr(import_module(f"tollway.commands.{module}"), name)
+        if isinstance(found, typer.Typer):
+            return typer.main.get_group(found)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(cmd_name)(getattr(import_module(f"tollway.commands.{module}"), function))
+        single.command(cmd_name)(found)
         return typer.main.get_command(single)
 
     def format_commands(self, _ctx: Any, formatter: Any) -> None:

@@ -275,7 +275,7 @@ def find_customer(connection: Connection, customer: str) -> CustomerHead:
     """The customer with an id, or else with a key. Raises `NotFound`."""
     found = rows(connection, "find_customer", {"customer": customer}) if is_storable(customer) else []
     if not found:
-        raise NotFound("customer", customer, "name it by its id or key, as the list of customers has them")
+        raise NotFound("customer", customer, "name it by its id or key; `GET /api/v1/customers` lists them all")
     return msgspec.convert(found[0], CustomerHead)
 
 
@@ -392,6 +392,8 @@ def credit_transactions(
     cursor: str | None = None,
     limit: int | None = None,
     newest_first: bool = False,
+    kind: TransactionType | None = None,
+    feature_key: str | None = None,
 ) -> list[CreditTransaction]:
     """
     How the customer's credits came and went, by instant, then by type, then by grant.
@@ -406,6 +408,8 @@ def credit_transactions(
         cursor: The id after which to go on, in the order that is asked for.
         limit: How many at most.
         newest_first: Whether to list backwards.
+        kind: Only movements of this type.
+        feature_key: Only what was paid for this feature.
 
     Raises:
         NotFound: There is no such customer.
@@ -429,6 +433,8 @@ def credit_transactions(
         "cursor": cursor,
         "limit": limit,
         "newest_first": newest_first,
+        "type": None if kind is None else kind.value,
+        "feature_key": feature_key,
     }
     return [
         msgspec.convert(

@@ -10,7 +10,9 @@ of their snapshot: the ledger goes on from exactly there, however differently th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable
+import time
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,12 @@ STAGED_COLUMNS = {
 }
 
 DUPLICATE_MISMATCH = "duplicate_mismatch"
+MISMATCH_MESSAGE = "an event with the same source and id, but other content, was rated before"
+
+HOLD = 0x746F6C6C
+"""The first half of the advisory lock that a dataflow holds; the second is its process's place in the cluster."""
+HOLD_SECONDS = 5.0
+"""So long a dataflow that is just ending is waited for."""
 
 
 class RecoveryStoreMissing(Exception):
@@ -50,6 +58,39 @@ class RecoveryStoreMissing(Exception):
 
     Remedy: point `TOLLWAY_HOME` at the folder whose recovery store belongs to the ledger.
     """
+
+
+class LedgerInUse(Exception):
+    """
+    Another dataflow writes to this ledger.
+
+    Remedy: stop it first, or point `TOLLWAY_POSTGRES_DSN` at another database.
+    """
+
+
+@contextmanager
+def sole_writer(dsn: str, process_id: int) -> Iterator[None]:
+    """
+    Hold the ledger for one process of one dataflow; PostgreSQL lets it go with the connection, however that ends.
+
+    Two dataflows on one ledger would each take back what the other wrote.
+
+    Raises:
+        LedgerInUse: Another process with the same place holds it, for longer than one takes to end.
+    """
+    with psycopg.connect(dsn, autocommit=True, application_name="tollway-writer") as connection:
+        deadline = time.monotonic() + HOLD_SECONDS
+        while True:
+            row = connection.execute("select pg_try_advisory_lock(%s, %s)", (HOLD, process_id)).fetchone()
+            if row is not None and row[0]:
+                break
+            if time.monotonic() > deadline:
+                raise LedgerInUse(
+                    "another dataflow writes to this ledger\n"
+                    "hint: stop it first, or set TOLLWAY_POSTGRES_DSN to another database"
+                )
+            time.sleep(0.1)
+        yield
 
 
 class Ledger:
@@ -150,11 +191,10 @@ def rows_of(outcome: Outcome, *commit: int) -> dict[Hashable, tuple[Any, ...]]:
         )
     for mismatch in outcome.mismatches:
         digest = hashlib.sha256(mismatch.raw).digest()
-        message = "an event with the same source and id, but other content, was rated before"
         rows["dead_letters", digest, DUPLICATE_MISMATCH] = (
             digest,
             DUPLICATE_MISMATCH,
-            message,
+            MISMATCH_MESSAGE,
             "$",
             mismatch.raw,
         )

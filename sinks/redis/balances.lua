@@ -6,7 +6,7 @@
 --
 -- KEYS: the signal stream, then one balance hash per row.
 -- ARGV: the rows as MessagePack: {revision, access, reason, level, threshold, blocked, live, customer_id,
---       customer_key, as_of, {field, value, ...}}; the stream's maximum length; the present instant.
+--       customer_key, as_of, {field, value, ...}, has usage}; the stream's maximum length; the present instant.
 
 local function signal(stream, limit, key, row, kind, feature, reason, now)
   local sequence = redis.call('HINCRBY', key, 'sequence', 1)
@@ -24,10 +24,11 @@ local function put_balances(keys, args)
   local written = 0
   for index, row in ipairs(rows) do
     local key = keys[index + 1]
-    local seen = redis.call('HMGET', key, 'revision', 'access', 'level', 'blocked_features')
+    local seen = redis.call('HMGET', key, 'revision', 'access', 'level', 'blocked_features', 'usage')
     if not seen[1] or row[1] >= tonumber(seen[1]) then
       local access, level = seen[2] or 'allowed', tonumber(seen[3] or '0')
       redis.call('HSET', key, 'revision', string.format('%d', row[1]), unpack(row[11]))
+      if seen[5] and not row[12] then redis.call('HDEL', key, 'usage') end
       if row[2] ~= access then
         signal(stream, limit, key, row, row[2] == 'blocked' and 'access_blocked' or 'access_allowed', '', row[3], now)
       end

@@ -49,7 +49,7 @@ def packed(row: BalanceRow) -> tuple[object, ...]:
     live = plain(row.live)
     blocked = ",".join(row.blocked_features)
     as_of = row.as_of.isoformat()
-    fields = (
+    fields: tuple[str, ...] = (
         "customer_id", row.customer_id, "currency", row.currency, "settled", plain(row.settled), "live", live,
         "pending", plain(row.pending), "overage", plain(row.overage), "access", row.access, "reason", row.reason,
         "level", str(row.level), "blocked_features", blocked, "as_of", as_of,
@@ -68,6 +68,7 @@ def packed(row: BalanceRow) -> tuple[object, ...]:
         row.customer_key,
         as_of,
         fields,
+        bool(row.usage),
     )
 
 

@@ -116,6 +116,63 @@ def test_each_failure_is_a_problem_of_its_api(shop: Client) -> None:
     assert not wrong, "\n".join(map(str, wrong))
 
 
+NO_JSON: list[tuple[bytes, str, int]] = [
+    # body, media type, status
+    (b"", "application/json", 400),
+    (b"{", "application/json", 400),
+    (b"null", "application/json", 400),
+    (b"[]", "application/json", 400),
+    (b'{"name": "a"} {}', "application/json", 400),
+    (b'{"name": "\xff"}', "application/json", 400),
+    (b'{"name": "a", "other": "\xff"}', "application/json", 400),
+    (b'{"name": "\\ud800"}', "application/json", 400),
+    (b'{"name": "a\\u0000"}', "application/json", 400),
+    (b'{"name": "a", "metadata": {"\\u0000": "b"}}', "application/json", 400),
+    (b'{"name": "a", "billingAddress": {"city": ["\\u0000"]}}', "application/json", 400),
+    (b'{"name": "a", "billingAddress": ' + b'{"a":' * 20_000, "application/json", 400),
+    (b'{"name": "a", "billingAddress": {"a": 1e999}}', "application/json", 400),
+    (b'{"name": "a"}', "text/plain", 415),
+    (b"name=a", "application/x-www-form-urlencoded", 415),
+    (b'{"name": "a\\\\u0000"}', "application/json; charset=utf-8", 201),
+    ('{"name": "\u202eé🪙\x7f"}'.encode(), "application/json", 201),
+]
+
+
+@pytest.mark.parametrize(("body", "media_type", "status"), NO_JSON)
+def test_a_body_has_to_be_json_that_can_be_kept(client: Client, body: bytes, media_type: str, status: int) -> None:
+    """Broken JSON, bytes that are no text and a NUL are refused; what another site's page could send is too."""
+    answer = client.post(f"{V1}/customers", content=body, headers={"content-type": media_type})
+    assert answer.status_code == status, answer.text
+    if status == 415:
+        assert client.put(f"{V1}/meters/x", content=body, headers={"content-type": media_type}).status_code == 415
+
+
+def test_a_number_is_not_read_from_a_text_nor_an_instant_from_a_number(shop: Client) -> None:
+    """Bodies are read as they are described, and the field that is not is named."""
+    wrong: list[tuple[str, dict[str, Any], str]] = [
+        (GRANTS, GRANT | {"priority": "5"}, "priority"),
+        (GRANTS, GRANT | {"priority": 10**30}, "priority"),
+        (GRANTS, GRANT | {"effective_at": 1_700_000_000}, "effective_at"),
+        (GRANTS, GRANT | {"effective_at": "2026-01-01T00:00:00"}, "effective_at"),
+        (GRANTS, GRANT | {"effective_at": "0001-01-01T00:00:00Z"}, "effective_at"),
+        (GRANTS, GRANT | {"amount": "9" * 203}, "amount"),
+        (GRANTS, GRANT | {"filters": {"features": "calls"}}, "filters.features"),
+        (f"{V3}/customers", {"key": "a", "name": "A", "block_when_exhausted": "true"}, "block_when_exhausted"),
+        (f"{V3}/subscriptions", {"plan": {"key": "basic", "version": "1"}}, "plan.version"),
+    ]
+    for path, body, field in wrong:
+        answer = shop.post(path, json=body)
+        assert answer.status_code == 400, (body, answer.text)
+        assert [item["field"] for item in answer.json()["invalid_parameters"]] == [field]
+
+
+def test_another_method_is_told_which_there_are(client: Client) -> None:
+    """405 with `Allow`, also where the path has a name in it."""
+    answer = client.request("PATCH", f"{V1}/customers/acme")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET, OPTIONS, PUT")
+    assert client.request("PATCH", f"{V1}/events").headers["allow"] == "OPTIONS, POST"
+
+
 def test_the_same_grant_key_again_is_a_conflict(shop: Client) -> None:
     """The second of two grants with one key is refused, whatever it says; there is one grant."""
     first = shop.post(GRANTS, json=GRANT | {"key": "once"})

@@ -56,6 +56,31 @@ def test_a_customer_is_found_by_id_and_key_and_can_be_replaced(shop: Client) -> 
     assert got(shop, f"{V3}/customers", **{"page[size]": 1})["meta"] == {"page": {"size": 1, "number": 1, "total": 2}}
 
 
+def test_a_customer_without_a_subscription_can_be_deleted(shop: Client) -> None:
+    """It is no longer listed, its subjects are free, and its key and ledger stay; with a subscription it is refused."""
+    assert shop.delete(f"{V1}/customers/acme").status_code == 409
+    held = got(shop, f"{V1}/customers/acme")["currentSubscriptionId"]
+    made(shop, f"{V1}/subscriptions/{held}/cancel", {"timing": "next_billing_cycle"}, 200)
+    assert shop.delete(f"{V1}/customers/acme").status_code == 409
+    made(shop, f"{V1}/subscriptions/{held}/cancel", {"timing": "immediate"}, 200)
+    deleted = shop.delete(f"{V1}/customers/acme")
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    assert shop.delete(f"{V3}/customers/acme").status_code == 404
+    assert got(shop, f"{V1}/customers")["totalCount"] == 0
+    assert got(shop, f"{V3}/customers")["data"] == []
+    (shown,) = got(shop, f"{V1}/customers", includeDeleted="true")["items"]
+    assert shown == got(shop, f"{V1}/customers/acme")
+    assert shown["deletedAt"] >= shown["createdAt"]
+    assert shown["usageAttribution"] == {"subjectKeys": []}
+    assert shop.put(f"{V1}/customers/acme", json={"name": "Back"}).status_code == 404
+    assert shop.post(f"{V1}/customers", json={"key": "acme", "name": "Again"}).status_code == 409
+    assert shop.post(f"{V1}/subscriptions", json={"plan": {"key": "basic"}, "customerKey": "acme"}).status_code == 404
+    heir = {"key": "heir", "name": "Heir", "usageAttribution": {"subjectKeys": ["acme-app"]}}
+    made(shop, f"{V1}/customers", heir)
+    fresh = made(shop, f"{V3}/customers", {"key": "fresh", "name": "Fresh"})
+    assert shop.delete(f"{V3}/customers/{fresh['id']}").status_code == 204
+
+
 def test_a_published_plan_stays_and_a_new_draft_is_the_next_version(shop: Client) -> None:
     """A draft changes until it is published; the next one is version 2, and the old one is then archived."""
     (first,) = got(shop, f"{V1}/plans", key="basic")["items"]
@@ -136,9 +161,10 @@ def test_v3_speaks_snake_case(client: Client) -> None:
             "aggregation": "sum",
             "value_property": "$.bytes",
             "dimensions": {"zone": "$.zone"},
+            "labels": {"team": "net"},
         },
     )
-    assert meter["dimensions"] == {"zone": "$.zone"}
+    assert (meter["dimensions"], meter["labels"]) == ({"zone": "$.zone"}, {"team": "net"})
     feature = made(
         client,
         f"{V3}/features",

@@ -37,8 +37,9 @@ def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TOLLWAY_", "COLUMNS"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
     # No window ends while an example runs: usage before and after would be listed apart.
-    window = {"TOLLWAY_WINDOW_SECONDS": "1000000000"}
-    return kept | {"PATH": path, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **window}
+    # The API's port is any: others may run on this machine.
+    settings = {"TOLLWAY_WINDOW_SECONDS": "1000000000", "TOLLWAY_API_PORT": "0"}
+    return kept | {"PATH": path, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **settings}
 
 
 def ran(block: Block, folder: Path) -> str:

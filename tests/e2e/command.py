@@ -81,7 +81,7 @@ class Home(Struct, frozen=True):
         """`tollway up` in the background, ready to work; ended by SIGTERM, gracefully, unless it ended before."""
         with self.log().open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tollway", *(arguments or ("up",))],
+                [sys.executable, "-m", "tollway", *(arguments or ("up", "--no-api"))],
                 stdout=log,
                 stderr=log,
                 env=self.environment(),

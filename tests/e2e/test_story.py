@@ -159,7 +159,7 @@ def test_stopping_while_servers_start_leaves_none_behind(tmp_path: Path) -> None
     """SIGTERM before the dataflow runs unwinds as it does later."""
     home = Home(tmp_path / "home")
     process = subprocess.Popen(
-        [sys.executable, "-m", "tollway", "up"], env=home.environment(), stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "tollway", "up", "--no-api"], env=home.environment(), stderr=subprocess.DEVNULL
     )
     wait_for(lambda: (home.path / "valkey" / "valkey.pid").exists(), "the first server")
     process.send_signal(signal.SIGTERM)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from tests.invoicing.books import Books, pricing, tiered
-from tollway.invoicing import as_v1, draw_up, gathering, invoice, void
+from tollway.invoicing import advance, approve, as_v1, draft, draw_up, gathering, invoice, void
 
+DUE_AFTER = timedelta(days=30)
 TIERED = tiered("graduated", ("1000", "0.01", None), (None, "0.0000001", "2"), minimumAmount="20")
 
 
@@ -29,7 +31,11 @@ def test_an_invoice_in_v1_is_in_camel_case_with_plain_numbers(books: Books) -> N
     found = draw_up(books.connection, "acme")
     written: dict[str, Any] = as_v1(found)
     (line,) = written.pop("lines")
-    assert written.pop("issuedAt").endswith("Z")
+    assert all(written.pop(name).endswith("Z") for name in ("issuedAt", "createdAt", "updatedAt", "collectionAt"))
+    assert written.pop("quantitySnapshotedAt").endswith("Z")
+    assert found.issued_at is not None
+    assert written.pop("dueAt")[:10] == f"{found.issued_at + DUE_AFTER:%Y-%m-%d}"
+    assert written.pop("workflow")["workflow"]["invoicing"]["dueAfter"] == "P30D"
     assert written == {
         "id": found.id,
         "type": "standard",
@@ -48,16 +54,23 @@ def test_an_invoice_in_v1_is_in_camel_case_with_plain_numbers(books: Books) -> N
         "validationIssues": [],
     }
     children = line.pop("children")
+    assert line.pop("createdAt") == line.pop("updatedAt")
+    assert line.pop("price") == line["rateCard"]["price"]
     assert line == {
         "id": found.lines[0].id,
         "type": "usage_based",
         "name": "Calls",
         "currency": "USD",
+        "invoice": {"id": found.id},
+        "status": "valid",
+        "managedBy": "subscription",
+        "invoiceAt": "2026-04-01T00:00:00Z",
         "subscription": {"id": "sub-acme"},
         "featureKey": "calls",
         "period": {"from": "2026-03-01T00:00:00Z", "to": "2026-04-01T00:00:00Z"},
         "quantity": "1000000",
         "meteredQuantity": "1000000",
+        "meteredPreLinePeriodQuantity": "0",
         "totals": totals("12.1", "7.9", "13.5", "6.5"),
         "rateCard": {
             "featureKey": "calls",
@@ -116,3 +129,37 @@ def test_the_gathering_invoice_is_neither_issued_nor_immutable(books: Books) -> 
         "extendedStatus": "gathering",
         "availableActions": {"invoice": {}},
     }
+
+
+def test_a_draft_says_what_can_be_done_with_it(books: Books) -> None:
+    """Until it is advanced, and from then on until it is approved; then it can be voided, and after that nothing."""
+    books.customer("acme", {"calls": pricing(TIERED)})
+    books.used("acme", "calls", "1")
+    drawn = draft(books.connection, "acme")
+    seen: list[dict[str, Any]] = [as_v1(drawn)]
+    seen += [as_v1(act(books.connection, drawn.id)) for act in (advance, approve, void)]
+    details = [one["statusDetails"] for one in seen]
+    assert [(one["status"], one["statusDetails"]["extendedStatus"]) for one in seen] == [
+        ("draft", "draft.created"),
+        ("draft", "draft.manual_approval_needed"),
+        ("issued", "issued"),
+        ("voided", "voided"),
+    ]
+    assert [
+        {name: action["resultingState"] for name, action in one["availableActions"].items()} for one in details
+    ] == [
+        {
+            "advance": "draft.manual_approval_needed",
+            "approve": "issued",
+            "delete": "deleted",
+            "void": "voided",
+        },
+        {"approve": "issued", "delete": "deleted", "void": "voided"},
+        {"void": "voided"},
+        {},
+    ]
+    assert [one["immutable"] for one in details] == [False, False, True, True]
+    assert "dueAt" not in seen[0]
+    assert seen[2]["dueAt"] > seen[2]["issuedAt"]
+    assert seen[0]["number"] == f"DRAFT-{drawn.id}"
+    assert seen[3]["number"] == seen[2]["number"]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, assert_never
 
 import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta, Struct
 
+from rating.entitlements import BooleanEntitlement, MeteredEntitlement, StaticEntitlement
 from rating.money import ZERO, plain
-from tollway.api.gate import FEATURE_NOT_FOUND, REASONS, Seen
+from tollway.api.gate import REASONS, Seen
 from tollway.api.problems import not_found
 from tollway.api.stores import Stores
 from tollway.api.wire import Json, compact, instant
@@ -96,15 +97,20 @@ def _customer(seen: Seen) -> Json:
 
 @get("/api/v1/customers/{customer:str}/entitlements/{feature:str}/value", tags=TAGS)
 async def entitlement_value(customer: FromPath[str], feature: FromPath[str], stores: Stores) -> Response[bytes]:
-    """Whether a customer may use a feature, and the credit it has left, or is short of."""
+    """
+    Whether a customer may use a feature, and what it has left of it, or is short of.
+
+    Where the plan meters the feature: usage, balance and overage of the billing period, in the meter's unit. Where it
+    gives a configuration, that. Otherwise the credit that is left, or is short.
+    """
     found, known = await stores.gate.read([customer], [feature])
     seen = found[0]
     if seen is None:
         raise not_found("customer", customer)
-    reason = seen.reason(feature, known[feature], datetime.now(UTC))
-    if reason == FEATURE_NOT_FOUND:
+    now = datetime.now(UTC)
+    if not known[feature]:
         raise not_found("feature", feature)
-    return Response(_numbers.encode(_value(seen, reason)), media_type="application/json")
+    return Response(_numbers.encode(_value(seen, feature, now)), media_type="application/json")
 
 
 @get("/api/v1/customers/{customer:str}/access", tags=TAGS)
@@ -115,16 +121,27 @@ async def customer_access(customer: FromPath[str], stores: Stores) -> Response[b
     if seen is None:
         raise not_found("customer", customer)
     now = datetime.now(UTC)
-    values = {key: _value(seen, seen.reason(key, True, now)) for key in known if seen.document.has_feature(key, now)}
+    values = {key: _value(seen, key, now) for key in known if seen.document.has_feature(key, now)}
     return Response(_numbers.encode({"entitlements": values}), media_type="application/json")
 
 
-def _value(seen: Seen, reason: str | None) -> Json:
-    return {
-        "hasAccess": reason is None,
-        "balance": max(seen.balance.live, ZERO),
-        "overage": seen.balance.overage,
-    }
+def _value(seen: Seen, feature_key: str, at: datetime) -> Json:
+    access: Json = {"hasAccess": seen.reason(feature_key, True, at) is None}
+    match seen.document.entitlement(feature_key, at):
+        case MeteredEntitlement(limit):
+            used = seen.balance.used(feature_key, at)
+            if limit is None:
+                return access | {"usage": used, "overage": ZERO}
+            left = {"balance": max(limit - used, ZERO), "overage": max(used - limit, ZERO)}
+            return access | left | {"usage": used, "totalAvailableGrantAmount": limit}
+        case StaticEntitlement(config):
+            return access | {"config": config}
+        case BooleanEntitlement():
+            return access
+        case None:
+            return access | {"balance": max(seen.balance.live, ZERO), "overage": seen.balance.overage}
+        case unreachable:
+            assert_never(unreachable)
 
 
 @get("/api/v3/tollway/customers/{customer:str}/account", tags=TAGS)

@@ -1,8 +1,7 @@
-"""The application: all routes, how failures are answered, and what is counted."""
+"""The application: all routes, within the guard, and how failures are answered."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -10,55 +9,30 @@ from typing import Any
 
 from litestar import Litestar
 from litestar.di import Provide
-from litestar.enums import ScopeType
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
-from prometheus_client import Counter, Histogram
+from litestar.openapi.spec import Components, SecurityScheme
 
 from tollway.api import access, charges, credits, ingest, invoices, operations, plans, setup, subscriptions, usage
-from tollway.api.docs import ReadableDocs
+from tollway.api.bodies import JsonRequest
+from tollway.api.description import operation_id
+from tollway.api.docs import Description, ReadableDocs
+from tollway.api.guard import GuardedApp
 from tollway.api.problems import answer
 from tollway.api.stores import ApiStores
+
+BODY_BYTES_MAX = 1024 * 1024
+"""Of a body without events."""
 
 ABOUT = (
     "Usage in, charges, credits and access out. Paths and bodies under /api/v1 and /api/v3/openmeter are OpenMeter's; "
     "what is Tollway's own is under /api/v3/tollway. Amounts are decimal strings, instants RFC 3339 in UTC. Errors are "
-    f"application/problem+json. A body of events has at most {ingest.BODY_BYTES_MAX} bytes."
+    f"application/problem+json. A body of events has at most {ingest.BODY_BYTES_MAX} bytes, any other at most "
+    f"{BODY_BYTES_MAX}. Where API keys are required, each request but those of probes needs one."
 )
-
-requests_total = Counter("tollway_api_requests", "Requests answered.", ["method", "route", "status"])
-request_seconds = Histogram(
-    "tollway_api_request_seconds",
-    "From a request's arrival to the start of its answer.",
-    ["method", "route"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
-)
+SCHEME = "ApiKey"
 
 
-def counted(app: ASGIApp) -> ASGIApp:
-    """Count requests by route, as it is written, not by what was asked for."""
-
-    async def measured(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP:
-            await app(scope, receive, send)
-            return
-        started = time.perf_counter()
-
-        async def observed(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                route = scope.get("path_template") or "other"
-                method = str(scope.get("method"))
-                requests_total.labels(method, route, str(message["status"])).inc()
-                request_seconds.labels(method, route).observe(time.perf_counter() - started)
-            await send(message)
-
-        await app(scope, receive, observed)
-
-    return measured
-
-
-def create_app(stores: ApiStores) -> Litestar:
+def create_app(stores: ApiStores) -> GuardedApp:
     """The application on its stores, which it closes when it ends."""
 
     @asynccontextmanager
@@ -83,18 +57,34 @@ def create_app(stores: ApiStores) -> Litestar:
         *usage.ROUTES,
         *operations.ROUTES,
     ]
-    return Litestar(
+    app = GuardedApp(
         routes,
         dependencies={"stores": Provide(lambda: stores, sync_to_thread=False)},
         exception_handlers={Exception: answer},
+        request_class=JsonRequest,
         lifespan=[lifespan],
-        middleware=[counted],
+        request_max_body_size=BODY_BYTES_MAX,
         openapi_config=OpenAPIConfig(
             title="Tollway",
             version=version("tollway"),
             description=ABOUT,
             path="/",
-            render_plugins=[ReadableDocs(path="/docs"), JsonRenderPlugin(path="/openapi.json")],
+            operation_id_creator=operation_id,
+            components=Components(
+                security_schemes={
+                    SCHEME: SecurityScheme(
+                        type="http",
+                        scheme="bearer",
+                        description="An API key, as `tollway key create` prints it. It has a role: `ingest`, `read` or"
+                        " `admin`.",
+                    )
+                }
+            ),
+            # No key is needed where the API listens on a loopback address only.
+            security=[{SCHEME: []}, {}],
+            render_plugins=[ReadableDocs(path="/docs"), Description(path="/openapi.json")],
         ),
         logging_config=None,
     )
+    app.api_stores = stores
+    return app

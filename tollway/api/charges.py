@@ -1,17 +1,31 @@
-"""Charges: what each rate card came to in each billing period, while it runs and when it has closed."""
+"""
+Charges: what each rate card comes to in each billing period, from before it begins until it is settled.
+
+    created   the subscription has not begun
+    active    the period runs, or is over and not settled
+    final     the period has closed, and is paid by credits or is on an invoice that went out
+    deleted   the subscription was cancelled before it began
+
+A running period has its charges from its first moment on. One that is over and has nothing in the ledger is not listed.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final
 
+import msgspec
 from litestar import get
 from litestar.params import FromPath, FromQuery, QueryParameter
 
-from rating.catalog import Catalog
+from rating.catalog import Catalog, Placement, RateCard, SettlementMode
 from rating.details import details
-from rating.money import ZERO, plain
-from rating.prices import Flat, discounts_to_v1, price_to_v1
+from rating.money import ZERO, plain, round_minor, use_exact
+from rating.prices import Flat, Pricing, discounts_to_v1, price_to_v1
 from tollway.api.plans import price_v3
+from tollway.api.problems import bad_request
 from tollway.api.setup import features
 from tollway.api.stores import Stores
 from tollway.api.threads import threaded
@@ -28,9 +42,18 @@ from tollway.api.wire import (
     snake,
 )
 from tollway.invoicing import price_book, priced_by
-from tollway.ledger_reads import Charge, ChargeStatus, charges, find_customer
+from tollway.ledger_reads import Charge, ChargeStatus, Connection, CustomerHead, charges, find_customer, rows
 
-STATUS = {ChargeStatus.ACTIVE: "active", ChargeStatus.CLOSED: "final"}
+CREATED, ACTIVE, FINAL, DELETED = STATUSES = ("created", "active", "final", "deleted")
+REAL_TIME_USAGE: Final = "real_time_usage"
+SORTS: Final = {
+    "id": lambda body: body["id"],
+    "created_at": lambda body: body["created_at"],
+    "service_period.from": lambda body: body["service_period"]["from"],
+    "billing_period.from": lambda body: body["billing_period"]["from"],
+}
+
+PeriodKey = tuple[str, str, datetime]
 
 
 @get("/api/v3/openmeter/customers/{customer:str}/charges", tags=["Charges"])
@@ -39,33 +62,121 @@ def list_charges(
     customer: FromPath[str],
     stores: Stores,
     status: Annotated[list[str] | None, QueryParameter(name="filter[status]")] = None,
+    status_in: Annotated[list[str] | None, QueryParameter(name="filter[status][oeq]")] = None,
+    status_is: Annotated[list[str] | None, QueryParameter(name="filter[status][eq]")] = None,
     feature_key: Annotated[str | None, QueryParameter(name="filter[feature_key]")] = None,
     expand: FromQuery[list[str] | None] = None,
+    sort: FromQuery[str | None] = None,
     number: PageNumberV3 = 1,
     size: PageSizeV3 = PAGE_SIZE,
 ) -> Json:
     """
-    The customer's charges, the oldest period first.
+    The customer's charges, the oldest period first, and all but those that are deleted.
 
-    `totals.booked` and `totals.realtime` are both of this moment: what is used is charged at once.
+    What is used is charged at once, so `totals.booked` is of this moment; `expand=real_time_usage` adds
+    `totals.realtime`, which is the same. Both are exact: amounts are rounded on invoices only.
     """
-    statuses = listed(status)
+    wanted = [*listed(status), *listed(status_in), *listed(status_is)]
+    _check("filter[status]", wanted, STATUSES)
+    expanded = listed(expand)
+    _check("expand", expanded, (REAL_TIME_USAGE,))
+    by, _, direction = (sort or "service_period.from").partition(" ")
+    _check("sort", [by], tuple(SORTS))
+    _check("sort", [direction], ("", "asc", "desc"))
+    use_exact()
     with stores.connection() as connection:
         head = find_customer(connection, customer)
-        found = charges(connection, head.id, feature_key=feature_key)
-        book = price_book(connection, head.id) if found else Catalog()
+        book = price_book(connection, head.id)
+        found = list(_with_status(connection, head, book))
         ids = {feature["key"]: feature["id"] for feature in features(connection)} if found else {}
-    bodies = [_body(charge, book, ids) for charge in found if not statuses or STATUS[charge.status] in statuses]
+    bodies = [
+        _body(charge, state, book, head.read_at, ids, REAL_TIME_USAGE in expanded)
+        for charge, state in found
+        if (state in wanted if wanted else state != DELETED)
+        and (feature_key is None or charge.feature_key == feature_key)
+    ]
+    bodies.sort(key=SORTS[by], reverse=direction == "desc")
     return page_v3(bodies, number, size)
 
 
-def _body(charge: Charge, book: Catalog, feature_ids: dict[str, str]) -> Json:
-    card, pricing = priced_by(book, charge)
-    is_fee = isinstance(pricing.price, Flat)
-    price = price_to_v1(pricing.price)
-    parts = details(pricing, charge.usage, None, is_fee or charge.status is ChargeStatus.CLOSED)
-    discounts = sum((part.discount for part in parts), ZERO)
-    totals = {
+def _check(name: str, values: list[str], known: tuple[str, ...]) -> None:
+    for value in values:
+        if value not in known:
+            words = ", ".join(f"`{word}`" for word in known if word)
+            raise bad_request(name, f"expected {words}, got `{value[:40]}`")
+
+
+def _with_status(connection: Connection, head: CustomerHead, book: Catalog) -> Iterator[tuple[Charge, str]]:
+    """The charges that the ledger has, and those of periods to come or without usage yet, by period."""
+    booked = charges(connection, head.id)
+    issued: dict[PeriodKey, Decimal] = {
+        (row["subscription_id"], row["card_key"], row["period_start"]): row["charged"]
+        for row in rows(connection, "issued_periods", {"customer_id": head.id})
+    }
+    found = [(charge, FINAL if _is_settled(charge, issued.get(_key(charge), ZERO)) else ACTIVE) for charge in booked]
+    known = {_key(charge) for charge in booked}
+    for subscription in book.subscriptions.get(head.id, {}).values():
+        at, status = head.read_at, ACTIVE
+        if subscription.active_to is not None and subscription.active_to <= subscription.active_from:
+            subscription, at, status = (
+                msgspec.structs.replace(subscription, active_to=None),
+                subscription.active_from,
+                DELETED,
+            )
+        elif subscription.active_from > head.read_at:
+            at, status = subscription.active_from, CREATED
+        elif subscription.active_to is not None and subscription.active_to <= head.read_at:
+            continue
+        empty = [(_empty(placement), status) for placement in book.placements_at(subscription, at)]
+        found += [(charge, status) for charge, status in empty if _key(charge) not in known]
+    found.sort(key=lambda pair: _key(pair[0])[2:] + _key(pair[0])[:2])
+    yield from found
+
+
+def _key(charge: Charge) -> PeriodKey:
+    return charge.subscription_id, charge.card_key, charge.period_start
+
+
+def _is_settled(charge: Charge, issued: Decimal) -> bool:
+    """Whether nothing more is to happen to a charge: what credits do not cover is invoiced, unless credits are all."""
+    if charge.status is not ChargeStatus.CLOSED:
+        return False
+    if charge.settlement_mode == SettlementMode.CREDIT_ONLY or not round_minor(charge.uncovered, charge.currency):
+        return True
+    return issued == charge.amount + charge.commitment
+
+
+def _empty(placement: Placement) -> Charge:
+    """The charge of a period that nothing was booked in."""
+    subscription, period, full = placement.subscription, placement.period, placement.full_period
+    return Charge(
+        customer_id=subscription.customer_id,
+        subscription_id=subscription.id,
+        card_key=placement.card.key,
+        feature_key=placement.card.feature_key,
+        period_start=period.start,
+        period_end=period.end,
+        full_start=full.start,
+        full_end=full.end,
+        currency=placement.plan.currency,
+        settlement_mode=subscription.settlement_mode.value,
+        status=ChargeStatus.ACTIVE,
+        usage=ZERO,
+        events=0,
+        amount=ZERO,
+        commitment=ZERO,
+        credits=ZERO,
+        uncovered=ZERO,
+        revision=0,
+    )
+
+
+def _totals(charge: Charge, pricing: Pricing) -> Json:
+    discounts = ZERO
+    if charge.revision:
+        is_due = isinstance(pricing.price, Flat) or charge.status is ChargeStatus.CLOSED
+        discounts = sum((part.discount for part in details(pricing, charge.usage, None, is_due)), ZERO)
+    return {
         # The ledger's amount is after discounts; a reader wants both.
         "amount": plain(charge.amount + discounts),
         "charges_total": plain(charge.commitment),
@@ -74,31 +185,59 @@ def _body(charge: Charge, book: Catalog, feature_ids: dict[str, str]) -> Json:
         "taxes_total": "0",
         "total": plain(charge.amount + charge.commitment - charge.credits),
     }
+
+
+def _body(
+    charge: Charge, status: str, book: Catalog, now: datetime, feature_ids: dict[str, str], with_realtime: bool
+) -> Json:
+    card, pricing = priced_by(book, charge)
+    price = price_to_v1(pricing.price)
+    totals = _totals(charge, pricing)
     period = {"from": instant(charge.period_start), "to": instant(charge.period_end)}
     full_period = {"from": instant(charge.full_start), "to": instant(charge.full_end)}
     place = charge.subscription_id, charge.card_key, charge.period_start.isoformat()
+    recorded_at = book.subscriptions[charge.customer_id][charge.subscription_id].recorded_at
+    created_at = recorded_at if charge.period_start > now else max(recorded_at, charge.period_start)
     return compact(
         {
             "id": derived_id(charge.period_start, "charge", *place),
-            "type": "flat_fee" if is_fee else "usage_based",
-            "name": card.name or card.key,
-            "status": STATUS[charge.status],
+            "name": card.name,
+            "status": status,
             "customer": {"id": charge.customer_id},
             "subscription": {"id": charge.subscription_id},
+            "lifecycle_controller": "system",
             "currency": charge.currency,
+            "created_at": instant(created_at),
             "service_period": period,
             "full_service_period": full_period,
             "billing_period": full_period,
-            "invoice_at": instant(charge.period_end),
             "settlement_mode": charge.settlement_mode,
             "discounts": snake(discounts_to_v1(pricing.discounts)),
             "feature_key": charge.feature_key,
             "feature_id": feature_ids.get(charge.feature_key or ""),
             "price": price_v3(price),
             "quantity": plain(charge.usage),
-            "totals": {"booked": totals, "realtime": totals},
+            "totals": {"booked": totals, "realtime": totals} if with_realtime else {"booked": totals},
+            **_terms(charge, card, pricing),
         }
     )
+
+
+def _terms(charge: Charge, card: RateCard, pricing: Pricing) -> Json:
+    """When it is to be invoiced; of a flat fee, also what proration left of it."""
+    price = pricing.price
+    if not isinstance(price, Flat):
+        return {"type": "usage_based", "invoice_at": instant(charge.period_end)}
+    whole = card.pricing.price
+    assert isinstance(whole, Flat), "proration changes the amount of a price, and nothing else of it"
+    in_advance = price.payment_term == "in_advance"
+    return {
+        "type": "flat_fee",
+        "invoice_at": instant(charge.period_start if in_advance else charge.period_end),
+        "payment_term": str(price.payment_term),
+        "amount_before_proration": plain(whole.amount),
+        "amount_after_proration": plain(price.amount),
+    }
 
 
 ROUTES: list[Any] = [list_charges]

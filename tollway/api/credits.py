@@ -6,16 +6,16 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from litestar import get, post
-from litestar.concurrency import sync_to_thread
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
 from rating.money import ZERO, plain, use_exact
 from tollway.api import notes
 from tollway.api.gate import VisibleBalance
-from tollway.api.problems import Invalid, Problem, conflict, not_found
+from tollway.api.problems import Invalid, Problem, bad_request, conflict, not_found
+from tollway.api.purchases import GrantPurchase, SettlementUpdate, buy, purchase_body
 from tollway.api.stores import ApiStores, Stores
-from tollway.api.threads import threaded
+from tollway.api.threads import of_ledger, threaded
 from tollway.api.wire import (
     PAGE_SIZE,
     Json,
@@ -36,10 +36,12 @@ from tollway.ledger_reads import (
     CreditGrant,
     CreditTransaction,
     GrantStatus,
+    TransactionType,
     balance,
     credit_grants,
     credit_transactions,
     find_customer,
+    rows,
 )
 
 TAGS = ["Credits"]
@@ -56,8 +58,10 @@ class GrantCreate(Struct, kw_only=True, forbid_unknown_fields=True):
 
     name: Text
     funding_method: Literal["none", "invoice", "external"]
+    """Given; paid on the next invoice, if `purchase` says what they cost; or paid elsewhere."""
     currency: str
     amount: Numeric
+    purchase: GrantPurchase | None = None
     priority: Annotated[int, Meta(ge=1, le=1000)] | None = None
     """Lower burns first; 10 if it is not said."""
     filters: GrantFilters | None = None
@@ -82,10 +86,12 @@ def _bodies(connection: Connection, customer_id: str) -> list[Json]:
         noted.record.id: noted  # type: ignore[union-attr]
         for noted in notes.read(connection, "grant", "where customer_id = %s", customer_id)
     }
+    bought = {row["grant_id"]: row for row in rows(connection, "purchases", {"customer_id": customer_id})}
     found = []
     for grant in credit_grants(connection, customer_id):
         noted = written.get(grant.id)
-        found.append(_body(grant, noted.notes if noted else {}, noted.updated_at if noted else grant.created_at))
+        body = _body(grant, noted.notes if noted else {}, noted.updated_at if noted else grant.created_at)
+        found.append(body | purchase_body(bought[grant.id]) if grant.id in bought else body)
     return found
 
 
@@ -161,8 +167,28 @@ def create_grant(customer: FromPath[str], data: JSONBody[GrantCreate], stores: S
             "expires_after": data.expires_after,
         }
         notes.write(changes, "grant", made.id, written)
+        if data.purchase is not None:
+            buy(changes, made, data.funding_method, data.purchase)
     with stores.connection() as connection:
         return _find(connection, found.id, made.id)
+
+
+@post(
+    "/api/v3/openmeter/customers/{customer:str}/credits/grants/{grant:str}/settlement/external",
+    status_code=200,
+    tags=TAGS,
+)
+@threaded
+def update_settlement(
+    customer: FromPath[str], grant: FromPath[str], data: JSONBody[SettlementUpdate], stores: Stores
+) -> Json:
+    """Note how far the payment of a grant that is paid elsewhere has come; the credits do not depend on it."""
+    with stores.connection() as connection:
+        found = _find(connection, customer, grant)
+        values = {"grant_id": found["id"], "status": data.status}
+        if not rows(connection, "settle_purchase", values):
+            raise conflict("status", "expected a grant with a `purchase` that is funded by `external`")
+        return _find(connection, customer, grant)
 
 
 @get("/api/v3/openmeter/customers/{customer:str}/credits/grants", tags=TAGS)
@@ -225,7 +251,7 @@ async def get_balance(
     """
     seen = await stores.gate.customer(customer)
     if feature_key is not None or seen is None or not seen.balance.revision:
-        body = await sync_to_thread(_ledger_balance, stores, customer, feature_key)
+        body = await of_ledger.run(_ledger_balance, stores, customer, feature_key)
     else:
         body = _balance_body(seen.balance)
     balances = [body] if currency is None or currency == body["currency"] else []
@@ -269,14 +295,27 @@ def list_transactions(
     stores: Stores,
     after: Annotated[str | None, QueryParameter(name="page[after]")] = None,
     before: Annotated[str | None, QueryParameter(name="page[before]")] = None,
+    kind: Annotated[TransactionType | None, QueryParameter(name="filter[type]")] = None,
+    currency: Annotated[str | None, QueryParameter(name="filter[currency]")] = None,
+    feature_key: Annotated[str | None, QueryParameter(name="filter[feature_key]")] = None,
     size: PageSizeV3 = PAGE_SIZE,
 ) -> Json:
     """How the customer's credits came and went, the newest first, each with the balance before and after it."""
+    if after is not None and before is not None:
+        raise bad_request("page[before]", "expected either `page[after]` or `page[before]`")
     with stores.connection() as connection:
         # One more than asked for tells whether there is another page.
         found = credit_transactions(
-            connection, customer, cursor=before or after, limit=size + 1, newest_first=before is None
+            connection,
+            customer,
+            cursor=before or after,
+            limit=size + 1,
+            newest_first=before is None,
+            kind=kind,
+            feature_key=feature_key,
         )
+    if currency is not None:
+        found = [one for one in found if one.currency == currency]
     more = len(found) > size
     found = found[:size]
     if before is not None:
@@ -311,4 +350,12 @@ def _transaction_body(found: CreditTransaction) -> Json:
     )
 
 
-ROUTES: list[Any] = [create_grant, list_grants, get_grant, void_grant, get_balance, list_transactions]
+ROUTES: list[Any] = [
+    create_grant,
+    list_grants,
+    get_grant,
+    void_grant,
+    update_settlement,
+    get_balance,
+    list_transactions,
+]

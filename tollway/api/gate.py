@@ -1,8 +1,8 @@
 """
 May this customer go on? Answered by Redis alone, in one round trip for many customers.
 
-    tollway:{customer}:balance   the dataflow's: access, blocked features, balance, revision
-    tollway:{customer}:gate      a document: which features its plan has, from when to when
+    tollway:{customer}:balance   the dataflow's: access, blocked features, balance, usage of limited features, revision
+    tollway:{customer}:gate      a document: which features its plan has with which limits, from when to when
     tollway:gate:features        the set of all features
     tollway:gate:names           a hash: id or subject to the customer's key
     tollway:gate:version         the entry of the control log up to which the three above are complete
@@ -28,8 +28,10 @@ import redis.asyncio
 from msgspec import Struct
 
 from rating.catalog import Customer, PlanVersion, Subscription, decode_record
+from rating.entitlements import Entitlement, MeteredEntitlement
 from rating.money import ZERO
 from rating.periods import Cadence, add_duration
+from rating.rows import PeriodUsage
 from sinks.redis.balances import balance_key
 from tollway.api.pool import Pool
 from tollway.api.problems import Busy
@@ -40,11 +42,13 @@ VERSION: Final = "tollway:gate:version"
 CHUNK_ENTRIES: Final = 5000
 POLL_SECONDS: Final = 0.2
 
+USAGE_LIMIT_REACHED: Final = "usage_limit_reached"
 NO_CREDIT_AVAILABLE: Final = "no_credit_available"
 FEATURE_NOT_FOUND: Final = "feature_not_found"
 FEATURE_UNAVAILABLE: Final = "feature_unavailable"
 
 REASONS: Final = {
+    USAGE_LIMIT_REACHED: "the customer has used all that its plan gives of this feature in the billing period",
     NO_CREDIT_AVAILABLE: "the customer has no credit left that pays for this feature",
     FEATURE_NOT_FOUND: "there is no such feature",
     FEATURE_UNAVAILABLE: "the customer has no subscription in force to a plan with this feature",
@@ -53,12 +57,14 @@ REASONS: Final = {
 
 _BALANCE_FIELDS: Final = (
     "access", "reason", "blocked_features", "currency", "settled", "live", "pending", "overage", "revision", "as_of",
+    "usage",
 )  # fmt: skip
 _PUT: Final = (Path(__file__).parent / "gate.lua").read_text()
 _UPWARDS: Final = """
 -- The version only rises.
 if tonumber(ARGV[1]) > tonumber(redis.call('get', KEYS[1]) or '0') then redis.call('set', KEYS[1], ARGV[1]) end
 """
+_usage = msgspec.json.Decoder(tuple[PeriodUsage, ...])
 _log = logging.getLogger(__name__)
 
 
@@ -73,6 +79,8 @@ class Stretch(Struct, frozen=True, array_like=True):
     start: datetime
     end: datetime | None
     features: tuple[str, ...]
+    entitlements: dict[str, Entitlement] = {}
+    """By feature, what the plan gives of it; nothing said: all that is paid for."""
 
 
 class Document(Struct, frozen=True):
@@ -97,6 +105,16 @@ class Document(Struct, frozen=True):
             if stretch.start <= at and (stretch.end is None or at < stretch.end)
         )
 
+    def entitlement(self, feature_key: str, at: datetime) -> Entitlement | None:
+        """What the customer's plan gives of a feature at an instant; of several plans the one that started last."""
+        found = [
+            stretch
+            for stretch in self.stretches
+            if feature_key in stretch.features and stretch.start <= at and (stretch.end is None or at < stretch.end)
+        ]
+        newest = max(found, key=lambda stretch: stretch.start, default=None)
+        return None if newest is None else newest.entitlements.get(feature_key)
+
 
 class VisibleBalance(Struct, frozen=True, kw_only=True):
     """A customer's balance as Redis has it."""
@@ -112,6 +130,19 @@ class VisibleBalance(Struct, frozen=True, kw_only=True):
     revision: int = 0
     """0: the dataflow has not told of this customer yet."""
     as_of: datetime | None = None
+    usage: tuple[PeriodUsage, ...] = ()
+    """Of features whose usage the plan limits."""
+
+    def used(self, feature_key: str, at: datetime) -> Decimal:
+        """What was used of a limited feature in the billing period of an instant, as far as has been told."""
+        return sum(
+            (
+                usage.quantity
+                for usage in self.usage
+                if usage.feature_key == feature_key and usage.period_start <= at < usage.period_end
+            ),
+            ZERO,
+        )
 
 
 class Seen(Struct, frozen=True):
@@ -126,6 +157,10 @@ class Seen(Struct, frozen=True):
             return FEATURE_NOT_FOUND
         if not self.document.has_feature(feature_key, at):
             return FEATURE_UNAVAILABLE
+        match self.document.entitlement(feature_key, at):
+            case MeteredEntitlement(limit, is_soft=False) if limit is not None:
+                if self.balance.used(feature_key, at) >= limit:
+                    return USAGE_LIMIT_REACHED
         blocked = self.balance.access == "blocked" or feature_key in self.balance.blocked_features
         return NO_CREDIT_AVAILABLE if with_credits and blocked else None
 
@@ -197,7 +232,9 @@ def _seen(answers: list[Any]) -> list[Seen | None]:
 def _balance(fields: list[bytes | None], currency: str) -> VisibleBalance:
     given = {name: value.decode() for name, value in zip(_BALANCE_FIELDS, fields, strict=True) if value is not None}
     blocked = tuple(part for part in given.pop("blocked_features", "").split(",") if part)
-    return msgspec.convert({"currency": currency} | given | {"blocked_features": blocked}, VisibleBalance, strict=False)
+    usage = _usage.decode(given.pop("usage", "[]"))
+    parts = {"currency": currency} | given | {"blocked_features": blocked, "usage": usage}
+    return msgspec.convert(parts, VisibleBalance, strict=False)
 
 
 class Projector:
@@ -329,9 +366,9 @@ def stretches_of(subscription: Subscription, plan: PlanVersion) -> Iterator[Stre
     for phase in plan.phases:
         end = add_duration(start, Cadence.parse(phase.duration)) if phase.duration else None
         until = subscription.active_to if end is None else min(end, subscription.active_to or end)
-        features = tuple(card.feature_key for card in phase.rate_cards if card.feature_key is not None)
+        cards = {card.feature_key: card.entitlement for card in phase.rate_cards if card.feature_key is not None}
         if until is None or start < until:
-            yield Stretch(start, until, features)
+            yield Stretch(start, until, tuple(cards), {key: given for key, given in cards.items() if given is not None})
         if end is None:
             return
         start = end

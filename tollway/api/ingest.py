@@ -2,22 +2,26 @@
 Events into the log: one or many at a time, all of them or none.
 
 The answer goes out only after the log has the events on disk. Nothing is de-duplicated here: the same source and id
-again is accepted, and is charged once. A body has at most `BODY_BYTES_MAX` bytes, an event at most 1 MiB.
+again is accepted, and is charged once. A body has at most `BODY_BYTES_MAX` bytes, an event at most 1 MiB. Where more
+comes than the log takes the answer is 429, where the log takes nothing 503; either says when to send it again.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response, post
-from litestar.concurrency import sync_to_thread
-from prometheus_client import Counter
+from litestar.exceptions import HTTPException
 
 from rating.events import EVENT_BYTES_MAX, EventDecoder
 from rating.outcome import Rejected
+from tollway.api.metrics import events_total, ingest_bytes_total, ingest_seconds
+from tollway.api.pressure import Admission
 from tollway.api.problems import Invalid, Problem
 from tollway.api.stores import ApiStores, Stores
+from tollway.api.threads import of_log
 
 BODY_BYTES_MAX: Final = 10 * 1024 * 1024
 INVALID_SHOWN: Final = 100
@@ -27,7 +31,8 @@ SINGLE: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
 EITHER: Final = "application/json"
 
-events_total = Counter("tollway_api_events", "Events sent to the API: accepted into the log, or refused.", ["outcome"])
+ACCEPTED, INVALID, PUSHED_BACK, FAILED = "accepted", "invalid", "pushed_back", "failed"
+"""How a request with events ends."""
 
 _DECODER: Final = EventDecoder(())
 _ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -59,11 +64,45 @@ async def ingest_v3(request: Request[Any, Any, Any], stores: Stores) -> Response
 
 
 async def _ingest(request: Request[Any, Any, Any], stores: ApiStores) -> None:
-    media_type = request.content_type[0].lower()
-    body = await request.body()
-    lines = await sync_to_thread(read_events, body, media_type)
-    await sync_to_thread(stores.append, lines)
-    events_total.labels("accepted").inc(len(lines))
+    started = time.perf_counter()
+    outcome = FAILED
+    try:
+        await _append(request, stores)
+        outcome = ACCEPTED
+    except Problem as problem:
+        outcome = {429: PUSHED_BACK, 503: FAILED}.get(problem.status, INVALID)
+        raise
+    except HTTPException as refused:
+        outcome = FAILED if refused.status_code >= 500 else INVALID
+        raise
+    finally:
+        ingest_seconds.labels(outcome).observe(time.perf_counter() - started)
+
+
+async def _append(request: Request[Any, Any, Any], stores: ApiStores) -> None:
+    announced = min(request.content_length or 0, BODY_BYTES_MAX)
+    with stores.pressure.admitted(announced) as admission:
+        body = await _read(request, admission)
+        lines = await of_log.run(read_events, body, request.content_type[0].lower())
+        try:
+            await of_log.run(stores.append, lines)
+        except BaseException:
+            events_total.labels(FAILED).inc(len(lines))
+            raise
+        events_total.labels(ACCEPTED).inc(len(lines))
+        ingest_bytes_total.inc(len(body))
+
+
+async def _read(request: Request[Any, Any, Any], admission: Admission) -> bytes:
+    """The body; bytes that were not announced are counted as they come."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        parts.append(part)
+        size += len(part)
+        if size > admission.bytes:
+            admission.grow(size - admission.bytes)
+    return b"".join(parts)
 
 
 def read_events(body: bytes, media_type: str) -> list[bytes]:
@@ -107,7 +146,7 @@ def _checked(lines: list[bytes], is_array: bool) -> list[bytes]:
         else:
             found.append(_one_line(line))
     if refused:
-        events_total.labels("refused").inc(len(lines))
+        events_total.labels(INVALID).inc(len(lines))
         too_large = all(item.code == "too_large" for item in invalid)
         detail = f"{refused} of {len(lines)} events are not valid, and none was taken: {invalid[0].message}"
         if too_large:

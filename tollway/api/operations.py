@@ -11,9 +11,10 @@ import redis
 from litestar import Response, get
 from litestar.params import FromPath, FromQuery, QueryParameter
 from msgspec import Struct
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from rating.money import plain
+from tollway.api.metrics import exposition
 from tollway.api.problems import Busy
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import threaded
@@ -24,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_SIZE_MAX)]
 TAGS = ["Operations"]
+NO_KEY: list[dict[str, list[str]]] = [{}]
+"""Probes have none."""
 
 
 class Check(Struct, frozen=True):
@@ -33,13 +36,13 @@ class Check(Struct, frozen=True):
     ok: bool
 
 
-@get("/healthz", sync_to_thread=False, tags=TAGS)
+@get("/healthz", sync_to_thread=False, tags=TAGS, security=NO_KEY)
 def healthz() -> Json:
     """The process runs. Nothing else is looked at."""
     return {"status": "ok"}
 
 
-@get("/readyz", tags=TAGS)
+@get("/readyz", tags=TAGS, security=NO_KEY)
 @threaded
 def readyz(stores: Stores) -> Response[Json]:
     """Redis and PostgreSQL answer, and the schema is there; 503 otherwise."""
@@ -73,7 +76,7 @@ def _schema(stores: ApiStores) -> None:
 @threaded
 def metrics() -> Response[bytes]:
     """What the API counts, for Prometheus."""
-    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 @get("/api/v3/tollway/customers/{customer:str}/signals", tags=TAGS)

@@ -31,8 +31,9 @@ from rating.prices import (
     price_from_v1,
     price_to_v1,
 )
+from tollway.api.entitlements import entitlement_from_v1, entitlement_to_v1
 from tollway.api.problems import Invalid, Problem, bad_request, conflict, not_found
-from tollway.api.setup import find_feature
+from tollway.api.setup import find_feature, labelled
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import threaded
 from tollway.api.wire import (
@@ -53,7 +54,7 @@ from tollway.api.wire import (
     page_v3,
     snake,
 )
-from tollway.control import ControlCode, ControlError, PlanDraft
+from tollway.control import Changes, ControlCode, ControlError, PlanDraft
 from tollway.ledger_reads import Connection, is_storable
 
 
@@ -231,6 +232,11 @@ def _compiled_card(card: RateCardCreate, plan: PlanCreate, path: str) -> RateCar
     cadence = card.billing_cadence or None
     if cadence is not None:
         Cadence.parse(cadence)
+    entitlement = entitlement_from_v1(
+        card.entitlement_template, cadence or plan.billing_cadence, f"$.{path}.entitlementTemplate"
+    )
+    if entitlement is not None and card.feature_key is None:
+        raise bad_request(f"{path}.featureKey", "expected a feature, since the rate card has an entitlement of it")
     return RateCard(
         key=card.key,
         name=card.name,
@@ -242,6 +248,7 @@ def _compiled_card(card: RateCardCreate, plan: PlanCreate, path: str) -> RateCar
             conversion=conversion_from_v1(card.unit_config, f"$.{path}.unitConfig"),
             discounts=discounts_from_v1(card.discounts, f"$.{path}.discounts"),
         ),
+        entitlement=entitlement,
     )
 
 
@@ -276,6 +283,7 @@ def _card_body(card: RateCard, plan: PlanVersion) -> RateCardCreate:
         price=price_to_v1(card.pricing.price),
         discounts=discounts_to_v1(card.pricing.discounts),
         unit_config=conversion_to_v1(card.pricing.conversion),
+        entitlement_template=entitlement_to_v1(card.entitlement),
     )
 
 
@@ -388,8 +396,10 @@ def body_v1(plan: StoredPlan) -> Json:
 def body_v3(plan: StoredPlan) -> Json:
     """A plan as v3 shows it."""
     v1 = body_v1(plan)
-    shown: Json = snake(v1)
-    shown["labels"] = shown.pop("metadata", None)
+    shown: Json = labelled(snake(v1))
+    shown["phases"] = [
+        labelled(phase) | {"rate_cards": [labelled(card) for card in phase["rate_cards"]]} for phase in shown["phases"]
+    ]
     for phase, phase_v1 in zip(shown["phases"], v1["phases"], strict=True):
         for card, card_v1 in zip(phase["rate_cards"], phase_v1["rateCards"], strict=True):
             price = card_v1["price"] or {}
@@ -493,8 +503,15 @@ def _create(stores: ApiStores, body: PlanCreate) -> StoredPlan:
         return find_plan(connection, plan_id)
 
 
-def _replace(stores: ApiStores, plan_id: str, body: PlanBody) -> StoredPlan:
+def _draft_id(changes: Changes, id_or_key: str) -> str:
+    """The id of the draft that a key has; what is no such key is taken for an id."""
+    found = changes.rows("select id from api_plans where key = %s and published_at is null", id_or_key)
+    return str(found[0][0]) if found else id_or_key
+
+
+def _replace(stores: ApiStores, id_or_key: str, body: PlanBody) -> StoredPlan:
     with stores.plane.changing() as changes:
+        plan_id = _draft_id(changes, id_or_key)
         for key, published_at, stored in changes.rows(
             "select key, published_at, body::text from api_plans where id = %s for update", plan_id
         ):
@@ -516,8 +533,9 @@ def _replace(stores: ApiStores, plan_id: str, body: PlanBody) -> StoredPlan:
         return find_plan(connection, plan_id)
 
 
-def _publish(stores: ApiStores, plan_id: str) -> StoredPlan:
+def _publish(stores: ApiStores, id_or_key: str) -> StoredPlan:
     with stores.changing() as changes:
+        plan_id = _draft_id(changes, id_or_key)
         for key, published_at, stored in changes.rows(
             "select key, published_at, body::text from api_plans where id = %s for update", plan_id
         ):
@@ -593,7 +611,8 @@ def update_plan_v1(plan: FromPath[str], data: JSONBody[PlanBody], stores: Stores
 def delete_plan_v1(plan: FromPath[str], stores: Stores) -> None:
     """Delete a draft; a published version stays."""
     with stores.plane.changing() as changes:
-        if changes.rows("delete from api_plans where id = %s and published_at is null returning id", plan):
+        plan_id = _draft_id(changes, plan)
+        if changes.rows("delete from api_plans where id = %s and published_at is null returning id", plan_id):
             return
     with stores.connection() as connection:
         found = find_plan(connection, plan)

@@ -26,11 +26,13 @@ class Pool:
         dsn: The database.
         size: How many.
         wait_seconds: How long to wait for a free one.
+        answer_seconds: How long a statement may take; PostgreSQL ends it then, and so the thread that waits for it.
     """
 
-    def __init__(self, dsn: str, size: int = 10, wait_seconds: float = 5.0) -> None:
+    def __init__(self, dsn: str, size: int = 10, wait_seconds: float = 5.0, answer_seconds: int = 30) -> None:
         self._dsn = dsn
         self._wait_seconds = wait_seconds
+        self._answer_seconds = answer_seconds
         self._free: LifoQueue[Slot] = LifoQueue()
         self._size = size
         for _ in range(size):
@@ -71,7 +73,22 @@ class Pool:
                 held.close()
             else:
                 return held
-        return psycopg.connect(self._dsn, autocommit=True, connect_timeout=5, application_name="tollway-api")
+        return self.connect()
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """A new connection, which is the caller's to close. Raises `psycopg.OperationalError`."""
+        connection: psycopg.Connection[Any] = psycopg.connect(
+            self._dsn,
+            autocommit=True,
+            connect_timeout=5,
+            application_name="tollway-api",
+            # A server that is gone without a word is noticed by what it does not confirm.
+            tcp_user_timeout=self._answer_seconds * 1000,
+            keepalives_idle=self._answer_seconds,
+        )
+        # By a statement rather than by `options`, which a DSN may have and a connection pooler may refuse.
+        connection.execute(f"set statement_timeout = '{self._answer_seconds}s'".encode())
+        return connection
 
     def close(self) -> None:
         """End the connections that rest."""

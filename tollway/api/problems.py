@@ -3,7 +3,9 @@ Errors as answers: `application/problem+json`, in v1's shape or in v3's by the p
 
     400  the request is wrong, and says which fields       409  it contradicts what is there
     404  there is no such thing                            413, 415  too large, or another media type
-    503  a store is away: try again after `Retry-After`    500  a defect of Tollway
+    401, 403  no key, or not for this                      408  the request took too long to arrive
+    429, 503  too much at once, or a store is away: try again after `Retry-After`
+    500  a defect of Tollway
 
 No message carries an event's payload or a connection string.
 """
@@ -35,8 +37,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 1
 
 _log = logging.getLogger(__name__)
-_UNKNOWN_FIELD: Final = re.compile(r"unknown field `([^`]*)`")
-_MISSING_FIELD: Final = re.compile(r"missing required field `([^`]*)`")
+_MISSING: Final = re.compile(r"Missing required query parameter '?([^' ]+)'?")
 
 
 class Invalid(Struct, frozen=True):
@@ -54,11 +55,14 @@ class Invalid(Struct, frozen=True):
 class Problem(Exception):
     """A request that can't be answered as asked."""
 
-    def __init__(self, status: int, detail: str, *invalid: Invalid, retry: bool = False) -> None:
+    def __init__(
+        self, status: int, detail: str, *invalid: Invalid, retry: bool = False, challenge: str | None = None
+    ) -> None:
         self.status = status
         self.detail = detail
         self.invalid = invalid
         self.retry = retry
+        self.challenge = challenge
         super().__init__(detail)
 
 
@@ -115,42 +119,76 @@ def problem_of(failure: Exception) -> Problem:
             return bad_request(failure.path.removeprefix("$."), message)
         case CadenceError():
             return bad_request("duration", f"{failure.message}; {failure.hint}")
-        case ValidationException():
-            return _validation(failure)
         case HTTPException():
             return Problem(failure.status_code, failure.detail or HTTPStatus(failure.status_code).phrase)
         case psycopg.DataError():
             return Problem(400, "a text holds a character that cannot be stored, or a number is out of range")
         case Busy() | psycopg.OperationalError() | psycopg.InterfaceError():
             return unavailable("PostgreSQL")
+        case redis.exceptions.OutOfMemoryError():
+            return Problem(
+                503, "Redis has no memory left for more; nothing was changed that was not confirmed", retry=True
+            )
         case redis.RedisError():
             return unavailable("Redis")
     _log.error("not foreseen: %s", type(failure).__name__, exc_info=failure)
     return Problem(500, "this was not foreseen; the server's log has the traceback")
 
 
-def _validation(failure: ValidationException) -> Problem:
+def _validation(failure: ValidationException, request: Request[Any, Any, Any]) -> Problem:
+    """What is wrong with parameters, by the names that they have in a request; a body is read elsewhere."""
+    parameters = request.route_handler.parsed_fn_signature.parameters
     found: list[Invalid] = []
     extra: Any = failure.extra
     for item in extra if isinstance(extra, list) else []:
+        name = str(item.get("key") or "").partition(".")[0]
+        definition = parameters[name].kwarg_definition if name in parameters else None
+        is_path = name in request.path_params
         message = str(item.get("message", ""))
-        # Litestar's name of the body is not part of the path.
-        key = str(item.get("key") or "").removeprefix("data").removeprefix(".")
-        code = "invalid"
-        for pattern, word in ((_UNKNOWN_FIELD, "unknown_property"), (_MISSING_FIELD, "required")):
-            named = pattern.search(message)
-            if named:
-                code, key = word, ".".join(part for part in (key, named[1]) if part)
-        source = str(getattr(item.get("source"), "value", item.get("source") or "body"))
-        found.append(Invalid(key or "$", code, message, source=source))
+        known_as = getattr(definition, "name", None) or name
+        found.append(Invalid(known_as, "invalid", message, source="path" if is_path else "query"))
+    if not found and "query parameter" in failure.detail:
+        named = _MISSING.search(failure.detail)
+        found.append(Invalid(named[1] if named else "$", "required", "expected a value", source="query"))
     detail = "; ".join(f"`{item.field}`: {item.message}" for item in found) or failure.detail
     return Problem(400, detail, *found)
 
 
 def answer(request: Request[Any, Any, Any], failure: Exception) -> Response[bytes]:
     """The answer to a request that failed."""
-    problem = problem_of(failure)
-    v3 = request.url.path.startswith("/api/v3")
+    problem = _validation(failure, request) if isinstance(failure, ValidationException) else problem_of(failure)
+    headers = {name.decode(): value.decode() for name, value in headers_of(problem)}
+    if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_allowed(request))
+    body = body_of(problem, request.url.path)
+    return Response(body, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def _allowed(request: Request[Any, Any, Any]) -> list[str]:
+    """The methods of the path that was asked for, of all that are written the same way."""
+    asked = request.url.path.strip("/").split("/")
+    found: set[str] = set()
+    for route in request.app.routes:
+        parts = [part for part in route.path_components if part]
+        if len(parts) == len(asked) and all(
+            part == given or not isinstance(part, str) for part, given in zip(parts, asked, strict=True)
+        ):
+            found |= getattr(route, "methods", set())
+    return sorted(found)
+
+
+def headers_of(problem: Problem) -> list[tuple[bytes, bytes]]:
+    """What an answer says beside the problem."""
+    found: list[tuple[bytes, bytes]] = []
+    if problem.retry:
+        found.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
+    if problem.challenge:
+        found.append((b"www-authenticate", problem.challenge.encode()))
+    return found
+
+
+def body_of(problem: Problem, path: str) -> bytes:
+    """The problem as JSON, in the shape of the API that the path belongs to."""
     body: Json = {
         "type": "about:blank",
         "title": HTTPStatus(problem.status).phrase,
@@ -158,13 +196,12 @@ def answer(request: Request[Any, Any, Any], failure: Exception) -> Response[byte
         "detail": problem.detail,
         "instance": f"urn:request:{ULID()}",
     }
-    if v3:
+    if path.startswith("/api/v3"):
         if problem.invalid:
             body["invalid_parameters"] = [_v3(item) for item in problem.invalid]
     else:
         body["extensions"] = {"validationErrors": [_v1(item) for item in problem.invalid]}
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if problem.retry else {}
-    return Response(msgspec.json.encode(body), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+    return msgspec.json.encode(body)
 
 
 def _v1(item: Invalid) -> Json:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, LiteralString
 
+import msgspec
 from litestar import delete, get, post, put
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Struct
@@ -144,7 +145,12 @@ def meter_body(found: notes.Noted) -> Json:
 
 def meter_body_v3(body: Json) -> Json:
     """A meter as v3 has it: with the names of both APIs."""
-    return body | {"key": body["slug"], "dimensions": body["group_by"]}
+    return labelled(body) | {"key": body["slug"], "dimensions": body["group_by"]}
+
+
+def labelled(body: Json) -> Json:
+    """A body with its metadata called labels, as v3 has it."""
+    return {"labels" if name == "metadata" else name: value for name, value in body.items()}
 
 
 @post("/api/v1/meters", status_code=201, tags=["Set-up"])
@@ -322,6 +328,7 @@ def feature_body(found: notes.Noted) -> Json:
 
 def feature_body_v3(body: Json) -> Json:
     """A feature as v3 has it: with the names of both APIs."""
+    body = labelled(body)
     if "meter_slug" not in body:
         return body
     filters: Json = {name: {"eq": text} for name, text in body.get("meter_group_by_filters", {}).items()}
@@ -477,8 +484,10 @@ def _put_customer(changes: Changes, key: str, body: CustomerCreate, known: Custo
 def _create_customer(stores: ApiStores, body: CustomerCreate) -> Json:
     key = body.key or str(ULID())
     with stores.changing() as changes:
-        if changes.find_customer_by_key(key) is not None:
-            raise conflict("key", f"there is a customer `{key}` already")
+        known = changes.find_customer_by_key(key)
+        if known is not None:
+            there = "was a customer `{}` that is deleted; its ledger stays" if is_deleted(changes, known.id) else None
+            raise conflict("key", f"there {(there or 'is a customer `{}` already').format(key)}")
         customer = _put_customer(changes, key, body, None)
     return _read_customer(stores, customer.id)
 
@@ -486,12 +495,43 @@ def _create_customer(stores: ApiStores, body: CustomerCreate) -> Json:
 def _replace_customer(stores: ApiStores, id_or_key: str, body: CustomerCreate) -> Json:
     with stores.changing() as changes:
         known = changes.find_customer(id_or_key)
-        if known is None:
+        if known is None or is_deleted(changes, known.id):
             raise not_found("customer", id_or_key)
         if body.key is not None and body.key != known.key:
             raise conflict("key", f"expected `{known.key}`: a customer's key does not change")
         customer = _put_customer(changes, known.key, body, known)
     return _read_customer(stores, customer.id)
+
+
+def is_deleted(changes: Changes, customer_id: str) -> bool:
+    """Whether a customer was deleted. What it was charged stays, and so do its id and key."""
+    return bool(
+        changes.rows("select from api_notes where kind = 'customer' and ref = %s and body ? 'deleted_at'", customer_id)
+    )
+
+
+def _delete_customer(stores: ApiStores, id_or_key: str) -> None:
+    with stores.changing() as changes:
+        known = changes.find_customer(id_or_key)
+        if known is None or is_deleted(changes, known.id):
+            raise not_found("customer", id_or_key)
+        now = changes.now()
+        for held in changes.subscriptions(known.id).values():
+            if held.active_to is None or held.active_to > max(now, held.active_from):
+                raise conflict("id", f"customer `{known.key}` has subscription `{held.id}`: cancel that first")
+        # Others may have its subjects from now on; the key stays its own, as the ledger has it.
+        changes.put_customer(
+            CustomerDraft(
+                key=known.key,
+                name=known.name,
+                currency=known.currency,
+                block_when_exhausted=known.block_when_exhausted,
+                low_balance_thresholds=known.low_balance_thresholds,
+            )
+        )
+        written = changes.rows("select body::text from api_notes where kind = 'customer' and ref = %s", known.id)
+        found: Json = msgspec.json.decode(written[0][0]) if written else {}
+        notes.write(changes, "customer", known.id, found | {"deleted_at": instant(now)})
 
 
 def _read_customer(stores: ApiStores, id_or_key: str) -> Json:
@@ -536,19 +576,16 @@ def _customer_body(found: notes.Noted, current: dict[str, str]) -> Json:
     )
 
 
-def _customer_v3(body: Json) -> Json:
-    metadata = body.pop("metadata", None)
-    return compact(body | {"labels": metadata})
-
-
 def _list_customers(
-    stores: ApiStores, key: str | None, subject: str | None, page: int, size: int
+    stores: ApiStores, key: str | None, subject: str | None, with_deleted: bool, page: int, size: int
 ) -> tuple[list[Json], int]:
-    condition = (
+    condition: LiteralString = (
         "where (%s::text is null or key ilike '%%' || %s || '%%') and (%s::text is null or exists"
         " (select from customer_subjects where customer_id = id and customer_subjects.subject = %s))"
+        " and (%s or not exists (select from api_notes as written where written.kind = 'customer'"
+        " and written.ref = id and written.body ? 'deleted_at'))"
     )
-    values = key, key, subject, subject
+    values = key, key, subject, subject, with_deleted
     with stores.connection() as connection:
         found = notes.read(
             connection, "customer", f"{condition} order by id limit %s offset %s", *values, size, (page - 1) * size
@@ -570,11 +607,12 @@ def list_customers_v1(
     stores: Stores,
     key: FromQuery[str | None] = None,
     subject: FromQuery[str | None] = None,
+    include_deleted: Annotated[bool, QueryParameter(name="includeDeleted")] = False,
     page: Page = 1,
     page_size: PageSizeV1 = PAGE_SIZE,
 ) -> Json:
     """List customers, all or those with a key or a subject."""
-    found, total = _list_customers(stores, key, subject, page, page_size)
+    found, total = _list_customers(stores, key, subject, include_deleted, page, page_size)
     return {"totalCount": total, "page": page, "pageSize": page_size, "items": camel(found)}
 
 
@@ -595,16 +633,15 @@ def update_customer_v1(customer: FromPath[str], data: JSONBody[CustomerCreate], 
 @delete("/api/v1/customers/{customer:str}", status_code=204, tags=["Set-up"])
 @threaded
 def delete_customer_v1(customer: FromPath[str], stores: Stores) -> None:
-    """Refused: what a customer was charged refers to it. Cancel its subscription instead."""
-    found = _read_customer(stores, customer)
-    raise conflict("id", f"customer `{found['key']}` stays, since its ledger does; cancel its subscription instead")
+    """Delete a customer, if it has no subscription: it is no longer listed, and its ledger stays."""
+    _delete_customer(stores, customer)
 
 
 @post("/api/v3/openmeter/customers", status_code=201, tags=["Set-up"])
 @threaded
 def create_customer_v3(data: JSONBody[CustomerCreateV3], stores: Stores) -> Json:
     """Create a customer."""
-    return _customer_v3(_create_customer(stores, _from_v3(data)))
+    return labelled(_create_customer(stores, _from_v3(data)))
 
 
 @get("/api/v3/openmeter/customers", tags=["Set-up"])
@@ -616,23 +653,30 @@ def list_customers_v3(
     size: PageSizeV3 = PAGE_SIZE,
 ) -> Json:
     """List customers."""
-    found, total = _list_customers(stores, key, None, number, size)
+    found, total = _list_customers(stores, key, None, False, number, size)
     page = {"size": size, "number": number, "total": total}
-    return {"data": [_customer_v3(body) for body in found], "meta": {"page": page}}
+    return {"data": [labelled(body) for body in found], "meta": {"page": page}}
 
 
 @get("/api/v3/openmeter/customers/{customer:str}", tags=["Set-up"])
 @threaded
 def get_customer_v3(customer: FromPath[str], stores: Stores) -> Json:
     """A customer by id or key."""
-    return _customer_v3(_read_customer(stores, customer))
+    return labelled(_read_customer(stores, customer))
 
 
 @put("/api/v3/openmeter/customers/{customer:str}", tags=["Set-up"])
 @threaded
 def update_customer_v3(customer: FromPath[str], data: JSONBody[CustomerCreateV3], stores: Stores) -> Json:
     """Replace what a customer says of itself; its key stays."""
-    return _customer_v3(_replace_customer(stores, customer, _from_v3(data)))
+    return labelled(_replace_customer(stores, customer, _from_v3(data)))
+
+
+@delete("/api/v3/openmeter/customers/{customer:str}", status_code=204, tags=["Set-up"])
+@threaded
+def delete_customer_v3(customer: FromPath[str], stores: Stores) -> None:
+    """Delete a customer, if it has no subscription: it is no longer listed, and its ledger stays."""
+    _delete_customer(stores, customer)
 
 
 def _from_v3(data: CustomerCreateV3) -> CustomerCreate:
@@ -675,4 +719,5 @@ ROUTES = [
     list_customers_v3,
     get_customer_v3,
     update_customer_v3,
+    delete_customer_v3,
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -18,11 +19,20 @@ from redis.retry import Retry
 
 from sinks.event_log import EventLog
 from tollway.api.gate import Gate, Projector
+from tollway.api.keys import KeyRing
 from tollway.api.pool import Pool
+from tollway.api.pressure import Pressure, check_memory
+from tollway.api.problems import Problem
+from tollway.api.settings import ApiSettings
 from tollway.control import Changes, ControlPlane
 
 CONNECT_SECONDS = 2
 ANSWER_SECONDS = 5
+AGAIN = (redis.ConnectionError,)
+"""Tried once more, over a new connection; what was sent and got no answer in time is not, it may have been done."""
+
+LOOK_SECONDS = 0.5
+"""So often it is looked whether the event log's server takes events, while some come."""
 
 
 class ApiStores:
@@ -33,26 +43,68 @@ class ApiStores:
         redis_url: Redis or Valkey.
         postgres_dsn: A migrated database.
         partitions: Of the event log, where there is none yet.
+        settings: The limits count.
+        with_keys: Whether requests need an API key.
     """
 
-    def __init__(self, redis_url: str, postgres_dsn: str, partitions: int) -> None:
+    def __init__(
+        self,
+        redis_url: str,
+        postgres_dsn: str,
+        partitions: int,
+        settings: ApiSettings | None = None,
+        *,
+        with_keys: bool = False,
+    ) -> None:
+        self.settings = settings or ApiSettings()
         self._redis_url = _impatient(redis_url)
         self._partitions = partitions
         self._log: EventLog | None = None
         self._log_lock = Lock()
-        self.pool = Pool(postgres_dsn)
+        self._looked_at = 0.0
+        self._refusal: Exception | None = None
+        self.pressure = Pressure(self.settings.ingest_requests_max, self.settings.ingest_bytes_max)
+        self.pool = Pool(postgres_dsn, answer_seconds=self.settings.timeout_seconds)
         self.plane = ControlPlane(postgres_dsn, redis_url)
-        self.redis = redis.Redis.from_url(self._redis_url, protocol=3, retry=Retry(NoBackoff(), 1))
-        self._async = redis.asyncio.Redis.from_url(self._redis_url, protocol=3, retry=AsyncRetry(NoBackoff(), 1))
+        self.redis = redis.Redis.from_url(self._redis_url, protocol=3, retry=Retry(NoBackoff(), 1, AGAIN))
+        self._async = redis.asyncio.Redis.from_url(self._redis_url, protocol=3, retry=AsyncRetry(NoBackoff(), 1, AGAIN))
         self.gate = Gate(self._async)
         self.projector = Projector(self.pool, self.redis)
+        self.keys = KeyRing(self.pool.connect, self.redis) if with_keys else None
 
     def append(self, lines: list[bytes]) -> None:
-        """Append events to the log. Returns when they are durable. Raises `redis.RedisError`."""
+        """
+        Append events to the log. Returns when they are durable.
+
+        Raises:
+            Problem: The log is nearly full.
+            redis.RedisError: The log did not take them.
+        """
         with self._log_lock:
+            self._look()
             if self._log is None:
-                self._log = EventLog(self._redis_url, self._partitions)
-        self._log.append(lines)
+                self._log = EventLog(self._redis_url, self._partitions, retry=Retry(NoBackoff(), 1, AGAIN))
+        try:
+            self._log.append(lines)
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            self._refusal, self._looked_at = error, time.monotonic()
+            raise
+
+    def _look(self) -> None:
+        """
+        Look whether the log takes events; who comes soon after is told the same.
+
+        So while its server hangs, one waits until that is known, and not each who comes.
+        """
+        if time.monotonic() - self._looked_at >= LOOK_SECONDS:
+            try:
+                check_memory(self.redis, self.settings.log_memory_percent)
+                self._refusal = None
+            except (Problem, redis.RedisError) as error:
+                self._refusal = error
+            self._looked_at = time.monotonic()
+        if self._refusal is not None:
+            raise self._refusal.with_traceback(None)
 
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
@@ -68,12 +120,16 @@ class ApiStores:
         self.projector.tell()
 
     def start(self) -> None:
-        """Begin to follow the control log."""
+        """Begin to follow the control log, and the keys."""
         self.projector.start()
+        if self.keys is not None:
+            self.keys.start()
 
     def close(self) -> None:
         """End the connections."""
         self.projector.close()
+        if self.keys is not None:
+            self.keys.close()
         self.plane.close()
         self.pool.close()
         self.redis.close()

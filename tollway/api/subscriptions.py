@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from litestar import get, post
@@ -15,6 +15,7 @@ from rating.periods import Cadence, add_duration, period_at
 from tollway.api import notes
 from tollway.api.plans import ProRatingConfig, StoredPlan, stored_plans
 from tollway.api.problems import bad_request, conflict, not_found
+from tollway.api.setup import is_deleted, labelled
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import threaded
 from tollway.api.wire import (
@@ -32,7 +33,7 @@ from tollway.api.wire import (
     page_v1,
     page_v3,
 )
-from tollway.control import Changes, ControlCode, ControlError, SubscriptionDraft
+from tollway.control import YEAR_MAX, YEAR_MIN, Changes, ControlCode, ControlError, SubscriptionDraft
 from tollway.ledger_reads import Connection
 
 IMMEDIATE = "immediate"
@@ -139,6 +140,8 @@ def _moment(timing: str | None, now: datetime, current: Subscription | None, pla
         at = None
     if at is None or at.tzinfo is None:
         raise bad_request("timing", f"expected `{IMMEDIATE}`, `{NEXT_BILLING_CYCLE}` or an RFC 3339 instant")
+    if not YEAR_MIN <= at.year <= YEAR_MAX:
+        raise bad_request("timing", f"expected a year of {YEAR_MIN} to {YEAR_MAX}")
     return at.astimezone(UTC)
 
 
@@ -148,7 +151,7 @@ def _subscribe(stores: ApiStores, body: SubscriptionCreate) -> Json:
         raise bad_request("customer_id", "expected `customerId` or `customerKey`", "required")
     with stores.changing() as changes:
         found = changes.find_customer(reference) if body.customer_id else changes.find_customer_by_key(reference)
-        if found is None:
+        if found is None or is_deleted(changes, found.id):
             raise not_found("customer", reference)
         now = changes.now()
         held = changes.subscriptions(found.id).values()
@@ -407,9 +410,7 @@ def _plan_v3(stores: ApiStores, reference: PlanReferenceV3) -> PlanReference:
 
 
 def _v3(body: Json) -> Json:
-    shown: dict[str, Any] = _plain(body) | {"customer": {"id": body["customer_id"]}}
-    shown["labels"] = shown.pop("metadata", None)
-    return compact(shown)
+    return labelled(_plain(body)) | {"customer": {"id": body["customer_id"]}}
 
 
 ROUTES = [

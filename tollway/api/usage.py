@@ -1,42 +1,38 @@
 """
-How much a meter counted, as the ledger has it: usage that was rated, by the windows of its charges.
+How much a meter counted: usage that was rated, as the ledger has it.
 
-Only for meters that add up (SUM, COUNT), in whole hours or more, and not by subject: the ledger keeps no events. What
-waits to be rated is not in it. A meter is read through a feature that has all of it, or else through features that
-share no usage because they differ in the text of one and the same dimension.
+The ledger keeps no events. It knows what each customer's feature came to by charge window (an hour, or what
+`TOLLWAY_WINDOW_SECONDS` says), and for meters that do not add up only by billing period. So a query is answered where
+that is enough, and is refused with the reason where it is not; it is never answered with another number than the one
+that was asked for. What came late shows in the window in which it was counted, and what waits to be rated in none.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, LiteralString
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
 
 import msgspec
-from litestar import Response, get
+from litestar import Request, Response, get
 from litestar.params import FromPath, QueryParameter
 
 from rating.catalog import FeatureSet, MeterSet
-from rating.meters import Aggregation, Feature, Meter
-from rating.money import ZERO
+from rating.meters import Feature, Meter
+from rating.money import use_exact
 from rating.periods import Cadence, add_duration
 from tollway.api import notes
+from tollway.api.metering import WINDOWS, Query, Row, read_usage, way_of
 from tollway.api.problems import bad_request, not_found
 from tollway.api.setup import meter_body
-from tollway.api.stores import ApiStores, Stores
+from tollway.api.stores import Stores
 from tollway.api.threads import threaded
 from tollway.api.wire import Json, instant, listed
-from tollway.ledger_reads import find_customer
+from tollway.ledger_reads import Connection, find_customer, rows
 
-WINDOWS: dict[str, tuple[str, str]] = {"HOUR": ("hour", "PT1H"), "DAY": ("day", "P1D"), "MONTH": ("month", "P1M")}
-ADDING_UP = (Aggregation.SUM, Aggregation.COUNT)
-QUERY: LiteralString = (
-    "select date_trunc(%(unit)s, window_start at time zone 'UTC') at time zone 'UTC' as start, sum(quantity)"
-    " from charges where feature_key = any(%(features)s) and events > 0"
-    " and (%(customers)s::text[] is null or customer_id = any(%(customers)s))"
-    " and (%(from)s::timestamptz is null or window_start >= %(from)s)"
-    " and (%(to)s::timestamptz is null or window_start < %(to)s)"
-    " group by start order by start"
-)
+CUSTOMER: Final = "customer_id"
+SUBJECT: Final = "subject"
+FILTER_GROUP_BY: Final = "filterGroupBy["
+NOT_READ: Final = ("advancedMeterGroupByFilters",)
 
 _numbers = msgspec.json.Encoder(decimal_format="number")
 
@@ -46,73 +42,129 @@ _numbers = msgspec.json.Encoder(decimal_format="number")
 def query_meter(
     meter: FromPath[str],
     stores: Stores,
+    request: Request[Any, Any, Any],
     start: Annotated[datetime | None, QueryParameter(name="from")] = None,
     end: Annotated[datetime | None, QueryParameter(name="to")] = None,
     window_size: Annotated[str | None, QueryParameter(name="windowSize")] = None,
+    window_time_zone: Annotated[str | None, QueryParameter(name="windowTimeZone")] = None,
     subject: Annotated[list[str] | None, QueryParameter(name="subject")] = None,
     customer_id: Annotated[list[str] | None, QueryParameter(name="filterCustomerId")] = None,
+    group_by: Annotated[list[str] | None, QueryParameter(name="groupBy")] = None,
 ) -> Response[bytes]:
-    """What a meter counted and was rated, in all or by window, of all customers or of some."""
-    if window_size is not None and window_size not in WINDOWS:
-        raise bad_request("window_size", f"expected one of {', '.join(WINDOWS)}, the ledger's windows being hours")
-    if subject:
-        raise bad_request("subject", "expected none, since the ledger has usage by customer: use `filterCustomerId`")
-    for name, at in (("from", start), ("to", end)):
-        if at is not None and at.tzinfo is None:
-            raise bad_request(name, "expected an instant with an offset, as in 2026-03-01T12:00:00Z")
-    feature_keys = _read_through(stores, meter)
-    unit, cadence = WINDOWS[window_size or "HOUR"]
+    """
+    What a meter counted and was rated, in all or by window, of all customers or of some.
+
+    `groupBy` takes `customer_id` and one dimension of the meter, `filterGroupBy[dimension]` texts of it.
+    """
+    use_exact()
+    _check(start, end, window_size, window_time_zone)
+    dimensions, filters = [name for name in listed(group_by) if name != CUSTOMER], _filters(request)
+    dimension = next(iter({*dimensions, *filters}), None)
     with stores.connection() as connection:
-        customers = [find_customer(connection, customer).id for customer in listed(customer_id)]
-        rows = connection.execute(
-            QUERY,
-            {"unit": unit, "features": feature_keys, "customers": customers or None, "from": start, "to": end},
-        ).fetchall()
-    if window_size is None:
-        total = sum((value for _, value in rows), ZERO)
-        first = start or (rows[0][0] if rows else datetime.now(UTC))
-        last = end or (rows[-1][0] + timedelta(hours=1) if rows else first)
-        data = [_row(first, last, total)]
-    else:
-        data = [_row(at, add_duration(at, Cadence.parse(cadence)), value) for at, value in rows]
+        asked = _find_meter(connection, meter)
+        _check_dimensions(asked, {*dimensions, *filters})
+        way = way_of(_features(connection, asked), dimension, filters.get(dimension or ""))
+        customers, subjects = _customers(connection, listed(customer_id), listed(subject))
+        query = Query(start, end, window_size, customers, CUSTOMER in listed(group_by), bool(dimensions))
+        found = read_usage(connection, asked, way, query)
+    data: list[Json] = []
+    for row in found:
+        owner = row.customer_id or (customers[0] if customers and len(customers) == 1 else "")
+        text = way.parts.get(row.feature_key or "")
+        shown = {"subject": subjects.get(owner), "groupBy": {dimension: text} if text is not None else {}}
+        data.append({"value": row.value} | _window(row, query, found) | shown)
+        if row.customer_id is not None:
+            data[-1]["customerId"] = row.customer_id
     body = {"from": instant(start), "to": instant(end), "windowSize": window_size, "data": data}
     content = {name: value for name, value in body.items() if value is not None}
     return Response(_numbers.encode(content), media_type="application/json")
 
 
-def _row(start: datetime, end: datetime, value: Any) -> Json:
-    return {"value": value, "windowStart": instant(start), "windowEnd": instant(end), "subject": None, "groupBy": {}}
+def _window(row: Row, query: Query, found: list[Row]) -> Json:
+    """From when to when a row counts."""
+    if query.window is not None:
+        end = add_duration(row.start, Cadence.parse(WINDOWS[query.window][1]))
+        return {"windowStart": instant(row.start), "windowEnd": instant(end)}
+    start = query.start or min(one.start for one in found)
+    end = query.end or max(datetime.now(UTC), *(one.start for one in found))
+    return {"windowStart": instant(start), "windowEnd": instant(end)}
 
 
-def _read_through(stores: ApiStores, id_or_slug: str) -> list[str]:
-    """The features whose usage is that of the meter. Raises `Problem` where there are none."""
-    with stores.connection() as connection:
-        meters = notes.read(connection, "meter", "order by key")
-        features = [
-            noted.record.feature
-            for noted in notes.read(connection, "feature", "order by key")
-            if isinstance(noted.record, FeatureSet)
-        ]
-    for noted in meters:
+def _check(start: datetime | None, end: datetime | None, window: str | None, time_zone: str | None) -> None:
+    if window is not None and window not in WINDOWS:
+        raise bad_request("window_size", f"expected one of {', '.join(WINDOWS)}, got `{window[:40]}`")
+    if time_zone not in (None, "", "UTC", "Etc/UTC"):
+        raise bad_request("window_time_zone", "expected UTC: the ledger's windows are those of UTC")
+    for name, at in (("from", start), ("to", end)):
+        if at is not None and at.tzinfo is None:
+            raise bad_request(name, "expected an instant with an offset, as in 2026-03-01T12:00:00Z")
+    if start is not None and end is not None and start >= end:
+        raise bad_request("to", "expected an instant after `from`")
+
+
+def _filters(request: Request[Any, Any, Any]) -> dict[str, list[str]]:
+    """The texts that a dimension may have, by dimension."""
+    found: dict[str, list[str]] = {}
+    for name, value in request.query_params.multi_items():
+        if name.startswith(NOT_READ):
+            raise bad_request(name, "expected none: the ledger has usage by feature; use `filterGroupBy[dimension]`")
+        if name.startswith(FILTER_GROUP_BY) and name.endswith("]"):
+            found.setdefault(name.removeprefix(FILTER_GROUP_BY)[:-1], []).extend(listed([value]))
+        elif name.startswith(FILTER_GROUP_BY.rstrip("[")):
+            raise bad_request("filterGroupBy", "expected `filterGroupBy[dimension]=text`")
+    return found
+
+
+def _find_meter(connection: Connection, id_or_slug: str) -> Meter:
+    for noted in notes.read(connection, "meter", "order by key"):
         assert isinstance(noted.record, MeterSet)
-        meter = noted.record.meter
-        if id_or_slug in (meter.key, meter_body(noted)["id"]):
-            return _of_meter(meter, [feature for feature in features if feature.meter_key == meter.key])
+        if id_or_slug in (noted.record.meter.key, meter_body(noted)["id"]):
+            return noted.record.meter
     raise not_found("meter", id_or_slug)
 
 
-def _of_meter(meter: Meter, features: list[Feature]) -> list[str]:
-    if meter.aggregation not in ADDING_UP:
-        kinds = " or ".join(ADDING_UP)
-        raise bad_request("meter", f"expected a meter of {kinds}: what {meter.aggregation} has does not add up")
-    whole = [feature.key for feature in features if not feature.filters]
-    if whole:
-        return whole[:1]
-    dimensions = {tuple(feature.filters) for feature in features}
-    texts = [text for feature in features for allowed in feature.filters.values() for text in allowed]
-    if len(dimensions) > 1 or any(len(names) > 1 for names in dimensions) or len(set(texts)) < len(texts):
-        raise bad_request("meter", "expected a feature with all usage of the meter: those there are share usage")
-    return [feature.key for feature in features]
+def _features(connection: Connection, meter: Meter) -> list[Feature]:
+    return [
+        noted.record.feature
+        for noted in notes.read(connection, "feature", "order by key")
+        if isinstance(noted.record, FeatureSet) and noted.record.feature.meter_key == meter.key
+    ]
+
+
+def _check_dimensions(meter: Meter, names: set[str]) -> None:
+    for name in sorted(names):
+        if name == SUBJECT:
+            raise bad_request("group_by", "expected `customer_id`: the ledger has usage by customer, not by subject")
+        if name not in meter.group_by:
+            known = ", ".join([CUSTOMER, *meter.group_by])
+            raise bad_request("group_by", f"expected one of {known}, got `{name[:40]}`")
+    if len(names) > 1:
+        raise bad_request("group_by", "expected one dimension: the ledger has usage by feature, not by several at once")
+
+
+def _customers(
+    connection: Connection, named: list[str], subjects: list[str]
+) -> tuple[list[str] | None, dict[str, str]]:
+    """
+    The customers that are asked for, None for all, and the subject of each, where subjects are asked for.
+
+    Usage of a subject is known where it is all usage of its customer, so that customer has no other name.
+    """
+    ids = [find_customer(connection, name).id for name in named]
+    if not subjects:
+        return ids or None, {}
+    found: dict[str, str] = {}
+    for row in rows(connection, "names_of_customers", {"subjects": subjects}):
+        others = [name for name in row["names"] if name not in subjects]
+        if others:
+            message = (
+                f"expected all names that customer `{row['id']}` has or had, `{others[0][:40]}` too:"
+                " the ledger has usage by customer; or use `filterCustomerId`"
+            )
+            raise bad_request("subject", message)
+        found[row["id"]] = row["names"][0] if len(row["names"]) == 1 else ""
+    chosen = [customer_id for customer_id in found if not ids or customer_id in ids]
+    return chosen, {customer_id: subject for customer_id, subject in found.items() if subject}
 
 
 ROUTES: list[Any] = [query_meter]

@@ -4,50 +4,82 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
+import signal
 import sys
+from threading import Thread
+from typing import Annotated
+
+import psycopg
+import typer
 
 from config.settings import SettingError
 from sinks.postgres.migrate import migrate
-from tollway.api.serve import serve
+from tollway.api.listen import Place, held, listens
+from tollway.api.serve import Work, serve
 from tollway.api.settings import ApiSettings, load_api_settings
-from tollway.api.stores import ApiStores
 from tollway.console import say, settings
 from tollway.embedded import servers
 
+NO_KEYS = (
+    "WARNING: the API asks for no key, since only this machine reaches it; `TOLLWAY_API_KEYS=required` makes it ask."
+)
 
-def api() -> None:
+
+def api(
+    end_with_input: Annotated[
+        bool, typer.Option("--end-with-input", help="Also end when standard input does.", hidden=True)
+    ] = False,
+) -> None:
     """
     Serve the HTTP API, until Ctrl-C or SIGTERM; requests under way are then finished.
 
-    It listens on TOLLWAY_API_HOST and TOLLWAY_API_PORT, 127.0.0.1 and 8888 by default, and has no log-in of its own:
-    put a gateway before it. Events that it takes wait in the log until `tollway run` rates them. Its description
-    is at /docs.
+    It listens on TOLLWAY_API_HOST and TOLLWAY_API_PORT, 127.0.0.1 and 8888 by default. On any other address than a
+    loopback one it asks for API keys: `tollway key create` makes them. Events that it takes wait in the log until
+    `tollway run` rates them. Its description is at /docs.
 
     Example: tollway api
     """
     chosen = settings()
     listening = load_api_settings(os.environ)
-    _check_free(listening)
-    with servers(chosen, report=say) as endpoints:
+    if end_with_input:
+        Thread(target=_end_with_input, name="input", daemon=True).start()
+    with held(listening) as place, servers(chosen, report=say) as endpoints:
         applied = migrate(endpoints.postgres_dsn)
         if applied:
             say(f"Schema: applied {', '.join(applied)}")
+        with_keys = asks_for_keys(listening, place, endpoints.postgres_dsn)
+        if not with_keys:
+            say(NO_KEYS)
         logging.basicConfig(level=chosen.log_level.upper(), stream=sys.stderr)
-        stores = ApiStores(endpoints.redis_url, endpoints.postgres_dsn, chosen.partitions)
-        address = f"http://{listening.host}:{listening.port}"
-        serve(listening, stores, lambda: say(f"The API listens on {address}; {address}/docs describes it."))
-    say("Stopped: every request that came was answered.")
+        work = Work(
+            endpoints.redis_url, endpoints.postgres_dsn, chosen.partitions, chosen.log_level, with_keys, listening
+        )
+        serve(place, work, ready=lambda: None if end_with_input else say(listens(place)))
+        say("The API stopped: every request that came was answered.")
 
 
-def _check_free(listening: ApiSettings) -> None:
-    try:
-        family = socket.getaddrinfo(listening.host, listening.port, type=socket.SOCK_STREAM)[0][0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((listening.host, listening.port))
-    except OSError as error:
+def asks_for_keys(listening: ApiSettings, place: Place, postgres_dsn: str) -> bool:
+    """
+    Whether requests need an API key.
+
+    Raises:
+        SettingError: They do, and there is none.
+    """
+    if listening.keys == "auto" and place.is_loopback:
+        return False
+    with psycopg.connect(postgres_dsn) as connection:
+        found = connection.execute("select 1 from api_keys where revoked_at is null limit 1").fetchone()
+    if found is None:
+        why = "`TOLLWAY_API_KEYS` is `required`" if place.is_loopback else f"others reach {place.host}"
         raise SettingError(
-            f"Bad setting `TOLLWAY_API_PORT`: {listening.host}:{listening.port} can't be opened: {error.strerror}\n"
-            "hint: name a free port, and an address of this machine"
-        ) from error
+            f"The API needs an API key, since {why}, and there is none\n"
+            "hint: make one with `tollway key create --role admin`, then start again"
+        )
+    return True
+
+
+def _end_with_input() -> None:
+    """End this process when standard input does: whoever started it holds the other end, and lets go when it dies."""
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

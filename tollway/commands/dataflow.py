@@ -3,6 +3,9 @@ One dataflow in a home at a time, and what is left of one that failed.
 
     <home>/engine.lock   held by the process that runs the dataflow; its id is inside
     <home>/crash.log     what the runtime printed as it failed, and the traceback; none after a clean end
+
+A process of a cluster has a lock and a log of its own, with its number in their names; who supervises a cluster holds
+the home's lock.
 """
 
 from __future__ import annotations
@@ -34,19 +37,19 @@ class DataflowFailed(Exception):
         super().__init__(f"the dataflow ended: the traceback is in `{log}`")
 
 
-def running(home: Path) -> str | None:
+def running(home: Path, process_id: int | None = None) -> str | None:
     """The id of the process that runs the dataflow of a home, if one does."""
-    path = _lock(home)
+    path = _lock(home, process_id)
     return path.read_text().strip() or "unknown" if locks.is_held(path) else None
 
 
-def crash_log(home: Path) -> Path:
-    """The file that a failed dataflow leaves."""
-    return home / "crash.log"
+def crash_log(home: Path, process_id: int | None = None) -> Path:
+    """The file that a failed dataflow leaves, or a failed process of a cluster."""
+    return home / ("crash.log" if process_id is None else f"crash-{process_id}.log")
 
 
 @contextmanager
-def alone(home: Path) -> Iterator[None]:
+def alone(home: Path, process_id: int | None = None) -> Iterator[None]:
     """
     Hold the home's lock, which the kernel drops with this process, however it ends.
 
@@ -58,10 +61,10 @@ def alone(home: Path) -> Iterator[None]:
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
-            descriptor = stack.enter_context(locks.exclusive(_lock(home), LOCK_SECONDS))
+            descriptor = stack.enter_context(locks.exclusive(_lock(home, process_id), LOCK_SECONDS))
         except TimeoutError:
             raise AlreadyRunning(
-                f"a dataflow already runs in `{home}`, as process {running(home)}\n"
+                f"a dataflow already runs in `{home}`, as process {running(home, process_id)}\n"
                 "hint: stop that process first, or set `TOLLWAY_HOME` to another folder"
             ) from None
         os.ftruncate(descriptor, 0)
@@ -97,5 +100,5 @@ def crashing_into(log: Path) -> Iterator[None]:
         log.unlink()
 
 
-def _lock(home: Path) -> Path:
-    return home / "engine.lock"
+def _lock(home: Path, process_id: int | None) -> Path:
+    return home / ("engine.lock" if process_id is None else f"engine-{process_id}.lock")

@@ -3,50 +3,88 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Annotated
 
 import typer
 from prometheus_client import start_http_server
 
+from config.kafka import load_kafka
 from config.settings import SettingError, Settings
 from dataflows.engine import run_engine, stopping_on_signals
+from dataflows.recovery import ALONE, Cluster, recovery_store
+from dataflows.sources.kafka import PartitionsAdded
 from sinks.postgres.migrate import migrate
+from tollway.api.settings import ApiSettings, load_api_settings
+from tollway.commands.cluster import end_with_input, supervise
 from tollway.commands.dataflow import alone, crash_log, crashing_into
+from tollway.commands.serving import serving
 from tollway.console import say, settings
 from tollway.embedded import servers, stop_servers
 
 
 def up(
-    drain: Annotated[bool, typer.Option("--drain", help="End once the log has been read, instead of waiting.")] = False,
+    drain: Annotated[
+        bool, typer.Option("--drain", help="End once the log has been read, instead of waiting; no API.")
+    ] = False,
+    api: Annotated[bool, typer.Option("--api/--no-api", help="Serve the HTTP API too.")] = True,
 ) -> None:
     """
-    Start the embedded servers and the dataflow, until Ctrl-C or SIGTERM.
+    Start the embedded servers, the dataflow and the HTTP API, until Ctrl-C or SIGTERM.
 
     Servers given by TOLLWAY_REDIS_URL and TOLLWAY_POSTGRES_DSN are used as they are. All data are in the folder
-    TOLLWAY_HOME, and are there again at the next start.
+    TOLLWAY_HOME, and are there again at the next start. The API listens on TOLLWAY_API_HOST and TOLLWAY_API_PORT,
+    127.0.0.1 and 8888 by default.
 
     Example: tollway up
     """
-    _rate(settings(), drain=drain)
+    listening = load_api_settings(os.environ)
+    _rate(settings(), drain=drain, listening=listening if api and not drain else None)
 
 
 def run(
     file: Annotated[list[Path] | None, typer.Option(help="Also read this JSONL file of CloudEvents, once.")] = None,
     drain: Annotated[bool, typer.Option("--drain", help="End once the log and the files have been read.")] = False,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Start so many processes here, and start all again when one dies.")
+    ] = None,
+    process_id: Annotated[
+        int | None, typer.Option(min=0, help="Which process of a cluster across machines this is, from 0.")
+    ] = None,
+    addresses: Annotated[
+        str | None, typer.Option(help="HOST:PORT of every process of the cluster, in order, with commas between.")
+    ] = None,
+    ends_with_input: Annotated[bool, typer.Option("--end-with-input", hidden=True)] = False,
 ) -> None:
     """
     Run the dataflow only, on servers that run already or that the settings name.
 
-    It logs to standard error, at the level TOLLWAY_LOG_LEVEL. Of one home, one dataflow runs at a time.
+    It logs to standard error, at the level TOLLWAY_LOG_LEVEL. Of one home, one dataflow runs at a time. The number of
+    processes may be another one at each start.
 
     Example: tollway run --file usage.jsonl --drain
+
+    Example: tollway run --processes 2
+
+    Example: tollway run --process-id 0 --addresses rating-0:2101,rating-1:2101
     """
     chosen = settings()
     files = [_regular(path) for path in file or []]
-    _rate(chosen, files=files, drain=drain)
+    if processes is not None:
+        if process_id is not None or addresses is not None:
+            raise typer.BadParameter(
+                "`--processes` starts the whole cluster: leave `--process-id` and `--addresses` out"
+            )
+        _supervise(chosen, processes, files, drain=drain)
+        return
+    stopping = Event()
+    if ends_with_input:
+        Thread(target=end_with_input, args=(stopping,), daemon=True).start()
+    _rate(chosen, files=files, drain=drain, stopping=stopping, cluster=_cluster(process_id, addresses))
 
 
 def down(quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing.")] = False) -> None:
@@ -60,24 +98,96 @@ def down(quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing.")] = 
         say("Stopped the embedded servers." if stopped else "No embedded server was running.")
 
 
-def _rate(chosen: Settings, files: list[Path] | None = None, *, drain: bool = False) -> None:
-    """Run the dataflow on servers, alone in its home."""
+def _cluster(process_id: int | None, addresses: str | None) -> Cluster | None:
+    """The place in a cluster across machines, if there is one."""
+    if process_id is None and addresses is None:
+        return None
+    if process_id is None or addresses is None:
+        raise typer.BadParameter("`--process-id` and `--addresses` go together: give both, or neither")
+    found = tuple(address.strip() for address in addresses.split(","))
+    for address in found:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal():
+            raise typer.BadParameter(f"`--addresses`: expected HOST:PORT, got `{address[:60]}`, as in rating-0:2101")
+    if process_id >= len(found):
+        raise typer.BadParameter(
+            f"`--process-id`: expected 0 to {len(found) - 1}, one of `--addresses`, got {process_id}"
+        )
+    return Cluster(process_id, found)
+
+
+def _supervise(chosen: Settings, size: int, files: list[Path], *, drain: bool) -> None:
+    """Run a cluster of processes on this machine."""
+    if chosen.recovery and size > chosen.recovery_partitions:
+        raise SettingError(
+            f"Bad setting `TOLLWAY_RECOVERY_PARTITIONS`: expected at least {size}, the number of processes, got"
+            f" `{chosen.recovery_partitions}`\nhint: it is fixed once the recovery store exists; start fewer processes"
+        )
     stopping = Event()
+    arguments = [*(["--drain"] if drain else []), *(f"--file={path}" for path in files)]
+    with servers(chosen, report=say) as endpoints, alone(chosen.home), stopping_on_signals(stopping):
+        applied = migrate(endpoints.postgres_dsn)
+        if applied:
+            say(f"Schema: applied {', '.join(applied)}")
+        if chosen.recovery:
+            recovery_store(chosen.home, chosen.recovery_partitions)
+        environment = {
+            "TOLLWAY_HOME": str(chosen.home),
+            "TOLLWAY_REDIS_URL": endpoints.redis_url,
+            "TOLLWAY_POSTGRES_DSN": endpoints.postgres_dsn,
+        }
+        say(f"{size} processes run the dataflow. Stop them with Ctrl-C.")
+        supervise(size, arguments, environment, stopping)
+        say("Stopped: everything read is in the ledger.")
+
+
+def _rate(
+    chosen: Settings,
+    files: list[Path] | None = None,
+    *,
+    drain: bool = False,
+    listening: ApiSettings | None = None,
+    stopping: Event | None = None,
+    cluster: Cluster | None = None,
+) -> None:
+    """Run the dataflow on servers, alone in its home, and beside it the API if it is to listen."""
+    kafka = load_kafka(os.environ)
+    stopping = stopping or Event()
+    place = cluster.process_id if cluster is not None else None
     with (
         servers(chosen, report=say) as endpoints,
-        alone(chosen.home),
+        alone(chosen.home, place),
         # From before the word that the dataflow runs: a signal right after it is no failure.
         stopping_on_signals(stopping),
     ):
         applied = migrate(endpoints.postgres_dsn)
         if applied:
             say(f"Schema: applied {', '.join(applied)}")
-        _serve_metrics(chosen.metrics_port)
-        say("The dataflow runs until the log has been read." if drain else "The dataflow runs. Stop it with Ctrl-C.")
-        with crashing_into(crash_log(chosen.home)):
-            logging.basicConfig(level=chosen.log_level.upper(), stream=sys.stderr)
-            redis_url, postgres_dsn = endpoints.redis_url, endpoints.postgres_dsn
-            run_engine(chosen, redis_url, postgres_dsn, files=files, drain=drain, stopping=stopping)
+        _serve_metrics(chosen.metrics_port + (place or 0) if chosen.metrics_port else 0)
+        with serving(listening, stopping) if listening else nullcontext():
+            say(
+                "The dataflow runs until the log has been read." if drain else "The dataflow runs. Stop it with Ctrl-C."
+            )
+            with crashing_into(crash_log(chosen.home, place)):
+                logging.basicConfig(level=chosen.log_level.upper(), stream=sys.stderr)
+                redis_url, postgres_dsn = endpoints.redis_url, endpoints.postgres_dsn
+                again = True
+                while again:
+                    again = False
+                    try:
+                        run_engine(
+                            chosen,
+                            redis_url,
+                            postgres_dsn,
+                            files=files,
+                            kafka=kafka,
+                            drain=drain,
+                            stopping=stopping,
+                            cluster=cluster or ALONE,
+                        )
+                    except PartitionsAdded as added:
+                        say(f"{str(added).splitlines()[0]}: the dataflow begins again.")
+                        again = not stopping.is_set()
         say("Stopped: everything read is in the ledger.")
 
 

@@ -14,10 +14,18 @@ import redis
 from bytewax.errors import BytewaxRuntimeError
 
 from config.settings import SettingError
+from dataflows.engine import PeerLost
+from dataflows.recovery import RecoveryStoreScattered
+from dataflows.sources import kafka
 from dataflows.sources.streams import OffsetGone
-from sinks.postgres.ledger import RecoveryStoreMissing
+from sinks.kafka.client import KafkaUnavailable, TopicMissing
+from sinks.kafka.deliver import DeliveryFailed
+from sinks.postgres.ledger import LedgerInUse, RecoveryStoreMissing
 from sinks.writer import WriterFailed
+from tollway.api.keys import NoSuchKey
+from tollway.commands.cluster import ClusterEnded
 from tollway.commands.dataflow import AlreadyRunning, DataflowFailed
+from tollway.commands.serving import ApiEnded
 from tollway.commands.stores import NothingThere
 from tollway.console import BAD_INPUT, DEFECT, NO_SERVER, REFUSED
 from tollway.control import ControlCode, ControlError
@@ -47,16 +55,29 @@ def _chain(failure: BaseException) -> Iterator[BaseException]:
 
 def _explain(failure: BaseException) -> tuple[str, int] | None:
     match failure:
-        case SettingError() | AlreadyRunning() | RecoveryStoreMissing() | OffsetGone():
+        case ClusterEnded():
+            return str(failure), failure.code
+        case (
+            SettingError()
+            | AlreadyRunning()
+            | LedgerInUse()
+            | RecoveryStoreMissing()
+            | RecoveryStoreScattered()
+            | OffsetGone()
+        ):
             return str(failure), BAD_INPUT
+        case kafka.OffsetGone() | kafka.TopicUnfit() | TopicMissing():
+            return str(failure), BAD_INPUT
+        case KafkaUnavailable() | DeliveryFailed() | kafka.PartitionsAdded() | PeerLost():
+            return str(failure), NO_SERVER
         case ControlError():
             correctable = failure.line is not None or failure.code is ControlCode.INVALID
             return str(failure), BAD_INPUT if correctable else REFUSED
         case NothingBillable():
             return f"{failure.code}: {failure}", REFUSED
-        case NotFound() | LedgerIncomplete() | NothingThere() | DemoFailed():
+        case NotFound() | NoSuchKey() | LedgerIncomplete() | NothingThere() | DemoFailed():
             return str(failure), REFUSED
-        case ServerError():
+        case ServerError() | ApiEnded():
             return str(failure), NO_SERVER
         case DataflowFailed():
             return _explain_end(failure)

@@ -80,7 +80,9 @@ def invoice(
     preview: Annotated[
         bool, typer.Option("--preview", help="Show what the next invoice would bill, and draw up none.")
     ] = False,
-    as_of: Annotated[str | None, typer.Option(help="Only periods that began before this instant, RFC 3339.")] = None,
+    as_of: Annotated[
+        str | None, typer.Option(help="Only periods that began strictly before this instant, RFC 3339.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """

@@ -7,14 +7,28 @@ by detail, to all that the invoices that stand have billed of the period. So one
 invoices, late usage, a lower volume tier, a fee that was shortened and a voided invoice alike, and rounded
 parts add up to the rounded whole.
 
-    gathering, draw_up, void    what is not billed yet, billing it, taking that back
-    invoice, invoices           those that were drawn up
-    as_v1                       an invoice as OpenMeter's v1 API writes it
+    gathering, gatherings           what is not billed yet, of one customer or of many
+    draft, approve, draw_up         billing it on a draft, issuing that, both at once
+    advance, void, delete           moving a draft on, taking back what was billed
+    invoice, invoices               those that were drawn up
+    as_v1                           an invoice as OpenMeter's v1 API writes it
 """
 
-from tollway.invoicing.drawing import draw_up, gathering, invoice, void
+from tollway.invoicing.drawing import (
+    DUE_AFTER,
+    advance,
+    approve,
+    delete,
+    draft,
+    draw_up,
+    gathering,
+    gatherings,
+    invoice,
+    void,
+)
 from tollway.invoicing.lines import price_book, priced_by
 from tollway.invoicing.model import (
+    ActionNotAvailable,
     Invoice,
     InvoiceCustomer,
     InvoiceStatus,
@@ -25,10 +39,13 @@ from tollway.invoicing.model import (
     NothingBillable,
     Totals,
 )
-from tollway.invoicing.stored import invoices
+from tollway.invoicing.stored import Choice, chosen_invoices, invoices
 from tollway.invoicing.v1 import as_v1
 
 __all__ = [
+    "DUE_AFTER",
+    "ActionNotAvailable",
+    "Choice",
     "Invoice",
     "InvoiceCustomer",
     "InvoiceStatus",
@@ -38,9 +55,15 @@ __all__ = [
     "LineType",
     "NothingBillable",
     "Totals",
+    "advance",
+    "approve",
     "as_v1",
+    "chosen_invoices",
+    "delete",
+    "draft",
     "draw_up",
     "gathering",
+    "gatherings",
     "invoice",
     "invoices",
     "price_book",

@@ -54,6 +54,10 @@ class Billed(NamedTuple):
     details: dict[DetailKey, Figures]
     quantity: Decimal = ZERO
     metered_quantity: Decimal = ZERO
+    charged: Decimal = ZERO
+    """How much of what the period was charged, exact."""
+    credited: Decimal = ZERO
+    """How much of what credits paid of it, exact."""
 
 
 PeriodKey = tuple[str, str, datetime]
@@ -61,16 +65,22 @@ PeriodKey = tuple[str, str, datetime]
 
 
 def unbilled(
-    connection: Connection, head: CustomerHead, as_of: datetime | None, new_id: Callable[[], str]
+    connection: Connection,
+    head: CustomerHead,
+    as_of: datetime | None,
+    new_id: Callable[[], str],
+    *,
+    ended_by: datetime | None = None,
 ) -> Iterator[Line]:
     """
-    The lines that the next invoice has.
+    The lines that the next invoice has, of what was charged.
 
     Args:
         connection: Is read on.
         head: Whose invoice.
         as_of: Only periods that began before; None for all.
         new_id: Gives the ids of lines and children.
+        ended_by: Only periods that were over by then, and fees, which are charged once they are due; None for all.
 
     Raises:
         LedgerIncomplete: Some of the customer's charges are missing.
@@ -86,6 +96,8 @@ def unbilled(
         assert charge.currency == head.currency, f"a charge in {charge.currency}, expected {head.currency}"
         period_key = charge.subscription_id, charge.card_key, charge.period_start
         card, pricing = priced_by(catalog, charge)
+        if ended_by is not None and charge.period_end > ended_by and not isinstance(pricing.price, Flat):
+            continue
         line = difference(charge, card, pricing, billed.get(period_key, Billed({})), new_id)
         if line is not None:
             yield line
@@ -110,7 +122,8 @@ def read_billed(connection: Connection, customer_id: str) -> dict[PeriodKey, Bil
     by_period: dict[PeriodKey, Billed] = {}
     for row in rows(connection, "billed_quantities", {"customer_id": customer_id}):
         period_key = row["subscription_id"], row["card_key"], row["period_start"]
-        by_period[period_key] = Billed({}, row["quantity"], row["metered_quantity"])
+        sums = (row[name] for name in Billed._fields[1:])
+        by_period[period_key] = Billed({}, *sums)
     for row in rows(connection, "billed_details", {"customer_id": customer_id}):
         period = by_period[row["subscription_id"], row["card_key"], row["period_start"]]
         key = _key(row["name"], row["category"], row["unit_price"], row["flat_price"])
@@ -119,7 +132,7 @@ def read_billed(connection: Connection, customer_id: str) -> dict[PeriodKey, Bil
 
 
 def price_book(connection: Connection, customer_id: str) -> Catalog:
-    """The customer's subscriptions and the plan versions they are on: enough to find what priced a charge."""
+    """The customer's subscriptions, the plan versions they are on, and their features: what priced a charge."""
     catalog = Catalog()
     found = rows(connection, "price_records", {"customer_id": customer_id})
     for entry_id, row in enumerate(found, 1):
@@ -128,7 +141,11 @@ def price_book(connection: Connection, customer_id: str) -> Catalog:
 
 
 def priced_by(catalog: Catalog, charge: Charge) -> tuple[RateCard, Pricing]:
-    """The rate card of a charge, and its pricing: a flat price is prorated to the service period."""
+    """
+    The rate card of a charge, and its pricing: a flat price is prorated to the service period.
+
+    The card always has a name for people: its own, or that of its feature, or else its key.
+    """
     subscription = catalog.subscriptions[charge.customer_id][charge.subscription_id]
     placement = next(
         placement
@@ -141,7 +158,11 @@ def priced_by(catalog: Catalog, charge: Charge) -> tuple[RateCard, Pricing]:
         amount = prorate(pricing.price.amount, service, full)
         price = msgspec.structs.replace(pricing.price, amount=amount)
         pricing = msgspec.structs.replace(pricing, price=price)
-    return placement.card, pricing
+    card = placement.card
+    if not card.name:
+        feature = catalog.features.get(card.feature_key or "")
+        card = msgspec.structs.replace(card, name=(feature.name if feature else "") or card.key)
+    return card, pricing
 
 
 def difference(
@@ -167,7 +188,7 @@ def difference(
         subscription_id=charge.subscription_id,
         card_key=charge.card_key,
         feature_key=charge.feature_key,
-        name=card.name or card.key,
+        name=card.name,
         period_start=charge.period_start,
         period_end=charge.period_end,
         quantity=(ONE if is_fee else billable_quantity(pricing, charge.usage)) - billed.quantity,
@@ -177,6 +198,8 @@ def difference(
         usage_after=charge.usage,
         credits_after=charge.credits,
         closed=charge.status is ChargeStatus.CLOSED,
+        charged=charge.amount + charge.commitment - billed.charged,
+        credited=charge.credits - billed.credited,
         children=children,
     )
 

@@ -15,9 +15,15 @@ from rating.prices import Json
 
 
 class InvoiceStatus(StrEnum):
-    """What an invoice has come to. `gathering` is not one yet: it shows what the next would bill."""
+    """
+    What an invoice has come to.
+
+    `gathering` is not one yet: it shows what the next would bill. A `draft` bills it, and stays as it is while more
+    usage comes; approved, it is `issued`. A draft or an issued invoice may be `voided`.
+    """
 
     GATHERING = "gathering"
+    DRAFT = "draft"
     ISSUED = "issued"
     VOIDED = "voided"
 
@@ -44,6 +50,24 @@ class NothingBillable(Exception):
     def __init__(self, customer_key: str) -> None:
         self.message = f"nothing is billable for customer `{customer_key}`"
         self.hint = "look at the customer's charges: what they show is billable, unless an invoice has it already"
+        super().__init__(f"{self.message}\nhint: {self.hint}")
+
+
+class ActionNotAvailable(Exception):
+    """
+    An invoice has come too far, or not far enough, for what was asked of it. Nothing was changed.
+
+    Attributes:
+        code: A word for it.
+        message: Which invoice, what was asked, and what it has come to.
+        hint: What to look at.
+    """
+
+    code = "invoice_action_not_available"
+
+    def __init__(self, number: str, action: str, status: InvoiceStatus) -> None:
+        self.message = f"cannot {action} invoice `{number}`, which is {status}"
+        self.hint = "look at its `statusDetails.availableActions`"
         super().__init__(f"{self.message}\nhint: {self.hint}")
 
 
@@ -114,14 +138,18 @@ class LineDetail(Struct, frozen=True, kw_only=True):
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """What is billed of one rate card and billing period, with a child for each part of the price used."""
+    """
+    What is billed of one rate card and billing period, with a child for each part of the price used.
+
+    Or what a grant of credits costs: then it has a grant, and no subscription and no rate card.
+    """
 
     id: str
     type: LineType
-    subscription_id: str
-    card_key: str
+    subscription_id: str | None
+    card_key: str | None
     feature_key: str | None
-    """None: a fee of the plan itself."""
+    """None: a fee of the plan itself, or a grant."""
     name: str
     period_start: datetime
     period_end: datetime
@@ -137,7 +165,13 @@ class Line(Struct, frozen=True, kw_only=True):
     """What credits had paid of the period by then, exact."""
     closed: bool
     """Whether the period had closed by then, so that its minimum is billed."""
+    charged: Decimal
+    """How much of what the period was charged it bills, exact."""
+    credited: Decimal
+    """How much of what credits paid of the period it counts, exact."""
     children: tuple[LineDetail, ...]
+    grant_id: str | None = None
+    """The grant that is paid for."""
 
 
 class InvoiceCustomer(Struct, frozen=True):
@@ -162,6 +196,13 @@ class Invoice(Struct, frozen=True, kw_only=True):
     period_end: datetime | None
     as_of: datetime
     """It bills periods that began before."""
+    created_at: datetime
+    updated_at: datetime
+    ready_at: datetime | None = None
+    """When a draft was advanced: from then on it waits for its approval."""
     issued_at: datetime | None
+    due_at: datetime | None = None
     voided_at: datetime | None
+    discarded: bool = False
+    """Voided for good: what it billed is never billed again."""
     lines: tuple[Line, ...]

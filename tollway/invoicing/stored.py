@@ -1,11 +1,13 @@
-"""Invoices in the database. They are written once; all that changes later is whether they are voided."""
+"""Invoices in the database. Their lines are written once; all that changes later is what an invoice has come to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from rating.details import Category
 from rating.money import ZERO, use_exact
@@ -15,9 +17,9 @@ from tollway.ledger_reads import Connection, NotFound, find_customer, is_storabl
 
 def find_invoice(connection: Connection, reference: str) -> Invoice:
     """The invoice with an id or a number. Raises `NotFound`."""
-    for found in _read(connection, reference=reference, limit=1) if is_storable(reference) else []:
+    for found in _read(connection, _values(Choice()), reference=reference, limit=1) if is_storable(reference) else []:
         return found
-    raise NotFound("invoice", reference, "name it by its id or number, as the list of invoices has them")
+    raise NotFound("invoice", reference, "name it by its id or number; `GET /api/v1/billing/invoices` lists them all")
 
 
 def invoices(
@@ -29,9 +31,44 @@ def invoices(
     offset: int = 0,
 ) -> list[Invoice]:
     """The invoices of one customer, or of all, that were drawn up: the newest first. Raises `NotFound`."""
-    customer_id = None if customer is None else find_customer(connection, customer).id
-    text = None if status is None else status.value
-    return _read(connection, customer_id=customer_id, status=text, limit=limit, offset=offset)
+    customer_ids = () if customer is None else (find_customer(connection, customer).id,)
+    chosen = Choice(customer_ids=customer_ids, statuses=() if status is None else (status,))
+    return _read(connection, _values(chosen), limit=limit, offset=offset)
+
+
+class Choice(Struct, frozen=True, kw_only=True):
+    """Which invoices, of those that were drawn up; what is not said does not matter."""
+
+    customer_ids: Sequence[str] = ()
+    statuses: Sequence[InvoiceStatus] = ()
+    issued_after: datetime | None = None
+    issued_before: datetime | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    awaits_approval: bool | None = None
+    """Of drafts: only those that were advanced, or only those that were not."""
+
+
+def chosen_invoices(
+    connection: Connection, choice: Choice, *, limit: int, offset: int = 0, oldest_first: bool = False
+) -> tuple[list[Invoice], int]:
+    """A page of invoices, by the instants at which they were drawn up, and how many there are in all."""
+    values = _values(choice)
+    (counted,) = rows(connection, "count_invoices", values)
+    found = _read(connection, values, limit=limit, offset=offset, oldest_first=oldest_first) if limit else []
+    return found, counted["found"]
+
+
+def _values(choice: Choice) -> dict[str, object]:
+    return {
+        "customer_ids": list(choice.customer_ids) or None,
+        "statuses": [status.value for status in choice.statuses] or None,
+        "issued_after": choice.issued_after,
+        "issued_before": choice.issued_before,
+        "created_after": choice.created_after,
+        "created_before": choice.created_before,
+        "awaits_approval": choice.awaits_approval,
+    }
 
 
 def insert(connection: Connection, invoice: Invoice) -> None:
@@ -45,7 +82,9 @@ def insert(connection: Connection, invoice: Invoice) -> None:
         "period_start": invoice.period_start,
         "period_end": invoice.period_end,
         "as_of": invoice.as_of,
+        "created_at": invoice.created_at,
         "issued_at": invoice.issued_at,
+        "due_at": invoice.due_at,
         **_totals_values(invoice.totals),
     }
     connection.execute(statement("insert_invoice"), values)
@@ -55,22 +94,16 @@ def insert(connection: Connection, invoice: Invoice) -> None:
 
 def _read(
     connection: Connection,
+    values: dict[str, object],
     *,
-    customer_id: str | None = None,
     reference: str | None = None,
-    status: str | None = None,
     limit: int | None = None,
     offset: int = 0,
+    oldest_first: bool = False,
 ) -> list[Invoice]:
     use_exact()
-    values = {
-        "customer_id": customer_id,
-        "reference": reference,
-        "status": status,
-        "limit": limit,
-        "offset": offset,
-    }
-    headers = rows(connection, "invoices", values)
+    place = {"reference": reference, "limit": limit, "offset": offset, "oldest_first": oldest_first}
+    headers = rows(connection, "invoices", values | place)
     lines: dict[str, list[dict[str, Any]]] = {}
     children: dict[str, list[LineDetail]] = {}
     for row in rows(connection, "invoice_lines", {"invoice_ids": [header["id"] for header in headers]}):
@@ -131,6 +164,7 @@ def _line_values(invoice: Invoice) -> Iterator[dict[str, object]]:
             "subscription_id": line.subscription_id,
             "card_key": line.card_key,
             "feature_key": line.feature_key,
+            "grant_id": line.grant_id,
             "period_start": line.period_start,
             "period_end": line.period_end,
             "closed": line.closed,
@@ -150,6 +184,8 @@ def _line_values(invoice: Invoice) -> Iterator[dict[str, object]]:
             "rate_card": msgspec.json.encode(line.rate_card).decode(),
             "usage_after": line.usage_after,
             "credits_after": line.credits_after,
+            "charged": line.charged,
+            "credited": line.credited,
         }
         for child in line.children:
             position += 1
@@ -168,4 +204,6 @@ def _line_values(invoice: Invoice) -> Iterator[dict[str, object]]:
                 "rate_card": None,
                 "usage_after": None,
                 "credits_after": None,
+                "charged": ZERO,
+                "credited": ZERO,
             }

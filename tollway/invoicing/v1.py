@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import assert_never
+from typing import Final, assert_never
 
 from rating.money import plain
 from rating.prices import Json
+from tollway.invoicing.drawing import DUE_AFTER
 from tollway.invoicing.model import Invoice, InvoiceStatus, Line, LineDetail, Totals
+
+CREATED: Final = "draft.created"
+APPROVAL_NEEDED: Final = "draft.manual_approval_needed"
+"""What a draft is in full: just drawn up, or advanced."""
+
+WORKFLOW: Final[Json] = {
+    "workflow": {
+        "collection": {"alignment": {"type": "subscription"}, "interval": "PT0S"},
+        "invoicing": {
+            "autoAdvance": False,
+            "draftPeriod": "P0D",
+            "dueAfter": DUE_AFTER,
+            "progressiveBilling": True,
+        },
+    },
+}
+"""The workflow of all invoices: usage is collected at once, and a draft waits until it is approved."""
+
+
+def extended_status(invoice: Invoice) -> str:
+    """The status in full."""
+    if invoice.status is InvoiceStatus.DRAFT:
+        return CREATED if invoice.ready_at is None else APPROVAL_NEEDED
+    return invoice.status.value
 
 
 def as_v1(invoice: Invoice) -> Json:
@@ -18,10 +43,10 @@ def as_v1(invoice: Invoice) -> Json:
         "number": invoice.number,
         "status": invoice.status.value,
         "statusDetails": {
-            "immutable": invoice.status is not InvoiceStatus.GATHERING,
+            "immutable": invoice.status not in (InvoiceStatus.GATHERING, InvoiceStatus.DRAFT),
             "failed": False,
-            "extendedStatus": invoice.status.value,
-            "availableActions": _available_actions(invoice.status),
+            "extendedStatus": extended_status(invoice),
+            "availableActions": _available_actions(invoice),
         },
         "customer": {
             "id": invoice.customer.id,
@@ -30,52 +55,83 @@ def as_v1(invoice: Invoice) -> Json:
         },
         "currency": invoice.currency,
         "totals": _totals(invoice.totals),
-        "lines": [_line(line, invoice.currency) for line in invoice.lines],
+        "lines": [_line(line, invoice) for line in invoice.lines],
         "validationIssues": [],
+        "workflow": WORKFLOW,
+        "createdAt": _instant(invoice.created_at),
+        "updatedAt": _instant(invoice.updated_at),
+        "quantitySnapshotedAt": _instant(invoice.created_at),
+        "collectionAt": _instant(invoice.created_at),
     }
     if invoice.period_start is not None and invoice.period_end is not None:
         written["period"] = _period(invoice.period_start, invoice.period_end)
-    for name, at in (("issuedAt", invoice.issued_at), ("voidedAt", invoice.voided_at)):
+    dates = (("issuedAt", invoice.issued_at), ("dueAt", invoice.due_at), ("voidedAt", invoice.voided_at))
+    for name, at in dates:
         if at is not None:
             written[name] = _instant(at)
     return written
 
 
-def _available_actions(status: InvoiceStatus) -> Json:
-    match status:
+def _available_actions(invoice: Invoice) -> Json:
+    void: Json = {"void": {"resultingState": InvoiceStatus.VOIDED.value}}
+    match invoice.status:
         case InvoiceStatus.GATHERING:
             return {"invoice": {}}
+        case InvoiceStatus.DRAFT:
+            advance: Json = {} if invoice.ready_at else {"advance": {"resultingState": APPROVAL_NEEDED}}
+            approve: Json = {"approve": {"resultingState": InvoiceStatus.ISSUED.value}}
+            return advance | approve | {"delete": {"resultingState": "deleted"}} | void
         case InvoiceStatus.ISSUED:
-            return {"void": {"resultingState": InvoiceStatus.VOIDED.value}}
+            return void
         case InvoiceStatus.VOIDED:
             return {}
         case _:
-            assert_never(status)
+            assert_never(invoice.status)
 
 
-def _line(line: Line, currency: str) -> Json:
+def _line(line: Line, invoice: Invoice) -> Json:
     credits = line.totals.credits_total
-    return {
+    written: Json = {
         "id": line.id,
         "type": line.type.value,
         "name": line.name,
-        "currency": currency,
-        "subscription": {"id": line.subscription_id},
+        "currency": invoice.currency,
+        "invoice": {"id": invoice.id},
+        "status": "valid",
+        "managedBy": "system" if line.subscription_id is None else "subscription",
         "featureKey": line.feature_key,
         "period": _period(line.period_start, line.period_end),
+        "invoiceAt": _instant(line.period_end),
         "quantity": plain(line.quantity),
         "meteredQuantity": plain(line.metered_quantity),
+        "meteredPreLinePeriodQuantity": plain(line.usage_after - line.metered_quantity),
         "totals": _totals(line.totals),
+        "price": line.rate_card["price"],
         "rateCard": {"featureKey": line.feature_key} | line.rate_card,
         "creditAllocations": [{"amount": plain(credits)}] if credits else [],
-        "children": [_child(child) for child in line.children],
+        "children": [_child(child, line, invoice) for child in line.children],
+        "createdAt": _instant(invoice.created_at),
+        "updatedAt": _instant(invoice.created_at),
     }
+    if line.subscription_id is not None:
+        written["subscription"] = {"id": line.subscription_id}
+    if line.grant_id is not None:
+        written["metadata"] = {"grantId": line.grant_id}
+    return written
 
 
-def _child(child: LineDetail) -> Json:
+def _child(child: LineDetail, line: Line, invoice: Invoice) -> Json:
     return {
         "id": child.id,
+        "type": "flat_fee",
         "name": child.name,
+        "currency": invoice.currency,
+        "status": "detailed",
+        "managedBy": "system",
+        "period": _period(line.period_start, line.period_end),
+        "invoiceAt": _instant(line.period_end),
+        "createdAt": _instant(invoice.created_at),
+        "updatedAt": _instant(invoice.created_at),
         "category": child.category.value,
         "perUnitAmount": plain(child.per_unit_amount),
         "quantity": plain(child.quantity),

@@ -38,7 +38,11 @@ select id, type, grant_id, name, feature_key, window_start, booked_at, amount, a
 from running
 join granted using (grant_id)
 where
-    %(cursor)s::text is null
-    or case when %(newest_first)s then id < %(cursor)s else id > %(cursor)s end
+    (
+        %(cursor)s::text is null
+        or case when %(newest_first)s then id < %(cursor)s else id > %(cursor)s end
+    )
+    and (%(type)s::text is null or type = %(type)s)
+    and (%(feature_key)s::text is null or feature_key = %(feature_key)s)
 order by case when %(newest_first)s then id end desc, id
 limit %(limit)s

@@ -1,0 +1,112 @@
+"""
+Kafka settings: `TOLLWAY_KAFKA_*` environment variables.
+
+`TOLLWAY_KAFKA_BOOTSTRAP_SERVERS` turns Kafka on. The variables in `KAFKA_SETTINGS` are Tollway's own; every
+other one is handed to librdkafka, whose name for it has points for underscores: `TOLLWAY_KAFKA_SASL_PASSWORD`
+is `sasl.password`. Values may be secrets, so none is ever shown but those of Tollway's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from config.settings import GOT_CHARACTERS, SettingError
+
+PREFIX: Final = "TOLLWAY_KAFKA_"
+SERVERS: Final = "bootstrap.servers"
+
+FIXED: Final = {
+    "auto.offset.reset": "an offset that is gone is an error, never skipped",
+    "enable.auto.commit": "offsets are committed once the ledger has what was read",
+    "enable.auto.offset.store": "offsets are committed once the ledger has what was read",
+    "enable.partition.eof": "the end of a partition is told, so that lag is known",
+    "enable.idempotence": "what is sent is neither lost nor repeated by a retry",
+    "acks": "what is sent is on all in-sync replicas",
+    "request.required.acks": "what is sent is on all in-sync replicas",
+    "delivery.report.only.error": "each delivery is waited for",
+}
+"""What librdkafka's users may choose and Tollway's may not, since exactness rests on it, with the reason."""
+
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+
+class KafkaSettings(Struct, frozen=True, kw_only=True):
+    """Where Kafka is, and the topics that are used. An output's topic may be empty: it is then not written."""
+
+    client: dict[str, str]
+    """What is handed to librdkafka, by its own names."""
+    topic_events: str = "usage.events"
+    topic_signals: str = "usage.signals"
+    topic_access: str = "usage.access"
+    topic_charges: str = "usage.charges"
+    topic_dead_letters: str = "usage.dead_letters"
+
+    def __repr__(self) -> str:
+        topics = (f"{setting.name}={getattr(self, setting.name)!r}" for setting in KAFKA_SETTINGS)
+        return f"KafkaSettings({', '.join(topics)}, client=(set: {', '.join(sorted(self.client))}))"
+
+
+class KafkaSetting(Struct, frozen=True):
+    """One of Tollway's own Kafka settings, a topic, as it is documented."""
+
+    name: str
+    meaning: str
+    is_input: bool = False
+
+    @property
+    def env(self) -> str:
+        """The environment variable it is read from."""
+        return PREFIX + self.name.upper()
+
+    def parse(self, text: str) -> str:
+        """Read the variable's text. Raises `SettingError`."""
+        if _TOPIC.fullmatch(text) or (not text and not self.is_input):
+            return text
+        raise SettingError(
+            f"Bad setting `{self.env}`: expected the name of a topic, got `{text[:GOT_CHARACTERS]}`\n"
+            "hint: up to 249 letters, digits, `.`, `_` and `-`"
+            + ("" if self.is_input else ", or nothing for no output")
+        )
+
+
+KAFKA_SETTINGS: Final = (
+    KafkaSetting("topic_events", "the topic that usage events are read from", is_input=True),
+    KafkaSetting("topic_signals", "the topic for changes of access and thresholds; empty: not written"),
+    KafkaSetting("topic_access", "the compacted topic with each customer's access; empty: not written"),
+    KafkaSetting("topic_charges", "the topic for charges; empty: not written"),
+    KafkaSetting("topic_dead_letters", "the topic for events that were refused; empty: not written"),
+)
+
+
+def load_kafka(env: Mapping[str, str]) -> KafkaSettings | None:
+    """
+    Read the Kafka settings from an environment.
+
+    Returns:
+        The settings; None where `TOLLWAY_KAFKA_BOOTSTRAP_SERVERS` is not set, nor any other.
+
+    Raises:
+        SettingError: A topic's name is none, or a variable can't be chosen, or there are no bootstrap servers.
+    """
+    texts = {name.removeprefix(PREFIX).lower(): text for name, text in env.items() if name.startswith(PREFIX)}
+    if not texts:
+        return None
+    own = {setting.name: setting.parse(texts.pop(setting.name)) for setting in KAFKA_SETTINGS if setting.name in texts}
+    client = {name.replace("_", "."): text for name, text in texts.items()}
+    if not client.get(SERVERS):
+        raise SettingError(
+            f"`{PREFIX}BOOTSTRAP_SERVERS` is not set, but another `{PREFIX}…` variable is\n"
+            "hint: name the brokers, for example broker-1:9092,broker-2:9092, or leave Kafka's variables out"
+        )
+    for name in FIXED.keys() & client.keys():
+        raise SettingError(f"`{variable(name)}` can't be chosen: {FIXED[name]}\nhint: leave the variable out")
+    return KafkaSettings(client=client, **own)
+
+
+def variable(name: str) -> str:
+    """The environment variable of one of librdkafka's settings."""
+    return PREFIX + name.upper().replace(".", "_")

@@ -1,0 +1,109 @@
+"""
+The recovery store: where Bytewax keeps snapshots and offsets, as so many SQLite files, the recovery partitions.
+
+Their number is chosen when the store is made and never changes; more processes than partitions can't share the work
+of keeping it. Processes that share a folder share the store. Processes on machines of their own each keep a part of
+it, and when their number changes the files have to be put where they belong: a partition that stands in two places
+would be read from the wrong one, so a store that is not whole is used by as many processes as it was made for, or
+not at all.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from bytewax.recovery import init_db_dir
+from msgspec import Struct
+
+PROCESSES = "processes"
+"""The file in the store that says how many processes share it."""
+
+
+class Cluster(Struct, frozen=True):
+    """Which process of a cluster this one is. `addresses` has host:port of every process, in the same order in all."""
+
+    process_id: int
+    addresses: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """How many processes there are."""
+        return len(self.addresses)
+
+
+ALONE = Cluster(0, ("",))
+"""A process that has no others beside it."""
+
+
+class RecoveryStoreScattered(Exception):
+    """
+    This folder has some of the recovery partitions, and they were shared out among another number of processes.
+
+    Remedy: bring all partitions into one folder that all processes share, or share them out by hand.
+    """
+
+
+def recovery_store(home: Path, partitions: int, cluster: Cluster = ALONE, *, shared: bool = True) -> Path:
+    """
+    The folder of the recovery store, made where there is none. Safe to be called by all processes at once.
+
+    Args:
+        home: The home folder.
+        partitions: How many recovery partitions a new store has; an old one keeps its number.
+        cluster: The process that asks.
+        shared: Whether all processes of the cluster use this very folder; else this one keeps its share of the
+            partitions: those whose number leaves its id when divided by the number of processes.
+
+    Raises:
+        RecoveryStoreScattered: The folder has a share that was made for another number of processes.
+    """
+    store = home / "recovery"
+    if shared or cluster.size == 1:
+        _make_whole(store, partitions)
+    else:
+        _make_share(store, partitions, cluster)
+    return store
+
+
+def _make_whole(store: Path, partitions: int) -> None:
+    """Make a store in one go: there are all partitions, or none."""
+    if store.exists() and any(store.iterdir()):
+        return
+    store.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix="recovery-", dir=store.parent))
+    init_db_dir(fresh, partitions)
+    try:
+        fresh.rename(store)
+    except OSError:
+        # Another process was faster.
+        shutil.rmtree(fresh)
+
+
+def _make_share(store: Path, partitions: int, cluster: Cluster) -> None:
+    """Make the partitions that are kept here, unless all are."""
+    store.mkdir(parents=True, exist_ok=True)
+    known = store / PROCESSES
+    there = {number for number in range(partitions) if _file(store, number).exists()}
+    if len(there) == partitions:
+        return
+    made_for = known.read_text().strip() if known.exists() else None
+    if made_for is None and not there:
+        known.write_text(f"{cluster.size}\n")
+    elif made_for != str(cluster.size):
+        raise RecoveryStoreScattered(
+            f"`{store}` has {len(there)} of {partitions} recovery partitions, shared out among"
+            f" {made_for or 'an unknown number of'} processes, but there are {cluster.size} now\n"
+            f"hint: partition N belongs to the process whose id is N modulo {cluster.size}: move the files, and write"
+            f" {cluster.size} into `{known}`; or let all processes share a folder that has them all"
+        )
+    with tempfile.TemporaryDirectory(dir=store) as fresh:
+        init_db_dir(Path(fresh), partitions)
+        for number in range(cluster.process_id, partitions, cluster.size):
+            if number not in there:
+                _file(Path(fresh), number).rename(_file(store, number))
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / f"part-{number}.sqlite3"

@@ -1,0 +1,324 @@
+"""
+Kafka as a source: one partition of the flow for each partition of the topic; an offset is Kafka's own.
+
+Offsets live in the recovery store, where they belong to the same epoch as the state. They are mirrored to the
+consumer group one epoch later, when they are known to be durable, so that tools that watch lag see what is
+in the ledger. An offset that is gone, a topic that was replaced and partitions that were added are each an
+exception of their own: nothing is skipped. A broker that is away is waited for.
+
+An event was received when its message says so, not when it was read, so that a replay finds the same.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+from threading import Event, Thread
+from typing import Any
+
+import redis
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+
+from config.kafka import KafkaSettings
+from dataflows.messages import RawBatch
+from dataflows.sources.kafka_events import segments_of
+from sinks.event_log import CONTROL_HEAD
+from sinks.kafka.client import (
+    METADATA_SECONDS,
+    KafkaUnavailable,
+    TopicMissing,
+    admin,
+    consumer,
+    partitions_of,
+    refresh_seconds,
+    unavailable,
+)
+from sinks.kafka.topics import compacted, topic_id
+
+IDLE = timedelta(milliseconds=5)
+MESSAGES_MAX = 20_000
+MESSAGES_FIRST = 1000
+
+GONE = (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET)
+
+_log = logging.getLogger("tollway.kafka")
+
+Resume = tuple[int, str]
+"""What the recovery store keeps of a partition: the next offset, and the id of the topic that it belongs to."""
+
+
+class OffsetGone(Exception):
+    """
+    Messages from the offset on that was to be read next are not in the topic any more.
+
+    Remedy: keep messages for longer than the flow may stand still, and rebuild from what is still there.
+    """
+
+
+class TopicUnfit(Exception):
+    """
+    The topic can't be read without losing usage: it is compacted, or it was deleted and made anew.
+
+    Remedy: a topic that keeps every message, and the one that was read before.
+    """
+
+
+class PartitionsAdded(Exception):
+    """
+    The topic has more partitions than the flow reads, so the flow ended, cleanly: all it read is durable.
+
+    Remedy: start it again, in every process, and it reads all of them.
+    """
+
+
+def _made_anew(topic: str) -> TopicUnfit:
+    return TopicUnfit(
+        f"Kafka topic `{topic}` is not the one that was read before, but was made anew: offsets mean other messages\n"
+        "hint: set TOLLWAY_KAFKA_TOPIC_EVENTS to the topic that was read, or to one with a new name"
+    )
+
+
+class KafkaPartition(StatefulSourcePartition[RawBatch, Resume]):
+    """Reads one partition from an offset on."""
+
+    def __init__(self, source: KafkaSource, number: int, resume: Resume | None) -> None:
+        self._source = source
+        self._topic = source.topic
+        self._number = number
+        self._consumer = consumer(source.kafka, source.told_of_commit)
+        self._durable = self._snapshotted = None if resume is None else resume[0]
+        self._position = self._begin(resume)
+        self._count = MESSAGES_FIRST
+        self._at_end = self._idle = self._jumped = False
+        self._mirror()
+
+    def _begin(self, resume: Resume | None) -> int:
+        """Begin where the recovery store says, which has to be there still; else with the first message."""
+        first, end = self._watermarks()
+        offset = first
+        if resume is not None:
+            offset, topic = resume
+            if topic != self._source.topic_id:
+                raise _made_anew(self._topic)
+        if not first <= offset <= end:
+            raise self._gone(offset, first, end)
+        self._consumer.assign([TopicPartition(self._topic, self._number, offset)])
+        return offset
+
+    def _watermarks(self) -> tuple[int, int]:
+        at = TopicPartition(self._topic, self._number)
+        try:
+            first, end = self._consumer.get_watermark_offsets(at, timeout=METADATA_SECONDS)
+        except KafkaException as failure:
+            raise unavailable(failure.args[0]) from failure
+        return first, end
+
+    def _gone(self, offset: int, first: int, end: int) -> OffsetGone:
+        place = f"Kafka topic `{self._topic}`, partition {self._number}: offset {offset} is wanted"
+        if offset > end:
+            return OffsetGone(
+                f"{place}, but the partition ends at {end}: the brokers lost messages that were read\n"
+                "hint: restore the topic, or see “An offset is gone” in docs/kafka.md"
+            )
+        return OffsetGone(
+            f"{place}, but the earliest is {first}: {first - offset} offsets are gone and were never read\n"
+            "hint: restore them, and raise the topic's retention.ms; or see “An offset is gone” in docs/kafka.md"
+        )
+
+    def next_batch(self) -> list[RawBatch]:
+        source = self._source
+        if source.stopping.is_set():
+            raise StopIteration
+        if source.trouble is not None:
+            raise source.trouble
+        messages = self._consumer.consume(self._count, timeout=0)
+        if any(map(Message.error, messages)):
+            messages = self._without_errors(messages)
+        self._idle = not messages
+        if not messages:
+            if self._at_end and source.drain:
+                raise StopIteration
+            return []
+        self._move(messages)
+        segments = segments_of(messages)
+        size = sum([len(blob) for _, blob in segments])
+        self._count = max(1, min(MESSAGES_MAX, source.batch_bytes * len(messages) // max(size, 1)))
+        return [RawBatch(source.control_head(), segments)]
+
+    def _move(self, messages: list[Message]) -> None:
+        last = messages[-1].offset()
+        assert last is not None, "a message that was consumed has an offset"
+        if last - self._position >= len(messages) and not self._jumped:
+            self._jumped = True
+            _log.warning(
+                "%s, partition %d: offsets jump between %d and %d, as transactional producers make them;"
+                " where there are none, records were deleted or compacted before they were rated",
+                self._topic,
+                self._number,
+                self._position,
+                last,
+            )
+        self._position = max(last + 1, self._position)
+
+    def _without_errors(self, found: list[Message]) -> list[Message]:
+        """The messages only. What is no passing trouble is raised."""
+        messages = []
+        for message in found:
+            error = message.error()
+            self._at_end = error is not None and error.code() == KafkaError._PARTITION_EOF
+            if error is None:
+                messages.append(message)
+            elif self._at_end:
+                # The end may lie beyond the last message: markers of transactions have offsets too.
+                self._position = max(message.offset() or 0, self._position)
+            elif error.code() in GONE:
+                raise self._gone(self._position, *self._watermarks())
+            elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise TopicMissing(self._topic)
+            elif error.fatal() or not error.retriable():
+                raise unavailable(error)
+            else:
+                _log.warning("%s, partition %d: %s", self._topic, self._number, error.name())
+        return messages
+
+    def next_awake(self) -> datetime | None:
+        return datetime.now(UTC) + IDLE if self._idle else None
+
+    def snapshot(self) -> Resume:
+        # That there is another epoch means that the last one is durable.
+        mirrored, self._durable, self._snapshotted = self._durable, self._snapshotted, self._position
+        if self._durable != mirrored:
+            self._mirror()
+        return self._position, self._source.topic_id
+
+    def _mirror(self) -> None:
+        """Tell the consumer group how far the ledger is, for tools that watch lag. Nothing is read from there."""
+        if self._durable is not None:
+            self._consumer.commit(offsets=[TopicPartition(self._topic, self._number, self._durable)], asynchronous=True)
+
+    def close(self) -> None:
+        self._source.ended[self._number] = self._position
+        self._consumer.close()
+
+
+class KafkaSource(FixedPartitionedSource[RawBatch, Resume]):
+    """
+    All partitions of the topic of usage events.
+
+    Args:
+        kafka: Where the brokers are, and the topic.
+        redis_url: Of the Redis that has the head of the control log, so that what was set up before an event holds.
+        batch_bytes: About how much to read at a time.
+        stopping: Set to end the flow: from outside, or here, when there are new partitions.
+        drain: End at the end of each partition instead of waiting for more.
+    """
+
+    def __init__(
+        self, kafka: KafkaSettings, redis_url: str, batch_bytes: int, stopping: Event, drain: bool = False
+    ) -> None:
+        self.kafka = kafka
+        self.topic = kafka.topic_events
+        self.batch_bytes = batch_bytes
+        self.stopping = stopping
+        self.drain = drain
+        self.ended: dict[int, int] = {}
+        """Where partitions were left that ended."""
+        self._redis = redis.Redis.from_url(redis_url)
+        self._admin = admin(kafka)
+        self._refused_commit = False
+        self.trouble: Exception | None = None
+        """What was found wrong with the topic while it was read."""
+        self._added: tuple[int, int] | None = None
+        self._closed = Event()
+        self._watching: Thread | None = None
+
+    @property
+    def step_id(self) -> str:
+        """Public, since recovery knows it. Another topic is another step: it has offsets of its own."""
+        return "kafka-" + self.topic.replace(".", "_")
+
+    def list_parts(self) -> list[str]:
+        count = partitions_of(self._admin, self.topic)
+        if compacted(self._admin, self.topic):
+            raise TopicUnfit(
+                f"Kafka topic `{self.topic}` is compacted: usage that is not the newest of its key may be gone\n"
+                "hint: set its cleanup.policy to delete"
+            )
+        self.topic_id = topic_id(self._admin, self.topic)
+        if self._watching is None:
+            self._watching = Thread(target=self._watch, args=(count,), name="kafka-partitions", daemon=True)
+            self._watching.start()
+        return [f"{self.topic}-{number:03}" for number in range(count)]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: Resume | None) -> KafkaPartition:
+        return KafkaPartition(self, int(for_part.rpartition("-")[2]), resume_state)
+
+    def control_head(self) -> int:
+        """The entry of the control log that events read by now may rely on. Raises `redis.RedisError`."""
+        head: Any = self._redis.get(CONTROL_HEAD)
+        return int(head or 0)
+
+    def told_of_commit(self, error: KafkaError | None, _offsets: list[TopicPartition]) -> None:
+        """Say once that offsets can't be mirrored. The flow does without."""
+        if error is not None and not self._refused_commit:
+            self._refused_commit = True
+            _log.warning("offsets are not mirrored to the consumer group: %s", error.name())
+
+    def _watch(self, known: int) -> None:
+        """Look whether the topic is what it was. A broker that does not answer is asked again, and so is a lone no."""
+        missing = 0
+        while not self._closed.wait(refresh_seconds(self.kafka)):
+            try:
+                count = partitions_of(self._admin, self.topic)
+                if topic_id(self._admin, self.topic) != self.topic_id:
+                    self.trouble = _made_anew(self.topic)
+                    return
+                missing = 0
+            except TopicMissing as failure:
+                missing += 1
+                if missing > 1:
+                    self.trouble = failure
+                    return
+                continue
+            except KafkaUnavailable as failure:
+                _log.debug("partitions of %s: %s", self.topic, failure)
+                continue
+            if count > known:
+                self._added = (known, count)
+                self.stopping.set()
+                return
+
+    def finish(self) -> None:
+        """
+        The flow ended well, so all that was read is durable: mirror that.
+
+        Raises:
+            PartitionsAdded: That is why it ended.
+        """
+        self._mirror_ends()
+        if self._added is not None:
+            known, count = self._added
+            raise PartitionsAdded(
+                f"Kafka topic `{self.topic}` has {count} partitions now, {known} of which were read\n"
+                "hint: start the dataflow again: it then reads all of them"
+            )
+
+    def _mirror_ends(self) -> None:
+        if not self.ended:
+            return
+        client = consumer(self.kafka)
+        try:
+            offsets = [TopicPartition(self.topic, number, offset) for number, offset in self.ended.items()]
+            client.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as failure:
+            _log.warning("offsets are not mirrored to the consumer group: %s", failure.args[0].name())
+        finally:
+            client.close()
+
+    def close(self) -> None:
+        """End what watches the topic."""
+        self._closed.set()
+        if self._watching is not None:
+            self._watching.join()
+        self._redis.close()

@@ -1,0 +1,1 @@
+"""Signals, access, charges and dead letters to Kafka."""

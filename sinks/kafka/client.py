@@ -1,0 +1,122 @@
+"""
+Clients of Kafka as the settings have them.
+
+What librdkafka logs goes to the logger `tollway.kafka`. Nothing here shows the value of a setting: it may be a
+password.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from config.kafka import KafkaSettings, variable
+from config.settings import SettingError
+
+METADATA_SECONDS = 10.0
+"""So long a broker may take to say which topics and offsets there are."""
+
+_log = logging.getLogger("tollway.kafka")
+_log.addFilter(lambda record: "CONFWARN" not in record.getMessage())  # consumers are given producers' settings too
+
+Client = TypeVar("Client")
+OnCommit = Callable[[KafkaError | None, list[TopicPartition]], None]
+
+_COMMON = {"client.id": "tollway", "allow.auto.create.topics": "false"}
+_CONSUMER = {
+    "group.id": "tollway",
+    "topic.metadata.refresh.interval.ms": "30000",
+    "queued.max.messages.kbytes": "16384",
+}
+_CONSUMER_FIXED = {
+    "enable.auto.commit": "false",
+    "enable.auto.offset.store": "false",
+    "auto.offset.reset": "error",
+    "enable.partition.eof": "true",
+}
+_PRODUCER = {"linger.ms": "5", "partitioner": "murmur2_random"}
+_PRODUCER_FIXED = {"enable.idempotence": "true", "acks": "all"}
+
+
+class KafkaUnavailable(Exception):
+    """No broker answered, or it did not let us in. The next start goes on from the last epoch."""
+
+
+class TopicMissing(Exception):
+    """A topic that is needed is not there: it was never made, or was deleted."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(
+            f"there is no Kafka topic `{topic}`\nhint: `tollway kafka init` makes the topics, or set its name"
+        )
+
+
+def consumer(kafka: KafkaSettings, on_commit: OnCommit | None = None) -> Consumer:
+    """A consumer that is assigned partitions by hand. Raises `SettingError` where librdkafka refuses a setting."""
+    config: dict[str, Any] = _COMMON | _CONSUMER | kafka.client | _CONSUMER_FIXED
+    return _made(Consumer, kafka, config if on_commit is None else config | {"on_commit": on_commit})
+
+
+def producer(kafka: KafkaSettings) -> Producer:
+    """An idempotent producer. Raises `SettingError` where librdkafka refuses a setting."""
+    return _made(Producer, kafka, _COMMON | _PRODUCER | kafka.client | _PRODUCER_FIXED)
+
+
+def admin(kafka: KafkaSettings) -> AdminClient:
+    """A client for topics. Raises `SettingError` where librdkafka refuses a setting."""
+    return _made(AdminClient, kafka, _COMMON | kafka.client)
+
+
+def group_of(kafka: KafkaSettings) -> str:
+    """The consumer group that offsets are mirrored to."""
+    return kafka.client.get("group.id", _CONSUMER["group.id"])
+
+
+def refresh_seconds(kafka: KafkaSettings) -> float:
+    """How often new partitions are looked for."""
+    name = "topic.metadata.refresh.interval.ms"
+    return max(int(kafka.client.get(name, _CONSUMER[name])), 100) / 1000
+
+
+def partitions_of(client: AdminClient | Consumer | Producer, topic: str) -> int:
+    """
+    How many partitions a topic has.
+
+    Raises:
+        TopicMissing: There is no such topic.
+        KafkaUnavailable: No broker says.
+    """
+    try:
+        found = client.list_topics(topic, timeout=METADATA_SECONDS).topics[topic]
+    except KafkaException as failure:
+        raise unavailable(failure.args[0]) from failure
+    if found.error is not None:
+        if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise TopicMissing(topic)
+        raise unavailable(found.error)
+    return len(found.partitions)
+
+
+def unavailable(error: KafkaError) -> KafkaUnavailable:
+    """What to raise where a broker did not answer as it should; says nothing of addresses."""
+    return KafkaUnavailable(
+        f"Kafka does not answer ({error.name()})\n"
+        "hint: see whether the brokers run, and whether TOLLWAY_KAFKA_… names them and lets us in"
+    )
+
+
+def _made(make: Callable[..., Client], kafka: KafkaSettings, config: dict[str, Any]) -> Client:
+    try:
+        return make(config, logger=_log)
+    except (KafkaException, ValueError, TypeError) as failure:
+        said = str(failure)
+        names = [name for name in sorted(kafka.client, key=len, reverse=True) if f'"{name}"' in said]
+        what = f"Bad setting `{variable(names[0])}`: librdkafka" if names else "Bad Kafka settings: librdkafka"
+        known = "knows no such property" if "No such configuration property" in said else "refuses the value"
+        raise SettingError(
+            f"{what} {known}\nhint: the variable is librdkafka's name of the setting, in capitals and with `_` for `.`"
+        ) from None

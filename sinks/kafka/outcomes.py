@@ -1,0 +1,129 @@
+"""
+Access, charges and dead letters as Kafka messages.
+
+Rows are absolute, so only the newest of each key is sent, once an epoch; where access changes, it goes out at
+once. After a crash, what was sent since the last epoch is sent again: of two rows with one key the later holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+from config.kafka import KafkaSettings
+from rating.money import plain
+from rating.rows import BalanceRow, ChargeRow, Outcome
+from sinks.kafka.client import admin, partitions_of
+from sinks.kafka.deliver import Delivery, Headers
+from sinks.postgres.ledger import DUPLICATE_MISMATCH, MISMATCH_MESSAGE
+
+DEAD_LETTER_BYTES_MAX = 900_000
+"""A dead letter that is longer is cut: the ledger has it whole."""
+
+CustomerKey = Callable[[str], str]
+"""A customer's key by its id."""
+
+_json = msgspec.json.Encoder().encode
+
+
+def access_message(row: BalanceRow) -> tuple[bytes, bytes]:
+    """Key and value: whether a customer may go on, and what it has left."""
+    value = {
+        "customer": row.customer_key,
+        "customer_id": row.customer_id,
+        "access": row.access,
+        "reason": row.reason,
+        "blocked_features": row.blocked_features,
+        "currency": row.currency,
+        "live": plain(row.live),
+        "revision": row.revision,
+        "as_of": row.as_of,
+    }
+    return row.customer_key.encode(), _json(value)
+
+
+def charge_message(row: ChargeRow, customer_key: str) -> tuple[bytes, bytes]:
+    """Key and value: what a rate card cost within a window, as the ledger has it, amounts as text."""
+    value: dict[str, Any] = {"customer": customer_key}
+    value |= row._asdict()
+    for name in ("quantity", "late_quantity", "amount", "commitment", "credits", "uncovered"):
+        value[name] = plain(value[name])
+    value["paid"] = {grant: plain(amount) for grant, amount in row.paid.items()}
+    return customer_key.encode(), _json(value)
+
+
+def dead_letter_messages(outcome: Outcome) -> Iterator[tuple[bytes, bytes, Headers]]:
+    """Key, value and headers: the bytes as they came, and why they were refused. The key is their digest."""
+    letters = [(letter.code, letter.message, letter.path, letter.raw) for letter in outcome.rejected]
+    letters += [(DUPLICATE_MISMATCH, MISMATCH_MESSAGE, "$", mismatch.raw) for mismatch in outcome.mismatches]  # type: ignore[misc]
+    for code, message, path, raw in letters:
+        headers = [("code", code.encode()), ("message", message.encode()), ("path", path.encode())]
+        if len(raw) > DEAD_LETTER_BYTES_MAX:
+            headers.append(("cut_from_bytes", str(len(raw)).encode()))
+        yield hashlib.sha256(raw).hexdigest().encode(), raw[:DEAD_LETTER_BYTES_MAX], headers
+
+
+class _OutcomePartition(StatefulSinkPartition[Outcome, None]):
+    def __init__(self, sink: KafkaOutcomeSink) -> None:
+        self._sink = sink
+        self._access: dict[str, BalanceRow] = {}
+        self._charges: dict[tuple[Any, ...], ChargeRow] = {}
+
+    def write_batch(self, values: list[Outcome]) -> None:
+        kafka, delivery = self._sink.kafka, self._sink.delivery
+        for outcome in values:
+            if kafka.topic_access:
+                for row in outcome.balances:
+                    if outcome.urgent:
+                        self._access.pop(row.customer_id, None)
+                        delivery.send(kafka.topic_access, *access_message(row))
+                    else:
+                        self._access[row.customer_id] = row
+            if kafka.topic_charges:
+                for charge in outcome.charges:
+                    self._charges[charge[:5]] = charge
+            if kafka.topic_dead_letters:
+                for key, raw, headers in dead_letter_messages(outcome):
+                    delivery.send(kafka.topic_dead_letters, key, raw, headers)
+
+    def snapshot(self) -> None:
+        kafka, delivery = self._sink.kafka, self._sink.delivery
+        for row in self._access.values():
+            delivery.send(kafka.topic_access, *access_message(row))
+        for charge in self._charges.values():
+            message = charge_message(charge, self._sink.customer_key(charge.customer_id))
+            delivery.send(kafka.topic_charges, *message)
+        delivery.flush()
+        self._access.clear()
+        self._charges.clear()
+
+
+class KafkaOutcomeSink(FixedPartitionedSink[Outcome, None]):
+    """
+    Sends outcomes to their topics, arrived in `snapshot()`.
+
+    The partitions of one process share a producer.
+    """
+
+    def __init__(self, kafka: KafkaSettings, customer_key: CustomerKey, partitions: int) -> None:
+        self.kafka = kafka
+        self.customer_key = customer_key
+        self.delivery = Delivery(kafka)
+        self._partitions = partitions
+
+    def list_parts(self) -> list[str]:
+        client = admin(self.kafka)
+        for topic in (self.kafka.topic_access, self.kafka.topic_charges, self.kafka.topic_dead_letters):
+            if topic:
+                partitions_of(client, topic)
+        return [f"{part:02}" for part in range(self._partitions)]
+
+    def part_fn(self, item_key: str) -> int:
+        return int(item_key)
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _OutcomePartition:
+        return _OutcomePartition(self)

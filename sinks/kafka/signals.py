@@ -1,0 +1,138 @@
+"""
+Signals to Kafka, each once.
+
+A signal has the id of its entry in the signal stream. The sink's state says where each partition of the topic ended
+when an epoch did: after a crash the topic is read from there on, and signals that arrived already are not sent
+again. So a topic has each visible change of access exactly once, unless a broker takes in what a killed process
+had sent only after the next one looked. The key is the customer's, so that its signals keep their order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import msgspec
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from msgspec import Struct
+
+from config.kafka import KafkaSettings
+from sinks.kafka.client import METADATA_SECONDS, admin, consumer, partitions_of, unavailable
+from sinks.kafka.deliver import Delivery
+
+READ_BACK_SECONDS = 60.0
+
+Ends = list[tuple[int, int]]
+"""For partitions of the topic, the offset that the next message will have."""
+
+
+class _Signal(Struct):
+    id: str
+    customer: str = ""
+
+
+_decode = msgspec.json.Decoder(_Signal).decode
+
+
+def sent_since(kafka: KafkaSettings, ends: dict[int, int]) -> set[str]:
+    """
+    The ids of signals that are in the topic already.
+
+    Args:
+        kafka: Where the brokers are, and the topic.
+        ends: From which offset on to look; the first one where a partition is not named.
+
+    Raises:
+        KafkaUnavailable: The brokers do not answer.
+    """
+    topic = kafka.topic_signals
+    found: set[str] = set()
+    with closing(consumer(kafka)) as reader:
+        try:
+            left = []
+            for number in range(partitions_of(reader, topic)):
+                first, end = reader.get_watermark_offsets(TopicPartition(topic, number), timeout=METADATA_SECONDS)
+                start = ends.get(number, first)
+                # A topic that was made anew is shorter than what is remembered of it.
+                start = max(start, first) if start <= end else first
+                if start < end:
+                    left.append(TopicPartition(topic, number, start))
+        except KafkaException as failure:
+            raise unavailable(failure.args[0]) from failure
+        reader.assign(left)
+        open_partitions = {at.partition for at in left}
+        deadline = time.monotonic() + READ_BACK_SECONDS
+        while open_partitions:
+            for message in reader.consume(1000, timeout=0.5):
+                error = message.error()
+                if error is None:
+                    found.add(_id_of(message))
+                    deadline = time.monotonic() + READ_BACK_SECONDS
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    open_partitions.discard(message.partition() or 0)
+                elif not error.retriable():
+                    raise unavailable(error)
+            if time.monotonic() > deadline:
+                raise unavailable(KafkaError(KafkaError._TIMED_OUT))
+    return found
+
+
+def _id_of(message: Message) -> str:
+    try:
+        return _decode(message.value() or b"").id
+    except msgspec.MsgspecError:  # somebody else's message
+        return ""
+
+
+class _SignalPartition(StatefulSinkPartition[bytes, Ends]):
+    def __init__(self, kafka: KafkaSettings, delivery: Delivery, ends: Ends) -> None:
+        self._topic = kafka.topic_signals
+        self._delivery = delivery
+        self._ends = dict(ends)
+        self._sent = sent_since(kafka, self._ends)
+
+    def write_batch(self, values: list[bytes]) -> None:
+        for lines in values:
+            send_signals(self._delivery, self._topic, lines, self._sent, self._arrived)
+
+    def _arrived(self, message: Message) -> None:
+        partition, offset = message.partition(), message.offset()
+        assert partition is not None, "what arrived has a place"
+        assert offset is not None, "what arrived has a place"
+        self._ends[partition] = max(self._ends.get(partition, 0), offset + 1)
+
+    def snapshot(self) -> Ends:
+        self._delivery.flush()
+        return sorted(self._ends.items())
+
+
+def send_signals(
+    delivery: Delivery, topic: str, lines: bytes, sent: set[str], arrived: Callable[[Message], None] | None = None
+) -> None:
+    """Send signals, given a line each, but for those that were sent. Raises `DeliveryFailed`."""
+    for line in lines.split(b"\n"):
+        signal = _decode(line)
+        if signal.id in sent:
+            sent.discard(signal.id)
+        else:
+            delivery.send(topic, signal.customer.encode(), line, arrived=arrived)
+
+
+class KafkaSignalSink(FixedPartitionedSink[bytes, Ends]):
+    """Sends signals, arrived in `snapshot()`. It has one partition."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self.kafka = kafka
+        self.delivery = Delivery(kafka)
+
+    def list_parts(self) -> list[str]:
+        partitions_of(admin(self.kafka), self.kafka.topic_signals)
+        return ["signals"]
+
+    def part_fn(self, item_key: str) -> int:
+        return 0
+
+    def build_part(self, step_id: str, for_part: str, resume_state: Ends | None) -> _SignalPartition:
+        return _SignalPartition(self.kafka, self.delivery, resume_state or [])

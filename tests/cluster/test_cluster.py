@@ -1,0 +1,179 @@
+"""Several processes of the dataflow share the work, live and die together, and may be more or fewer next time."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import Stores
+from tests.engine_runs import (
+    append,
+    check_ledger,
+    engine_log,
+    engine_process,
+    query,
+    visible,
+    wait_for,
+    write_records,
+)
+from tests.world import catalog_records, customer_records, events
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+MONTH = NOW.replace(day=1, hour=0, minute=0, second=0)
+CUSTOMERS = 40
+
+
+def children_of(pid: int) -> dict[int, int]:
+    """The processes of a cluster, by their number, from the supervisor's id."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+            arguments = (stat.parent / "cmdline").read_text().split("\0")
+        except OSError:
+            continue
+        if parent == pid and "--process-id" in arguments:
+            found[int(arguments[arguments.index("--process-id") + 1])] = int(stat.parent.name)
+    return found
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def a_stream(stores: Stores, seed: int, count: int) -> list[dict[str, Any]]:
+    """Events of customers with two grants each, who are in the control log."""
+    chance = random.Random(seed)
+    records: list[Any] = catalog_records()
+    for number in range(CUSTOMERS):
+        records += customer_records(number, (Decimal(300), Decimal(chance.randrange(1, 5000))), start=MONTH)
+    write_records(stores, records)
+    return list(events(chance, count, CUSTOMERS, MONTH, NOW - MONTH))
+
+
+def rated(stores: Stores) -> int:
+    """How many events the ledger has."""
+    return int(query(stores, "select coalesce(sum(events), 0) from charges")[0][0])
+
+
+def has_rated(stores: Stores, count: int) -> bool:
+    """Whether the ledger has so many events."""
+    return rated(stores) == count
+
+
+def kill_one_of(pids: dict[int, int], number: int) -> None:
+    """Kill one process of a cluster; the others are gone soon after."""
+    os.kill(pids[number], signal.SIGKILL)
+    killed_at = time.monotonic()
+    wait_for(lambda: all(map(gone, pids.values())), "all to end", 5)
+    assert time.monotonic() - killed_at < 1.5
+
+
+def drained_by(stores: Stores, size: int) -> None:
+    """Read the log to its end with so many processes."""
+    with engine_process(stores, "--processes", str(size), "--drain") as supervisor:
+        assert supervisor.wait(120) == 0, engine_log(stores)
+
+
+def test_one_dead_process_ends_all_and_all_come_back(stores: Stores) -> None:
+    """SIGKILL of one process, twice, while events come: the ledger is the oracle's."""
+    stream = a_stream(stores, 3, 9000)
+    with engine_process(stores, "--processes", "2") as supervisor:
+        wait_for(lambda: visible(stores, "c0"), "the first balance")
+        for life in range(2):
+            append(stores, stream[life * 3000 : life * 3000 + 2000])
+            wait_for(lambda: len(children_of(supervisor.pid)) == 2, "both processes")
+            kill_one_of(children_of(supervisor.pid), life)
+            append(stores, stream[life * 3000 + 2000 : life * 3000 + 3000])
+            wait_for(partial(has_rated, stores, life * 3000 + 3000), "all to be rated again")
+        append(stores, stream[6000:] + stream[:100])
+        wait_for(partial(has_rated, stores, len(stream)), "the rest")
+        supervisor.terminate()
+        assert supervisor.wait(60) == 0, engine_log(stores)
+    assert "begin again from the last epoch" in engine_log(stores)
+    drained_by(stores, 2)
+    check_ledger(stores, stream, CUSTOMERS)
+
+
+def test_the_number_of_processes_may_change_between_runs(stores: Stores) -> None:
+    """From 1 to 3 to 2 to 1: every balance is kept, and every event is charged once."""
+    stream = a_stream(stores, 4, 8000)
+    for number, size in enumerate((1, 3, 2, 1)):
+        append(stores, stream[number * 2000 : number * 2000 + 2000])
+        append(stores, stream[max(number * 2000 - 100, 0) : number * 2000])
+        drained_by(stores, size)
+        check_ledger(stores, stream[: number * 2000 + 2000], CUSTOMERS)
+
+
+def test_the_work_is_shared(stores: Stores) -> None:
+    """Each process keeps key groups of its own, and writes rows of its own."""
+    stream = a_stream(stores, 5, 1000)
+    append(stores, stream)
+    with engine_process(stores, "--processes", "2") as supervisor:
+        wait_for(partial(has_rated, stores, len(stream)), "all to be rated")
+        pids = children_of(supervisor.pid)
+        with psycopg.connect(stores.postgres_dsn, autocommit=True) as connection:
+            found = connection.execute(
+                "select count(*) from pg_stat_activity where application_name = 'tollway-ledger'"
+            ).fetchone()
+        assert found == (2,)
+        assert len(pids) == 2
+        supervisor.terminate()
+        assert supervisor.wait(60) == 0, engine_log(stores)
+    assert all(map(gone, pids.values()))
+
+
+def test_processes_end_when_their_supervisor_is_killed(stores: Stores) -> None:
+    """SIGKILL leaves nobody to tell them; what comes next starts from what they left."""
+    stream = a_stream(stores, 6, 3000)
+    append(stores, stream[:1500])
+    with engine_process(stores, "--processes", "2") as supervisor:
+        wait_for(partial(has_rated, stores, 1500), "the first half")
+        pids = children_of(supervisor.pid)
+        supervisor.kill()
+        wait_for(lambda: all(map(gone, pids.values())), "the processes to end", 30)
+    append(stores, stream[1500:])
+    drained_by(stores, 1)
+    check_ledger(stores, stream, CUSTOMERS)
+
+
+def test_a_ledger_has_one_dataflow(stores: Stores, tmp_path: Path) -> None:
+    """A second one, of another home, is refused: each would take back what the other wrote."""
+    stream = a_stream(stores, 7, 200)
+    append(stores, stream)
+    with engine_process(stores):
+        wait_for(partial(has_rated, stores, len(stream)), "all to be rated")
+        with engine_process(stores, TOLLWAY_HOME=str(tmp_path / "elsewhere")) as second:
+            assert second.wait(30) == 2
+    assert "another dataflow writes to this ledger" in engine_log(stores)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--processes", "9"], "TOLLWAY_RECOVERY_PARTITIONS"),
+        (["--processes", "2", "--process-id", "0"], "--process-id"),
+        (["--process-id", "0"], "--addresses"),
+        (["--process-id", "2", "--addresses", "a:1,b:2"], "expected 0 to 1"),
+        (["--process-id", "0", "--addresses", "a:1,b"], "HOST:PORT"),
+    ],
+)
+def test_what_makes_no_cluster_is_refused(stores: Stores, arguments: list[str], said: str) -> None:
+    """With the name of what is wrong, and exit code 2."""
+    with engine_process(stores, *arguments) as process:
+        assert process.wait(30) == 2
+    assert said in engine_log(stores)

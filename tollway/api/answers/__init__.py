@@ -1,0 +1,111 @@
+"""
+What each operation answers, for the description of the API.
+
+Handlers build their answers as plain objects; these structs say what is in them. They are in snake_case, as v3 has it;
+v1's form of a struct has the same fields in camelCase. The tests hold answers against them, and a field that is not
+named here fails.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tollway.api.answers.money import Charge, CreditBalances, CreditGrant, CreditTransaction, Invoice
+from tollway.api.answers.plans import (
+    Plan,
+    PlanV3,
+    Subscription,
+    SubscriptionChanged,
+    SubscriptionChangedV3,
+    SubscriptionExpanded,
+    SubscriptionV3,
+)
+from tollway.api.answers.setup import Customer, CustomerV3, Feature, FeatureV3, Meter, MeterV3
+from tollway.api.answers.shared import CursorPage, DataOf, NumberedPage, Page
+from tollway.api.answers.usage import (
+    AccessAnswer,
+    Account,
+    DeadLetter,
+    Entitlements,
+    EntitlementValue,
+    Health,
+    ParkedEvent,
+    Readiness,
+    Signal,
+    Usage,
+)
+
+ANSWERS: dict[str, Any] = {
+    "ingest_v1": None,
+    "ingest_v3": None,
+    "query_meter": Usage,
+    "create_meter_v1": Meter,
+    "list_meters_v1": list[Meter],
+    "get_meter_v1": Meter,
+    "update_meter_v1": Meter,
+    "create_meter_v3": MeterV3,
+    "list_meters_v3": NumberedPage[MeterV3],
+    "get_meter_v3": MeterV3,
+    "create_feature_v1": Feature,
+    "list_features_v1": list[Feature] | Page[Feature],
+    "get_feature_v1": Feature,
+    "create_feature_v3": FeatureV3,
+    "list_features_v3": NumberedPage[FeatureV3],
+    "get_feature_v3": FeatureV3,
+    "create_customer_v1": Customer,
+    "list_customers_v1": Page[Customer],
+    "get_customer_v1": Customer,
+    "update_customer_v1": Customer,
+    "delete_customer_v1": None,
+    "create_customer_v3": CustomerV3,
+    "list_customers_v3": NumberedPage[CustomerV3],
+    "get_customer_v3": CustomerV3,
+    "update_customer_v3": CustomerV3,
+    "delete_customer_v3": None,
+    "create_plan_v1": Plan,
+    "list_plans_v1": Page[Plan],
+    "get_plan_v1": Plan,
+    "update_plan_v1": Plan,
+    "delete_plan_v1": None,
+    "publish_plan_v1": Plan,
+    "create_plan_v3": PlanV3,
+    "list_plans_v3": NumberedPage[PlanV3],
+    "get_plan_v3": PlanV3,
+    "publish_plan_v3": PlanV3,
+    "create_subscription_v1": Subscription,
+    "get_subscription_v1": SubscriptionExpanded,
+    "list_customer_subscriptions_v1": Page[Subscription],
+    "cancel_subscription_v1": Subscription,
+    "change_subscription_v1": SubscriptionChanged,
+    "create_subscription_v3": SubscriptionV3,
+    "list_subscriptions_v3": NumberedPage[SubscriptionV3],
+    "get_subscription_v3": SubscriptionV3,
+    "cancel_subscription_v3": SubscriptionV3,
+    "change_subscription_v3": SubscriptionChangedV3,
+    "create_grant": CreditGrant,
+    "list_grants": NumberedPage[CreditGrant],
+    "get_grant": CreditGrant,
+    "void_grant": CreditGrant,
+    "update_settlement": CreditGrant,
+    "get_balance": CreditBalances,
+    "list_transactions": CursorPage[CreditTransaction],
+    "list_charges": NumberedPage[Charge],
+    "create_invoice": list[Invoice],
+    "list_invoices": Page[Invoice],
+    "get_invoice": Invoice,
+    "advance_invoice": Invoice,
+    "approve_invoice": Invoice,
+    "void_invoice": Invoice,
+    "delete_invoice": None,
+    "query_access": AccessAnswer,
+    "entitlement_value": EntitlementValue,
+    "customer_access": Entitlements,
+    "account": Account,
+    "healthz": Health,
+    "readyz": Readiness,
+    "metrics": str,
+    "list_customer_signals": DataOf[Signal],
+    "list_parked_events": DataOf[ParkedEvent],
+    "list_dead_letters": DataOf[DeadLetter],
+}
+"""By the name of the handler, which is the operation's id; None where there is no body, `str` where it is text."""

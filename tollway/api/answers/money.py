@@ -1,0 +1,238 @@
+"""Credits, charges and invoices."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import UNSET
+
+from rating.catalog import SettlementMode
+from tollway.api.answers.prices import Price, PriceV3
+from tollway.api.answers.shared import Amount, Answer, Optional, Period, Reference, Totals
+from tollway.api.wire import Json, Metadata
+
+
+class GrantFeatures(Answer, frozen=True):
+    """What a grant may pay for."""
+
+    features: list[str]
+
+
+class CreditPurchase(Answer, frozen=True):
+    """What a grant costs, and how far its payment has come."""
+
+    currency: str
+    per_unit_cost_basis: Amount
+    amount: Amount
+    availability_policy: Literal["on_creation"]
+    settlement_status: Literal["pending", "authorized", "settled"]
+
+
+class PurchaseInvoice(Answer, frozen=True):
+    """The invoice, and the line of it, that a grant is paid by."""
+
+    id: str
+    line: Reference
+
+
+class CreditGrant(Answer, frozen=True):
+    """Prepaid credits, and what became of them."""
+
+    id: str
+    name: str
+    customer: Reference
+    currency: str
+    amount: Amount
+    priority: int
+    funding_method: Literal["none", "invoice", "external"]
+    status: Literal["pending", "active", "expired", "voided"]
+    available: Amount
+    consumed: Amount
+    effective_at: datetime
+    created_at: datetime
+    updated_at: datetime
+    key: Optional[str] = UNSET
+    filters: Optional[GrantFeatures] = UNSET
+    purchase: Optional[CreditPurchase] = UNSET
+    invoice: Optional[PurchaseInvoice] = UNSET
+    expires_after: Optional[str] = UNSET
+    expires_at: Optional[datetime] = UNSET
+    voided_at: Optional[datetime] = UNSET
+    description: Optional[str] = UNSET
+    labels: Optional[Metadata] = UNSET
+
+
+class CreditBalance(Answer, frozen=True):
+    """Settled is what is left of active grants; live is that less overage; pending is not effective yet."""
+
+    currency: str
+    live: Amount
+    settled: Amount
+    pending: Amount
+
+
+class CreditBalances(Answer, frozen=True):
+    """What is left, by currency."""
+
+    retrieved_at: datetime
+    balances: list[CreditBalance]
+
+
+class BeforeAndAfter(Answer, frozen=True):
+    """The balance around a transaction."""
+
+    before: Amount
+    after: Amount
+
+
+class CreditTransaction(Answer, frozen=True):
+    """How credits came or went."""
+
+    id: str
+    name: str
+    type: Literal["funded", "consumed", "expired", "voided"]
+    currency: str
+    amount: Amount
+    available_balance: BeforeAndAfter
+    created_at: datetime
+    booked_at: datetime
+    grant: Optional[Reference] = UNSET
+    feature_key: Optional[str] = UNSET
+
+
+class ChargeTotals(Answer, frozen=True):
+    """Both are of this moment: what is used is charged at once."""
+
+    booked: Totals
+    realtime: Optional[Totals] = UNSET
+
+
+class Charge(Answer, frozen=True):
+    """What a rate card came to in a billing period."""
+
+    id: str
+    type: Literal["flat_fee", "usage_based"]
+    name: str
+    status: Literal["created", "active", "final", "deleted"]
+    customer: Reference
+    subscription: Reference
+    currency: str
+    created_at: datetime
+    lifecycle_controller: str
+    service_period: Period
+    full_service_period: Period
+    billing_period: Period
+    invoice_at: datetime
+    settlement_mode: SettlementMode
+    price: PriceV3
+    quantity: Amount
+    totals: ChargeTotals
+    discounts: Optional[Json] = UNSET
+    payment_term: Optional[Literal["in_advance", "in_arrears"]] = UNSET
+    amount_before_proration: Optional[Amount] = UNSET
+    amount_after_proration: Optional[Amount] = UNSET
+    feature_key: Optional[str] = UNSET
+    feature_id: Optional[str] = UNSET
+
+
+class InvoiceCustomer(Answer, frozen=True):
+    """The customer as it was when the invoice was drawn up."""
+
+    id: str
+    key: str
+    name: str
+
+
+class InvoiceStatusDetails(Answer, frozen=True):
+    """What can be done with an invoice, and what becomes of it then."""
+
+    immutable: bool
+    failed: bool
+    extended_status: str
+    available_actions: Json
+
+
+class InvoiceChild(Answer, frozen=True):
+    """A part of a line, as a tier."""
+
+    id: str
+    type: Literal["flat_fee"]
+    name: str
+    currency: str
+    status: str
+    managed_by: str
+    period: Period
+    invoice_at: datetime
+    category: Literal["regular", "commitment"]
+    per_unit_amount: Amount
+    quantity: Amount
+    totals: Totals
+    created_at: datetime
+    updated_at: datetime
+
+
+class InvoiceRateCard(Answer, frozen=True):
+    """What a line was priced by."""
+
+    price: Price | None
+    discounts: Json | None
+    feature_key: str | None
+    unit_config: Optional[Json | None] = UNSET
+
+
+class CreditAllocation(Answer, frozen=True):
+    """What credits paid."""
+
+    amount: Amount
+
+
+class InvoiceLine(Answer, frozen=True):
+    """What a rate card or a purchase of credits came to, with a child for each part of it."""
+
+    id: str
+    type: Literal["flat_fee", "usage_based"]
+    name: str
+    currency: str
+    invoice: Reference
+    status: str
+    managed_by: str
+    feature_key: str | None
+    period: Period
+    invoice_at: datetime
+    quantity: Amount
+    metered_quantity: Amount
+    metered_pre_line_period_quantity: Amount
+    totals: Totals
+    price: Price | None
+    rate_card: InvoiceRateCard
+    credit_allocations: list[CreditAllocation]
+    children: list[InvoiceChild]
+    created_at: datetime
+    updated_at: datetime
+    subscription: Optional[Reference] = UNSET
+    metadata: Optional[Metadata] = UNSET
+
+
+class Invoice(Answer, frozen=True):
+    """What was charged, and not billed before."""
+
+    id: str
+    type: str
+    number: str
+    status: Literal["gathering", "draft", "issued", "voided"]
+    status_details: InvoiceStatusDetails
+    customer: InvoiceCustomer
+    currency: str
+    totals: Totals
+    lines: list[InvoiceLine]
+    validation_issues: list[Json]
+    workflow: Json
+    created_at: datetime
+    updated_at: datetime
+    quantity_snapshoted_at: datetime
+    collection_at: datetime
+    period: Optional[Period] = UNSET
+    issued_at: Optional[datetime] = UNSET
+    due_at: Optional[datetime] = UNSET
+    voided_at: Optional[datetime] = UNSET
