@@ -44,6 +44,8 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
     topic_access: str = "usage.access"
     topic_charges: str = "usage.charges"
     topic_dead_letters: str = "usage.dead_letters"
+    begin_at: dict[int, int] = {}
+    """By partition: the offset to go on at where the one that is wanted is gone."""
 
     def __repr__(self) -> str:
         topics = (f"{setting.name}={getattr(self, setting.name)!r}" for setting in KAFKA_SETTINGS)
@@ -51,7 +53,7 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
 
 
 class KafkaSetting(Struct, frozen=True):
-    """One of Tollway's own Kafka settings, a topic, as it is documented."""
+    """The name of a topic, as it is documented."""
 
     name: str
     meaning: str
@@ -82,6 +84,18 @@ KAFKA_SETTINGS: Final = (
 )
 
 
+BEGIN_AT: Final = "TOLLWAY_KAFKA_BEGIN_AT"
+
+
+def _begin_at(text: str) -> dict[int, int]:
+    if not re.fullmatch(r"\d{1,6}:\d{1,18}(,\d{1,6}:\d{1,18})*", text):
+        raise SettingError(
+            f"Bad setting `{BEGIN_AT}`: expected PARTITION:OFFSET, got `{text[:GOT_CHARACTERS]}`\n"
+            "hint: name each partition whose wanted offset is gone, for example 3:25,7:100"
+        )
+    return {int(partition): int(offset) for partition, offset in (part.split(":") for part in text.split(","))}
+
+
 def load_kafka(env: Mapping[str, str]) -> KafkaSettings | None:
     """
     Read the Kafka settings from an environment.
@@ -96,6 +110,7 @@ def load_kafka(env: Mapping[str, str]) -> KafkaSettings | None:
     if not texts:
         return None
     own = {setting.name: setting.parse(texts.pop(setting.name)) for setting in KAFKA_SETTINGS if setting.name in texts}
+    begin_at = _begin_at(texts.pop("begin_at")) if "begin_at" in texts else {}
     client = {name.replace("_", "."): text for name, text in texts.items()}
     if not client.get(SERVERS):
         raise SettingError(
@@ -104,7 +119,7 @@ def load_kafka(env: Mapping[str, str]) -> KafkaSettings | None:
         )
     for name in FIXED.keys() & client.keys():
         raise SettingError(f"`{variable(name)}` can't be chosen: {FIXED[name]}\nhint: leave the variable out")
-    return KafkaSettings(client=client, **own)
+    return KafkaSettings(client=client, begin_at=begin_at, **own)
 
 
 def variable(name: str) -> str:

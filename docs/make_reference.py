@@ -21,6 +21,7 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 from prometheus_client import Counter, Gauge, Histogram
 
+from config.kafka import KAFKA_SETTINGS, KafkaSettings
 from config.settings import SETTINGS
 from sinks import metrics
 from tollway import cli
@@ -51,6 +52,15 @@ def settings() -> str:
         for setting in SETTINGS
     )
     return "\n".join(("| variable | default | expected | what it is |", "|---|---|---|---|", *rows))
+
+
+def kafka_settings() -> str:
+    """Tollway's own Kafka settings as a table."""
+    defaults = KafkaSettings(client={})
+    rows = (
+        f"| `{setting.env}` | `{getattr(defaults, setting.name)}` | {setting.meaning} |" for setting in KAFKA_SETTINGS
+    )
+    return "\n".join(("| variable | default | what it is |", "|---|---|---|", *rows))
 
 
 def _default(value: object) -> str:
@@ -127,6 +137,8 @@ def part(name: str) -> str:
     match name.split():
         case ["settings"]:
             return settings()
+        case ["kafka", "settings"]:
+            return kafka_settings()
         case ["settings", "api"]:
             return api_settings()
         case ["metrics"]:

@@ -20,7 +20,7 @@ import redis
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from config.kafka import KafkaSettings
+from config.kafka import BEGIN_AT, KafkaSettings
 from dataflows.messages import RawBatch
 from dataflows.sources.kafka_events import segments_of
 from sinks.event_log import CONTROL_HEAD
@@ -102,7 +102,11 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Resume]):
             if topic != self._source.topic_id:
                 raise _made_anew(self._topic)
         if not first <= offset <= end:
-            raise self._gone(offset, first, end)
+            accepted = self._source.kafka.begin_at.get(self._number, -1)
+            if not first <= accepted <= end:
+                raise self._gone(offset, first, end)
+            _log.error("%s, partition %d: %d is gone, goes on at %d", self._topic, self._number, offset, accepted)
+            offset = accepted
         self._consumer.assign([TopicPartition(self._topic, self._number, offset)])
         return offset
 
@@ -119,11 +123,13 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Resume]):
         if offset > end:
             return OffsetGone(
                 f"{place}, but the partition ends at {end}: the brokers lost messages that were read\n"
-                "hint: restore the topic, or see “An offset is gone” in docs/kafka.md"
+                "hint: restore the topic, or see “An offset is gone” in docs/kafka.md;"
+                f" {BEGIN_AT}={self._number}:{end} goes on with what comes next"
             )
         return OffsetGone(
             f"{place}, but the earliest is {first}: {first - offset} offsets are gone and were never read\n"
-            "hint: restore them, and raise the topic's retention.ms; or see “An offset is gone” in docs/kafka.md"
+            "hint: raise the topic's retention.ms, and see “An offset is gone” in docs/kafka.md;"
+            f" {BEGIN_AT}={self._number}:{first} goes on without them"
         )
 
     def next_batch(self) -> list[RawBatch]:

@@ -11,7 +11,8 @@ either, and is refused in its turn; nothing raises here.
 from __future__ import annotations
 
 import time
-from typing import Final, TypeAlias
+from itertools import groupby
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from confluent_kafka import Message
@@ -36,21 +37,23 @@ AHEAD_MS_MAX: Final = 86_400_000
 def segments_of(messages: list[Message]) -> list[tuple[int, bytes]]:
     """For each run of messages with the same timestamp: that, in microseconds, and their events as lines."""
     limit = int(time.time() * 1000) + AHEAD_MS_MAX
-    times = [message.timestamp()[1] for message in messages]
     segments = []
-    start, count = 0, len(messages)
-    for index in range(1, count + 1):
-        if index == count or times[index] != times[start]:
-            received_ms = times[start] if 0 < times[start] < limit else limit - AHEAD_MS_MAX
-            segments.append((received_ms * 1000, _joined(messages[start:index])))
-            start = index
+    start = 0
+    for (_, at), run in groupby(map(Message.timestamp, messages)):
+        end = start + len(list(run))
+        received_ms = at if 0 < at < limit else limit - AHEAD_MS_MAX
+        segments.append((received_ms * 1000, _joined(messages[start:end])))
+        start = end
     return segments
 
 
 def _joined(messages: list[Message]) -> bytes:
-    values = [message.value() for message in messages]
-    headers = [_headers(message) for message in messages]
-    if None not in values and not any(headers):
+    values = list(map(Message.value, messages))
+    try:
+        headers: list[Any] = list(map(Message.headers, messages))
+    except UnicodeDecodeError:
+        headers = [_headers(message) for message in messages]
+    if not any(headers) and None not in values:
         blob = b"\n".join(values)  # type: ignore[arg-type]
         if blob.startswith(b"{") and blob.endswith(b"}"):
             breaks = len(values) - 1

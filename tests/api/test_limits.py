@@ -395,6 +395,8 @@ def test_the_metrics_are_the_apis_and_of_all_workers(stores: Stores, workers: st
             assert metric(text, "tollway_api_ingest_bytes_total") > 20 * 90
             named = f'tollway_api_requests_total{{method="POST",route="{V1}",status="204"}}'
             assert metric(text, re.escape(named).replace(r"\{", "{").replace(r"\}", "}")) == 20 or named in text
+            assert service.call("MADEUP", "/api/v1/customers").status_code == 405
+            assert "MADEUP" not in service.call("GET", "/metrics").text
             names = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
             assert names
             assert {name for name in names if not name.startswith("tollway_api_")} == set()

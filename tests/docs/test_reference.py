@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from config.kafka import BEGIN_AT, FIXED, KAFKA_SETTINGS
 from config.settings import RESERVED_PREFIXES, SETTINGS
 from docs import make_reference
 from rating.outcome import ParkCode, RejectCode
@@ -17,6 +18,7 @@ from sinks.redis.balances import FUNCTIONS, SIGNALS, balance_key
 from tests.docs.pages import REFERENCE, ROOT
 from tollway import console
 from tollway.api import gate
+from tollway.api import keys as api_keys
 from tollway.api.settings import PREFIX, ApiSettings
 from tollway.cli import PLACES
 from tollway.invoicing import NothingBillable
@@ -70,6 +72,13 @@ def test_each_setting_is_documented() -> None:
     text = page("settings.md")
     assert "<!-- from the code: settings -->" in text
     assert undocumented([setting.env for setting in SETTINGS] + list(RESERVED_PREFIXES), text) == []
+
+
+def test_each_setting_of_kafka_is_documented() -> None:
+    """Tollway's own by their variables, and those of librdkafka that can't be chosen by its names."""
+    text = page("settings.md")
+    assert undocumented([setting.env for setting in KAFKA_SETTINGS] + [BEGIN_AT], text) == []
+    assert [name for name in FIXED if f"`{name}`" not in text] == []
 
 
 def test_each_setting_of_the_api_is_documented() -> None:
@@ -134,7 +143,7 @@ def test_each_redis_key_is_documented() -> None:
     """Keys are public: gateways and readers of the log use them."""
     text = page("ledger.md")
     keys = [SIGNALS, CONTROL_HEAD, PARTITIONS, balance_key("CUSTOMER"), stream_key(0).replace("000", "NNN")]
-    keys += [gate.FEATURES, gate.NAMES, gate.VERSION]
+    keys += [gate.FEATURES, gate.NAMES, gate.VERSION, api_keys.COPY]
     assert [key for key in keys if f"`{key}`" not in text] == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 from confluent_kafka import TopicPartition
-from confluent_kafka.cimpl import NewPartitions
+from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
 
 from config.kafka import KafkaSettings
 from sinks.kafka.client import admin, consumer

@@ -14,6 +14,7 @@ from config.kafka import KafkaSettings
 from tests.world import line
 
 PATIENCE_SECONDS = 30.0
+UNDER_WAY_MAX = 50_000
 CLIENT = ("bootstrap.servers", "security.protocol", "sasl.mechanism", "sasl.username", "sasl.password")
 
 
@@ -43,6 +44,8 @@ def send(
             failed.append(error)
 
     for key, value, headers in messages:
+        while len(producer) >= UNDER_WAY_MAX:
+            producer.poll(0.01)
         producer.produce(topic or kafka.topic_events, value, key, headers=headers, on_delivery=delivered)  # type: ignore[arg-type]
         producer.poll(0)
     assert producer.flush(PATIENCE_SECONDS) == 0

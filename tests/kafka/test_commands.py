@@ -91,6 +91,9 @@ def test_bad_settings_are_named_and_their_values_are_not_shown(bootstrap: str) -
     topic = tollway(kafka, "kafka", "check", TOLLWAY_KAFKA_TOPIC_EVENTS="no topic")
     assert topic.returncode == 2
     assert b"expected the name of a topic" in topic.stderr
+    place = tollway(kafka, "kafka", "check", TOLLWAY_KAFKA_BEGIN_AT="3-25")
+    assert place.returncode == 2
+    assert b"expected PARTITION:OFFSET" in place.stderr
 
 
 def test_brokers_that_are_away_are_said_to_be_away() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 
+import msgspec
 import pytest
 
 from config.kafka import KafkaSettings
@@ -97,6 +98,11 @@ def test_an_offset_that_is_gone_is_an_error(stores: Stores, kafka: KafkaSettings
     assert f"Kafka topic `{kafka.topic_events}`, partition {partition}: offset " in message
     assert "is wanted, but the earliest is 25" in message
     assert "retention.ms" in message
+    assert f"TOLLWAY_KAFKA_BEGIN_AT={partition}:25 goes on without them" in message
+    drain(stores, msgspec.structs.replace(kafka, begin_at={partition: 25}))
+    check_ledger(stores, stream, CUSTOMERS)
+    drain(stores, kafka)
+    check_ledger(stores, stream, CUSTOMERS)
 
 
 def test_a_topic_that_was_made_anew_is_not_read_on(stores: Stores, kafka: KafkaSettings) -> None:

@@ -159,3 +159,11 @@ def test_a_quote_is_what_the_stream_charges(pricing: Pricing, usage: Decimal) ->
         }
     )
     assert Decimal(str(result["amount"])) == total(pricing, usage) + commitment(pricing, usage)
+
+
+def test_an_unknown_field_is_told_which_fields_there_are() -> None:
+    """By the names that a quote has, not by those that the v1 API would give them."""
+    error, priced = quote_line(b'{"price": {"type": "unit", "amount": "1"}, "usage": "1", "used_befor": "1"}')
+    assert not priced
+    known = msgspec.convert(error["error"], dict[str, str])["message"].partition("known here: ")[2]
+    assert known == "price, usage, used_before, currency, unit_config, discounts, period_closed"

@@ -1,8 +1,12 @@
 """
 The HTTP API: OpenMeter's paths and bodies under `/api/v1` and `/api/v3/openmeter`, our own under `/api/v3/tollway`.
 
-    app, serve               the application, and the process that serves it
-    ingest                   events into the log
+    app                      the application: its operations
+    guard, keys, roles       what surrounds every request: who may do what, how large it may be, how long it may take
+    serve, listen            the processes that serve it, and where
+    stores, pool, threads    what the operations work with
+    ingest, pressure         events into the log, and how many at once
+    metrics                  what is counted
     setup, plans, subscriptions    the catalog, through the control plane
     credits, charges, invoices     the ledger
     usage                    what a meter counted

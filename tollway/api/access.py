@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from rating.entitlements import BooleanEntitlement, MeteredEntitlement, StaticEntitlement
 from rating.money import ZERO, plain
-from tollway.api.gate import REASONS, Seen
+from tollway.api.gate import REASONS, Seen, Standing
 from tollway.api.problems import not_found
 from tollway.api.stores import Stores
 from tollway.api.wire import Json, compact, instant
@@ -67,7 +67,7 @@ async def query_access(data: JSONBody[AccessQuery], stores: Stores) -> Json:
         {
             "matched": matched[customer_id],
             "customer": _customer(seen),
-            "features": {key: _access(seen, key, known[key], now, data.include_credits) for key in known},
+            "features": _accesses(seen.at(now), known, data.include_credits),
             "updated_at": instant(seen.balance.as_of or seen.document.created_at),
         }
         for customer_id, seen in customers.items()
@@ -76,8 +76,11 @@ async def query_access(data: JSONBody[AccessQuery], stores: Stores) -> Json:
     return {"data": data_out, "errors": errors, "meta": {"page": page}}
 
 
-def _access(seen: Seen, feature_key: str, known: bool, at: datetime, with_credits: bool) -> Json:
-    reason = seen.reason(feature_key, known, at, with_credits)
+def _accesses(standing: Standing, known: dict[str, bool], with_credits: bool) -> Json:
+    return {key: _access(standing.reason(key, is_known, with_credits)) for key, is_known in known.items()}
+
+
+def _access(reason: str | None) -> Json:
     if reason is None:
         return {"has_access": True}
     return {"has_access": False, "reason": {"code": reason, "message": REASONS[reason]}}
@@ -110,7 +113,7 @@ async def entitlement_value(customer: FromPath[str], feature: FromPath[str], sto
     now = datetime.now(UTC)
     if not known[feature]:
         raise not_found("feature", feature)
-    return Response(_numbers.encode(_value(seen, feature, now)), media_type="application/json")
+    return Response(_numbers.encode(_value(seen.at(now), feature)), media_type="application/json")
 
 
 @get("/api/v1/customers/{customer:str}/access", tags=TAGS)
@@ -121,15 +124,16 @@ async def customer_access(customer: FromPath[str], stores: Stores) -> Response[b
     if seen is None:
         raise not_found("customer", customer)
     now = datetime.now(UTC)
-    values = {key: _value(seen, key, now) for key in known if seen.document.has_feature(key, now)}
+    standing = seen.at(now)
+    values = {key: _value(standing, key) for key in known if key in standing.given}
     return Response(_numbers.encode({"entitlements": values}), media_type="application/json")
 
 
-def _value(seen: Seen, feature_key: str, at: datetime) -> Json:
-    access: Json = {"hasAccess": seen.reason(feature_key, True, at) is None}
-    match seen.document.entitlement(feature_key, at):
+def _value(standing: Standing, feature_key: str) -> Json:
+    access: Json = {"hasAccess": standing.reason(feature_key, True) is None}
+    match standing.given.get(feature_key):
         case MeteredEntitlement(limit):
-            used = seen.balance.used(feature_key, at)
+            used = standing.used.get(feature_key, ZERO)
             if limit is None:
                 return access | {"usage": used, "overage": ZERO}
             left = {"balance": max(limit - used, ZERO), "overage": max(used - limit, ZERO)}
@@ -139,7 +143,7 @@ def _value(seen: Seen, feature_key: str, at: datetime) -> Json:
         case BooleanEntitlement():
             return access
         case None:
-            return access | {"balance": max(seen.balance.live, ZERO), "overage": seen.balance.overage}
+            return access | {"balance": max(standing.balance.live, ZERO), "overage": standing.balance.overage}
         case unreachable:
             assert_never(unreachable)
 
@@ -163,14 +167,7 @@ async def account(customer: FromPath[str], stores: Stores) -> Json:
             "access": balance.access,
             "reason": balance.reason or None,
             "blocked_features": list(balance.blocked_features),
-            "features": sorted(
-                {
-                    key
-                    for stretch in seen.document.stretches
-                    for key in stretch.features
-                    if seen.document.has_feature(key, now)
-                }
-            ),
+            "features": sorted(seen.document.in_force(now)),
             "balance": {
                 "currency": balance.currency,
                 "live": plain(balance.live),

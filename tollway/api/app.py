@@ -12,7 +12,20 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
-from tollway.api import access, charges, credits, ingest, invoices, operations, plans, setup, subscriptions, usage
+from tollway.api import (
+    access,
+    charges,
+    credits,
+    customers,
+    features,
+    ingest,
+    invoices,
+    meters,
+    operations,
+    plans,
+    subscriptions,
+    usage,
+)
 from tollway.api.bodies import JsonRequest
 from tollway.api.description import operation_id
 from tollway.api.docs import Description, ReadableDocs
@@ -47,7 +60,9 @@ def create_app(stores: ApiStores) -> GuardedApp:
     routes: list[Any] = [
         ingest.ingest_v1,
         ingest.ingest_v3,
-        *setup.ROUTES,
+        *meters.ROUTES,
+        *features.ROUTES,
+        *customers.ROUTES,
         *plans.ROUTES,
         *subscriptions.ROUTES,
         *credits.ROUTES,

@@ -24,9 +24,9 @@ from rating.catalog import Catalog, Placement, RateCard, SettlementMode
 from rating.details import details
 from rating.money import ZERO, plain, round_minor, use_exact
 from rating.prices import Flat, Pricing, discounts_to_v1, price_to_v1
-from tollway.api.plans import price_v3
+from tollway.api.features import features
+from tollway.api.plan_bodies import price_v3
 from tollway.api.problems import bad_request
-from tollway.api.setup import features
 from tollway.api.stores import Stores
 from tollway.api.threads import threaded
 from tollway.api.wire import (

@@ -97,23 +97,13 @@ class Document(Struct, frozen=True):
     """Other names that lead to this customer: its id, and its subjects."""
     stretches: tuple[Stretch, ...]
 
-    def has_feature(self, feature_key: str, at: datetime) -> bool:
-        """Whether a feature is in the customer's plan at an instant."""
-        return any(
-            feature_key in stretch.features
-            for stretch in self.stretches
-            if stretch.start <= at and (stretch.end is None or at < stretch.end)
-        )
-
-    def entitlement(self, feature_key: str, at: datetime) -> Entitlement | None:
-        """What the customer's plan gives of a feature at an instant; of several plans the one that started last."""
-        found = [
-            stretch
-            for stretch in self.stretches
-            if feature_key in stretch.features and stretch.start <= at and (stretch.end is None or at < stretch.end)
-        ]
-        newest = max(found, key=lambda stretch: stretch.start, default=None)
-        return None if newest is None else newest.entitlements.get(feature_key)
+    def in_force(self, at: datetime) -> dict[str, Entitlement | None]:
+        """The features in the customer's plan at an instant, with what it gives of each, by the newest plan."""
+        found: dict[str, Entitlement | None] = {}
+        for stretch in sorted(self.stretches, key=lambda stretch: stretch.start):
+            if stretch.start <= at and (stretch.end is None or at < stretch.end):
+                found |= dict.fromkeys(stretch.features) | stretch.entitlements
+        return found
 
 
 class VisibleBalance(Struct, frozen=True, kw_only=True):
@@ -133,17 +123,6 @@ class VisibleBalance(Struct, frozen=True, kw_only=True):
     usage: tuple[PeriodUsage, ...] = ()
     """Of features whose usage the plan limits."""
 
-    def used(self, feature_key: str, at: datetime) -> Decimal:
-        """What was used of a limited feature in the billing period of an instant, as far as has been told."""
-        return sum(
-            (
-                usage.quantity
-                for usage in self.usage
-                if usage.feature_key == feature_key and usage.period_start <= at < usage.period_end
-            ),
-            ZERO,
-        )
-
 
 class Seen(Struct, frozen=True):
     """A customer as the gate sees it."""
@@ -151,16 +130,34 @@ class Seen(Struct, frozen=True):
     document: Document
     balance: VisibleBalance
 
-    def reason(self, feature_key: str, known: bool, at: datetime, with_credits: bool = True) -> str | None:
+    def at(self, instant: datetime) -> Standing:
+        """How the customer stands at an instant."""
+        used: dict[str, Decimal] = {}
+        for usage in self.balance.usage:
+            if usage.period_start <= instant < usage.period_end:
+                used[usage.feature_key] = used.get(usage.feature_key, ZERO) + usage.quantity
+        return Standing(self.balance, self.document.in_force(instant), used)
+
+
+class Standing(Struct, frozen=True):
+    """What a customer may use at an instant, and why not."""
+
+    balance: VisibleBalance
+    given: dict[str, Entitlement | None]
+    """By feature in its plan, what that gives of it."""
+    used: dict[str, Decimal]
+    """By limited feature, what was used in the billing period, as far as has been told."""
+
+    def reason(self, feature_key: str, known: bool, with_credits: bool = True) -> str | None:
         """Why the customer may not use a feature; None: it may."""
         if not known:
             return FEATURE_NOT_FOUND
-        if not self.document.has_feature(feature_key, at):
+        if feature_key not in self.given:
             return FEATURE_UNAVAILABLE
-        match self.document.entitlement(feature_key, at):
-            case MeteredEntitlement(limit, is_soft=False) if limit is not None:
-                if self.balance.used(feature_key, at) >= limit:
-                    return USAGE_LIMIT_REACHED
+        given = self.given[feature_key]
+        limit = given.limit if isinstance(given, MeteredEntitlement) and not given.is_soft else None
+        if limit is not None and self.used.get(feature_key, ZERO) >= limit:
+            return USAGE_LIMIT_REACHED
         blocked = self.balance.access == "blocked" or feature_key in self.balance.blocked_features
         return NO_CREDIT_AVAILABLE if with_credits and blocked else None
 

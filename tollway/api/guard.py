@@ -29,6 +29,9 @@ from tollway.api.problems import MEDIA_TYPE, Problem, body_of, headers_of
 from tollway.api.roles import OPEN, may, needs_no_key
 from tollway.api.stores import ApiStores
 
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Those that are counted by name: a client may make up others."""
+
 DOCS: Final = "/docs"
 TOP: Final = OPEN | {"/metrics"}
 """All there is beside what is under `/api`."""
@@ -165,8 +168,9 @@ class _Request:
             headers += [header for header in (*_HEADERS, *of_kind) if header[0] not in given]
             message["headers"] = headers
             route = self._scope.get("path_template") or "other"
-            requests_total.labels(self._method, route, str(message["status"])).inc()
-            request_seconds.labels(self._method, route).observe(time.perf_counter() - self._started)
+            method = self._method if self._method in METHODS else "other"
+            requests_total.labels(method, route, str(message["status"])).inc()
+            request_seconds.labels(method, route).observe(time.perf_counter() - self._started)
         await self._send(message)
 
     async def _is_line_free(self) -> bool:

@@ -35,7 +35,7 @@ request_seconds = Histogram(
 )
 refused_total = Counter(
     "tollway_api_refused",
-    "Requests refused before they were looked into: no key, not allowed, too large, too slow, or too many.",
+    "Requests that no operation answered: without a key, not allowed, to nowhere, or too slow.",
     ["reason"],
     registry=registry,
 )
@@ -68,14 +68,14 @@ def exposition() -> bytes:
     if FOLDER not in os.environ:
         return generate_latest(registry)
     shared = CollectorRegistry()
-    shared.register(_Ours(shared))
+    shared.register(_Ours())
     return generate_latest(shared)
 
 
 class _Ours(Collector):
     """The metrics of all workers, without those of other modules that these happen to load."""
 
-    def __init__(self, shared: CollectorRegistry) -> None:
+    def __init__(self) -> None:
         self._all = MultiProcessCollector(None, os.environ[FOLDER])  # type: ignore[no-untyped-call]
 
     def collect(self) -> Iterator[Metric]:

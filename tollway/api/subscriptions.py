@@ -13,9 +13,10 @@ from msgspec import Struct
 from rating.catalog import PlanVersion, SettlementMode, Subscription
 from rating.periods import Cadence, add_duration, period_at
 from tollway.api import notes
-from tollway.api.plans import ProRatingConfig, StoredPlan, stored_plans
+from tollway.api.customers import is_deleted
+from tollway.api.plan_bodies import ProRatingConfig, StoredPlan
+from tollway.api.plans import stored_plans
 from tollway.api.problems import bad_request, conflict, not_found
-from tollway.api.setup import is_deleted, labelled
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import threaded
 from tollway.api.wire import (
@@ -30,6 +31,7 @@ from tollway.api.wire import (
     camel,
     compact,
     instant,
+    labelled,
     page_v1,
     page_v3,
 )

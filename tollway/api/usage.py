@@ -22,8 +22,8 @@ from rating.money import use_exact
 from rating.periods import Cadence, add_duration
 from tollway.api import notes
 from tollway.api.metering import WINDOWS, Query, Row, read_usage, way_of
+from tollway.api.meters import meter_body
 from tollway.api.problems import bad_request, not_found
-from tollway.api.setup import meter_body
 from tollway.api.stores import Stores
 from tollway.api.threads import threaded
 from tollway.api.wire import Json, instant, listed

@@ -86,6 +86,11 @@ def _renamed(value: Any, name: Callable[[str], str]) -> Any:
     return value
 
 
+def labelled(body: Json) -> Json:
+    """A body with its metadata called labels, as v3 has it."""
+    return {"labels" if name == "metadata" else name: value for name, value in body.items()}
+
+
 def compact(body: Json) -> Json:
     """Without the fields that have no value."""
     return {name: value for name, value in body.items() if value is not None}

@@ -1,0 +1,341 @@
+"""Customers, made, changed and deleted through the control plane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, LiteralString
+
+import msgspec
+from litestar import delete, get, post, put
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from msgspec import Struct
+from ulid import ULID
+
+from rating.catalog import Customer
+from rating.money import plain
+from tollway.api import notes
+from tollway.api.problems import conflict, not_found
+from tollway.api.stores import ApiStores, Stores
+from tollway.api.threads import threaded
+from tollway.api.wire import (
+    PAGE_SIZE,
+    Json,
+    Metadata,
+    Numeric,
+    Page,
+    PageNumberV3,
+    PageSizeV1,
+    PageSizeV3,
+    Text,
+    amount,
+    camel,
+    compact,
+    instant,
+    labelled,
+)
+from tollway.control import Changes, CustomerDraft
+from tollway.ledger_reads import Connection
+
+
+class UsageAttribution(Struct, rename="camel", kw_only=True):
+    """The subjects whose usage is the customer's; its key always is one."""
+
+    subject_keys: list[str]
+
+
+class CustomerCreate(Struct, rename="camel", kw_only=True):
+    """A customer."""
+
+    name: Text
+    key: str | None = None
+    description: Text | None = None
+    metadata: Metadata | None = None
+    usage_attribution: UsageAttribution | None = None
+    primary_email: Text | None = None
+    currency: str | None = None
+    billing_address: Json | None = None
+    block_when_exhausted: bool | None = None
+    """Block under `credit_then_invoice` too when no credit is left."""
+    low_balance_thresholds: list[Numeric] | None = None
+    """Live balances at or below which a signal is raised."""
+
+
+class UsageAttributionV3(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The subjects whose usage is the customer's; its key always is one."""
+
+    subject_keys: list[str]
+
+
+class CustomerCreateV3(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A customer."""
+
+    name: Text
+    key: str
+    description: Text | None = None
+    labels: Metadata | None = None
+    usage_attribution: UsageAttributionV3 | None = None
+    primary_email: Text | None = None
+    currency: str | None = None
+    billing_address: Json | None = None
+    block_when_exhausted: bool | None = None
+    """Block under `credit_then_invoice` too when no credit is left."""
+    low_balance_thresholds: list[Numeric] | None = None
+    """Live balances at or below which a signal is raised."""
+
+
+def _put_customer(changes: Changes, key: str, body: CustomerCreate, known: Customer | None) -> Customer:
+    thresholds: Sequence[Decimal] | None = None
+    if body.low_balance_thresholds is not None:
+        thresholds = [amount(text) for text in body.low_balance_thresholds]
+    subjects = body.usage_attribution.subject_keys if body.usage_attribution is not None else []
+    blocks = body.block_when_exhausted
+    draft = CustomerDraft(
+        key=key,
+        name=body.name,
+        currency=body.currency or (known.currency if known else "USD"),
+        subjects=tuple(subjects),
+        block_when_exhausted=bool(known and known.block_when_exhausted) if blocks is None else blocks,
+        low_balance_thresholds=tuple(known.low_balance_thresholds if known else ())
+        if thresholds is None
+        else tuple(thresholds),
+    )
+    customer = changes.put_customer(draft)
+    written = {
+        "description": body.description,
+        "metadata": body.metadata,
+        "primary_email": body.primary_email,
+        "billing_address": body.billing_address,
+    }
+    notes.write(changes, "customer", customer.id, written)
+    return customer
+
+
+def _create_customer(stores: ApiStores, body: CustomerCreate) -> Json:
+    key = body.key or str(ULID())
+    with stores.changing() as changes:
+        known = changes.find_customer_by_key(key)
+        if known is not None:
+            there = "was a customer `{}` that is deleted; its ledger stays" if is_deleted(changes, known.id) else None
+            raise conflict("key", f"there {(there or 'is a customer `{}` already').format(key)}")
+        customer = _put_customer(changes, key, body, None)
+    return _read_customer(stores, customer.id)
+
+
+def _replace_customer(stores: ApiStores, id_or_key: str, body: CustomerCreate) -> Json:
+    with stores.changing() as changes:
+        known = changes.find_customer(id_or_key)
+        if known is None or is_deleted(changes, known.id):
+            raise not_found("customer", id_or_key)
+        if body.key is not None and body.key != known.key:
+            raise conflict("key", f"expected `{known.key}`: a customer's key does not change")
+        customer = _put_customer(changes, known.key, body, known)
+    return _read_customer(stores, customer.id)
+
+
+def is_deleted(changes: Changes, customer_id: str) -> bool:
+    """Whether a customer was deleted. What it was charged stays, and so do its id and key."""
+    return bool(
+        changes.rows("select from api_notes where kind = 'customer' and ref = %s and body ? 'deleted_at'", customer_id)
+    )
+
+
+def _delete_customer(stores: ApiStores, id_or_key: str) -> None:
+    with stores.changing() as changes:
+        known = changes.find_customer(id_or_key)
+        if known is None or is_deleted(changes, known.id):
+            raise not_found("customer", id_or_key)
+        now = changes.now()
+        for held in changes.subscriptions(known.id).values():
+            if held.active_to is None or held.active_to > max(now, held.active_from):
+                raise conflict("id", f"customer `{known.key}` has subscription `{held.id}`: cancel that first")
+        # Others may have its subjects from now on; the key stays its own, as the ledger has it.
+        changes.put_customer(
+            CustomerDraft(
+                key=known.key,
+                name=known.name,
+                currency=known.currency,
+                block_when_exhausted=known.block_when_exhausted,
+                low_balance_thresholds=known.low_balance_thresholds,
+            )
+        )
+        written = changes.rows("select body::text from api_notes where kind = 'customer' and ref = %s", known.id)
+        found: Json = msgspec.json.decode(written[0][0]) if written else {}
+        notes.write(changes, "customer", known.id, found | {"deleted_at": instant(now)})
+
+
+def _read_customer(stores: ApiStores, id_or_key: str) -> Json:
+    with stores.connection() as connection:
+        condition = "where id = %s or key = %s order by id = %s desc limit 1"
+        for found in notes.read(connection, "customer", condition, id_or_key, id_or_key, id_or_key):
+            return _customer_bodies(connection, [found])[0]
+    raise not_found("customer", id_or_key)
+
+
+def _customer_bodies(connection: Connection, found: list[notes.Noted]) -> list[Json]:
+    ids = [noted.record.id for noted in found if isinstance(noted.record, Customer)]
+    now = datetime.now(UTC)
+    current = dict(
+        connection.execute(
+            "select customer_id, max(id) from subscriptions where customer_id = any(%s)"
+            " and (body ->> 'active_from')::timestamptz <= %s"
+            " and coalesce((body ->> 'active_to')::timestamptz > %s, true) group by customer_id",
+            (ids, now, now),
+        ).fetchall()
+    )
+    return [_customer_body(noted, current) for noted in found]
+
+
+def _customer_body(found: notes.Noted, current: dict[str, str]) -> Json:
+    customer = found.record
+    assert isinstance(customer, Customer)
+    return compact(
+        {
+            "id": customer.id,
+            "key": customer.key,
+            "name": customer.name,
+            "currency": customer.currency,
+            "usage_attribution": {"subject_keys": list(customer.subjects)},
+            "current_subscription_id": current.get(customer.id),
+            "block_when_exhausted": customer.block_when_exhausted,
+            "low_balance_thresholds": [plain(limit) for limit in customer.low_balance_thresholds],
+            "created_at": instant(found.created_at),
+            "updated_at": instant(found.updated_at),
+        }
+        | found.notes
+    )
+
+
+def _list_customers(
+    stores: ApiStores, key: str | None, subject: str | None, with_deleted: bool, page: int, size: int
+) -> tuple[list[Json], int]:
+    condition: LiteralString = (
+        "where (%s::text is null or key ilike '%%' || %s || '%%') and (%s::text is null or exists"
+        " (select from customer_subjects where customer_id = id and customer_subjects.subject = %s))"
+        " and (%s or not exists (select from api_notes as written where written.kind = 'customer'"
+        " and written.ref = id and written.body ? 'deleted_at'))"
+    )
+    values = key, key, subject, subject, with_deleted
+    with stores.connection() as connection:
+        found = notes.read(
+            connection, "customer", f"{condition} order by id limit %s offset %s", *values, size, (page - 1) * size
+        )
+        counted = connection.execute(f"select count(*) from customers {condition}", values).fetchone()
+        return _customer_bodies(connection, found), int(counted[0]) if counted else 0
+
+
+@post("/api/v1/customers", status_code=201, tags=["Set-up"])
+@threaded
+def create_customer_v1(data: JSONBody[CustomerCreate], stores: Stores) -> Json:
+    """Create a customer."""
+    return camel(_create_customer(stores, data))
+
+
+@get("/api/v1/customers", tags=["Set-up"])
+@threaded
+def list_customers_v1(
+    stores: Stores,
+    key: FromQuery[str | None] = None,
+    subject: FromQuery[str | None] = None,
+    include_deleted: Annotated[bool, QueryParameter(name="includeDeleted")] = False,
+    page: Page = 1,
+    page_size: PageSizeV1 = PAGE_SIZE,
+) -> Json:
+    """List customers, all or those with a key or a subject."""
+    found, total = _list_customers(stores, key, subject, include_deleted, page, page_size)
+    return {"totalCount": total, "page": page, "pageSize": page_size, "items": camel(found)}
+
+
+@get("/api/v1/customers/{customer:str}", tags=["Set-up"])
+@threaded
+def get_customer_v1(customer: FromPath[str], stores: Stores) -> Json:
+    """A customer by id or key."""
+    return camel(_read_customer(stores, customer))
+
+
+@put("/api/v1/customers/{customer:str}", tags=["Set-up"])
+@threaded
+def update_customer_v1(customer: FromPath[str], data: JSONBody[CustomerCreate], stores: Stores) -> Json:
+    """Replace what a customer says of itself; its key stays."""
+    return camel(_replace_customer(stores, customer, data))
+
+
+@delete("/api/v1/customers/{customer:str}", status_code=204, tags=["Set-up"])
+@threaded
+def delete_customer_v1(customer: FromPath[str], stores: Stores) -> None:
+    """Delete a customer, if it has no subscription: it is no longer listed, and its ledger stays."""
+    _delete_customer(stores, customer)
+
+
+@post("/api/v3/openmeter/customers", status_code=201, tags=["Set-up"])
+@threaded
+def create_customer_v3(data: JSONBody[CustomerCreateV3], stores: Stores) -> Json:
+    """Create a customer."""
+    return labelled(_create_customer(stores, _from_v3(data)))
+
+
+@get("/api/v3/openmeter/customers", tags=["Set-up"])
+@threaded
+def list_customers_v3(
+    stores: Stores,
+    key: Annotated[str | None, QueryParameter(name="filter[key]")] = None,
+    number: PageNumberV3 = 1,
+    size: PageSizeV3 = PAGE_SIZE,
+) -> Json:
+    """List customers."""
+    found, total = _list_customers(stores, key, None, False, number, size)
+    page = {"size": size, "number": number, "total": total}
+    return {"data": [labelled(body) for body in found], "meta": {"page": page}}
+
+
+@get("/api/v3/openmeter/customers/{customer:str}", tags=["Set-up"])
+@threaded
+def get_customer_v3(customer: FromPath[str], stores: Stores) -> Json:
+    """A customer by id or key."""
+    return labelled(_read_customer(stores, customer))
+
+
+@put("/api/v3/openmeter/customers/{customer:str}", tags=["Set-up"])
+@threaded
+def update_customer_v3(customer: FromPath[str], data: JSONBody[CustomerCreateV3], stores: Stores) -> Json:
+    """Replace what a customer says of itself; its key stays."""
+    return labelled(_replace_customer(stores, customer, _from_v3(data)))
+
+
+@delete("/api/v3/openmeter/customers/{customer:str}", status_code=204, tags=["Set-up"])
+@threaded
+def delete_customer_v3(customer: FromPath[str], stores: Stores) -> None:
+    """Delete a customer, if it has no subscription: it is no longer listed, and its ledger stays."""
+    _delete_customer(stores, customer)
+
+
+def _from_v3(data: CustomerCreateV3) -> CustomerCreate:
+    return CustomerCreate(
+        name=data.name,
+        key=data.key,
+        description=data.description,
+        metadata=data.labels,
+        usage_attribution=None
+        if data.usage_attribution is None
+        else UsageAttribution(subject_keys=data.usage_attribution.subject_keys),
+        primary_email=data.primary_email,
+        currency=data.currency,
+        billing_address=data.billing_address,
+        block_when_exhausted=data.block_when_exhausted,
+        low_balance_thresholds=data.low_balance_thresholds,
+    )
+
+
+ROUTES = [
+    create_customer_v1,
+    list_customers_v1,
+    get_customer_v1,
+    update_customer_v1,
+    delete_customer_v1,
+    create_customer_v3,
+    list_customers_v3,
+    get_customer_v3,
+    update_customer_v3,
+    delete_customer_v3,
+]
