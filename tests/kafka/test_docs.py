@@ -42,9 +42,7 @@ class Walk:
         if "background" in block.info:
             self._start(text)
             return
-        command = (
-            [sys.executable, "-c", text] if block.info[0] == "python" else ["bash", "-euo", "pipefail", "-c", text]
-        )
+        interpreter = [sys.executable] if block.info[0] == "python" else ["bash", "-euo", "pipefail"]
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             ended = subprocess.run(

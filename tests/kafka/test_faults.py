@@ -88,8 +88,8 @@ def test_an_offset_that_is_gone_is_an_error(stores: Stores, kafka: KafkaSettings
     send(kafka, ((b"one", b"{}", None) for _ in range(10)))
     drain(stores, kafka)
     send(kafka, ((b"one", b"{}", None) for _ in range(20)))
+    partition = next(number for number in range(4) if end_of(kafka, kafka.topic_events, number) == 30)
     produce(kafka, stream)
-    partition = next(number for number in range(4) if end_of(kafka, kafka.topic_events, number) > 25)
     let_go(kafka, kafka.topic_events, partition, 25)
     with pytest.raises(Exception) as raised:
         drain(stores, kafka)
@@ -138,7 +138,7 @@ def test_a_topic_that_is_deleted_while_it_is_read_ends_the_flow(stores: Stores, 
 def test_a_compacted_topic_is_refused(stores: Stores, kafka: KafkaSettings) -> None:
     """Compaction keeps the newest message of a key, and every event counts."""
     with pytest.raises(Exception) as raised:
-        drain(stores, KafkaSettings(client=kafka.client, topic_events=kafka.topic_access))
+        drain(stores, msgspec.structs.replace(kafka, topic_events=kafka.topic_access))
     assert "is compacted" in told(raised.value)
 
 
@@ -162,7 +162,7 @@ def test_partitions_that_are_added_are_read_after_a_new_beginning(stores: Stores
 def test_added_partitions_end_a_flow_with_an_exception_of_their_own(stores: Stores, kafka: KafkaSettings) -> None:
     """Whoever supervises several processes learns from it that all are to begin again."""
     client = kafka.client | {"topic.metadata.refresh.interval.ms": "100"}
-    eager = KafkaSettings(client=client, topic_events=kafka.topic_events)
+    eager = msgspec.structs.replace(kafka, client=client)
     timer = threading.Timer(1, add_partitions, (kafka, kafka.topic_events, 5))
     timer.start()
     with pytest.raises(PartitionsAdded):
@@ -186,7 +186,7 @@ def test_settings_for_a_password_reach_the_broker(stores: Stores, own_broker: Br
     with engine(stores, kafka, "--drain") as process:
         assert process.wait(60) == 0, engine_log(stores)
     check_ledger(stores, stream, CUSTOMERS)
-    wrong = KafkaSettings(client=kafka.client | {"sasl.password": "hunter2hunter2"}, topic_events=kafka.topic_events)
+    wrong = msgspec.structs.replace(kafka, client=kafka.client | {"sasl.password": "hunter2hunter2"})
     with pytest.raises(Exception) as raised:
         drain(stores, wrong)
     assert isinstance(cause(raised.value, KafkaUnavailable), KafkaUnavailable)
