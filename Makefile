@@ -40,8 +40,12 @@ check: $(STAMP) ## What CI runs: format, lint, strict types, tests
 bench: $(STAMP) ## Measure throughput, CPU per event and time to the block signal
 	@$(BIN)/python -m tests.bench
 
-lock: ## Pin the dependencies anew, by version and hash, into requirements.lock
-	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group pyproject.toml:dev pyproject.toml -o requirements.lock
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url
+
+lock: ## Pin the dependencies anew, by version and hash, into requirements.lock and requirements-run.lock
+	@$(COMPILE) --generate-hashes --group pyproject.toml:dev pyproject.toml -o requirements.lock
+	@sed -E 's/ *[\\#].*//; /^ *--hash/d' requirements.lock > .constraints.txt
+	@$(COMPILE) --generate-hashes --constraint .constraints.txt pyproject.toml -o requirements-run.lock; rm .constraints.txt
 
 clean: ## Remove .venv, caches and the embedded servers' data
 	@if [ -x $(BIN)/tollway ]; then $(BIN)/tollway down --quiet || true; fi

@@ -61,6 +61,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     recovery_shared: bool = True
     batch_bytes: int = 4_194_304
     metrics_port: int = 0
+    metrics_host: str = "127.0.0.1"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def __repr__(self) -> str:
@@ -74,7 +75,7 @@ class Setting(Struct, frozen=True):
     name: str
     meaning: str
     example: str
-    kind: Literal["int", "bool", "path", "choice", "address"] = "int"
+    kind: Literal["int", "bool", "path", "choice", "address", "host"] = "int"
     minimum: int | None = None
     maximum: int | None = None
     choices: tuple[str, ...] = ()
@@ -111,6 +112,8 @@ class Setting(Struct, frozen=True):
                 return f"one of {', '.join(f'`{choice}`' for choice in self.choices)}"
             case "address":
                 return f"an address like {', '.join(f'`{choice}…`' for choice in self.choices)}"
+            case "host":
+                return "an address to bind"
 
     def shown(self, value: Value | None) -> object:
         """A value as it may be shown to people."""
@@ -138,6 +141,8 @@ class Setting(Struct, frozen=True):
                 return text.lower() if text.lower() in self.choices else None
             case "address":
                 return text if text.startswith(self.choices) else None
+            case "host":
+                return text if re.fullmatch(r"[A-Za-z0-9.:_-]{1,253}", text) else None
 
     def _within_range(self, number: int) -> int | None:
         above = self.minimum is None or number >= self.minimum
@@ -190,6 +195,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("recovery_shared", "whether all processes of a cluster share the home folder", "off", "bool"),
     Setting("batch_bytes", "the size of one raw batch, in bytes", "4194304", minimum=1024, maximum=67_108_864),
     Setting("metrics_port", "the port that serves metrics, 0 for none", "9464", minimum=0, maximum=65_535),
+    Setting("metrics_host", "the address that serves metrics; 0.0.0.0 for all", "10.0.0.7", "host"),
     Setting(
         "log_level",
         "the least severe messages to log",

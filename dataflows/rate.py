@@ -4,6 +4,7 @@ The keyed step: gives a key group its input and its instants, and keeps its stat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
@@ -83,11 +84,13 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
     def _open(self, number: int, snapshot: bytes | None) -> KeyGroup:
         group = KeyGroup(number, self._view.catalog, self._rules, snapshot, self._load_segments, self._view.refresh)
         self._started = False
+        metrics.watch_watermark(number, lambda: _timestamp(group.seen.state.newest_event))
         return group
 
     def on_batch(self, values: list[bytes]) -> tuple[Iterable[Outcome], bool]:
         out = Outcome(self._view.version)
         now = datetime.now(UTC)
+        changed_by: datetime | None = None
         for message in values:
             number, head = read_header(message)
             group = self._group
@@ -95,9 +98,15 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
                 group = self._group = self._open(number, None)
             self._view.catch_up_to(head)
             self._take_over(group, now, out)
+            told = out.urgent
             for received_at, blob in segments(message):
                 group.fold(blob, received_at, now, out)
                 self._pace.read(received_at, now)
+                if not told and out.urgent:
+                    told, changed_by = True, received_at
+        if changed_by is not None:
+            # Its events are told on the beat; no number of events says that it is for the signal's sake.
+            out.received.append((changed_by, 0))
         self._beat_if_due(out)
         return self._emit(out)
 
@@ -151,6 +160,10 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
     def _emit(self, out: Outcome) -> tuple[Iterable[Outcome], bool]:
         metrics.count(out)
         return ([out] if out else []), StatefulBatchLogic.RETAIN
+
+
+def _timestamp(instant: datetime | None) -> float:
+    return math.nan if instant is None else instant.timestamp()
 
 
 def builder(

@@ -1,34 +1,146 @@
 """
 What the engine counts, for Prometheus. Base units, no customer in a label.
 
-Counters start at zero with the process; the four ends of an event add up to the events read.
+Counters start at zero with the process; the four ends of an event add up to the events read. What is read again after
+a crash is counted again. What the ledger holds is told as gauges, read from the ledger itself, and only by the first
+process of a cluster: so it is right after a crash, and sums over processes count nothing twice.
 """
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+from collections.abc import Callable
+from importlib.metadata import version
 
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from rating.outcome import ParkCode, RejectCode
 from rating.rows import Outcome
 
+SIGNAL_KINDS = (
+    "access_blocked",
+    "access_allowed",
+    "credits_exhausted",
+    "balance_low",
+    "balance_recovered",
+    "feature_blocked",
+    "feature_allowed",
+)
+"""As `balances.lua` raises them."""
+
+_WRITE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+engine_info = Gauge(
+    "tollway_engine_info",
+    "1, with the version, and which process of how many this is.",
+    ["version", "process_id", "processes"],
+)
 events_total = Counter(
     "tollway_events",
     "Events by how they ended: rated, duplicate, parked or rejected, with the reason.",
     ["end", "reason"],
+)
+duplicate_mismatches_total = Counter(
+    "tollway_duplicate_mismatches", "Duplicates whose content differs from the event that was rated."
+)
+source_lag_seconds = Gauge(
+    "tollway_source_lag_seconds",
+    "Time since all of a partition was known to be read, or since the newest entry that was read had been received.",
+    ["source", "partition"],
+)
+source_lag_messages = Gauge(
+    "tollway_source_lag_messages",
+    "Offsets between what was read of a Kafka partition and its end.",
+    ["source", "partition"],
+)
+watermark_timestamp_seconds = Gauge(
+    "tollway_watermark_timestamp_seconds",
+    "The newest event time that a key group has seen, in Unix time.",
+    ["key_group"],
 )
 event_to_balance_seconds = Histogram(
     "tollway_event_to_balance_seconds",
     "From the log taking a batch of events to the balance that shows it, one observation per batch.",
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0),
 )
-sink_seconds = Histogram(
-    "tollway_sink_write_seconds",
-    "One write to a store.",
-    ["store"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+ingest_to_signal_seconds = Histogram(
+    "tollway_ingest_to_signal_seconds",
+    "From the log taking the batch whose usage changed access to the signals that say so.",
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0),
 )
+signals_total = Counter("tollway_signals", "Signals raised, by kind.", ["kind"])
+ledger_rows_total = Counter(
+    "tollway_ledger_rows", "Rows merged into a table of the ledger; one that is told again counts again.", ["table"]
+)
+sink_seconds = Histogram("tollway_sink_write_seconds", "One write to a store.", ["store"], buckets=_WRITE_SECONDS)
+sink_flush_seconds = Histogram(
+    "tollway_sink_flush_seconds",
+    "At the end of an epoch, waiting until a store has what is left.",
+    ["store"],
+    buckets=(*_WRITE_SECONDS, 10.0, 30.0),
+)
+epoch_seconds = Histogram(
+    "tollway_epoch_seconds",
+    "From one snapshot to the next.",
+    buckets=(0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 5.0, 10.0, 30.0, 60.0),
+)
+customers = Gauge("tollway_customers", "Customers that have a balance, by access: allowed or blocked.", ["access"])
+charged_amount = Gauge("tollway_charged_amount", "What all customers were charged up to now.", ["currency"])
+consumed_amount = Gauge("tollway_consumed_amount", "What credits paid of it.", ["currency"])
+uncovered_amount = Gauge("tollway_uncovered_amount", "What no credits paid of it.", ["currency"])
+live_amount = Gauge("tollway_live_amount", "What all customers have left, overage taken off.", ["currency"])
+unbalanced_customers = Gauge(
+    "tollway_unbalanced_customers",
+    "Customers whose money does not add up to the last digit. Anything but 0 is a defect.",
+)
+parked_events = Gauge("tollway_parked_events", "Events that wait for the catalog, by reason.", ["reason"])
+ledger_read_timestamp_seconds = Gauge(
+    "tollway_ledger_read_timestamp_seconds", "When customers, amounts and parked events were read from the ledger."
+)
+
+# A counter that is there from the start, at 0, shows its first increase.
+for _end, _reasons in {"rated": [""], "duplicate": [""], "parked": ParkCode, "rejected": RejectCode}.items():
+    for _reason in _reasons:
+        events_total.labels(_end, _reason)
+for _kind in SIGNAL_KINDS:
+    signals_total.labels(_kind)
 
 
 def count(outcome: Outcome) -> None:
     """Add an outcome's events to the counters."""
     for (end, reason), events in outcome.ended.items():
         events_total.labels(end, reason).inc(events)
+    if outcome.mismatches:
+        duplicate_mismatches_total.inc(len(outcome.mismatches))
+
+
+def count_signals(kinds: list[bytes]) -> None:
+    """Add signals that were raised just now to the counters."""
+    for kind in kinds:
+        signals_total.labels(kind.decode()).inc()
+
+
+def watch_lag(source: str, partition: str, seconds: Callable[[], float]) -> None:
+    """Let a partition of a source be asked for its lag at each scrape, from another thread."""
+    source_lag_seconds.labels(source, partition).set_function(seconds)
+
+
+def forget_lag(source: str, partition: str) -> None:
+    """A partition ended: it has no lag any more."""
+    source_lag_seconds.remove(source, partition)
+    source_lag_messages.remove(source, partition)
+
+
+def watch_watermark(key_group: int, seconds: Callable[[], float]) -> None:
+    """Let a key group be asked for the newest event time it has seen, NaN for none, at each scrape."""
+    watermark_timestamp_seconds.labels(str(key_group)).set_function(seconds)
+
+
+def serve(host: str, port: int, process_id: int, processes: int) -> None:
+    """
+    Serve the metrics over HTTP until the process ends.
+
+    Raises:
+        OSError: The address is not one of this machine, or somebody has the port.
+    """
+    engine_info.labels(version("tollway"), str(process_id), str(processes)).set(1)
+    start_http_server(port, addr=host)

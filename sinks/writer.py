@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeVar
 
+from sinks.metrics import sink_flush_seconds
+
 Row = TypeVar("Row")
 
 REST_FACTOR = 3.0
@@ -28,11 +30,13 @@ class CoalescingWriter(Generic[Row]):
     Hands the newest row of each key to `write`, in the order in which keys were first put.
 
     `put` never blocks on the store; `flush` returns once everything put before it is durable, or raises
-    `WriterFailed`. A failed write is not retried here: the process ends and resumes from its last epoch.
+    `WriterFailed`. A failed write is not retried here: the process ends and resumes from its last epoch. `store` is
+    how metrics name what is written to.
     """
 
-    def __init__(self, name: str, write: Callable[[dict[Hashable, Row]], None]) -> None:
+    def __init__(self, name: str, store: str, write: Callable[[dict[Hashable, Row]], None]) -> None:
         self._write = write
+        self._flush_seconds = sink_flush_seconds.labels(store)
         self._waiting: dict[Hashable, Row] = {}
         self._condition = threading.Condition()
         self._writing = False
@@ -51,13 +55,18 @@ class CoalescingWriter(Generic[Row]):
 
     def flush(self) -> None:
         """Return when all rows are in the store."""
+        started = time.monotonic()
         with self._condition:
+            if not self._waiting and not self._writing:
+                self._raise_failure()
+                return
             self._hurry += 1
             self._condition.notify_all()
             while (self._waiting or self._writing) and self._failure is None:
                 self._condition.wait()
             self._hurry -= 1
             self._raise_failure()
+        self._flush_seconds.observe(time.monotonic() - started)
 
     def close(self) -> None:
         """Write what is left and end the thread."""

@@ -17,10 +17,14 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from dataflows.messages import RawBatch
 from sinks.event_log import CONTROL_HEAD, partitions_of, stream_key
+from sinks.metrics import forget_lag, watch_lag
 
 IDLE = timedelta(milliseconds=5)
 ENTRIES_MAX = 512
 TRIM_EVERY_SECONDS = 30.0
+FIRST = "0-0"
+LAG_SOURCE = "events"
+"""The source in metrics, by its step's id."""
 
 
 class OffsetGone(Exception):
@@ -56,6 +60,8 @@ class StreamPartition(StatefulSourcePartition[RawBatch, str]):
         self._trimmed_at = time.monotonic()
         self._count = 16
         self._check_offset()
+        self._at_end = time.time() if offset == FIRST else 0.0
+        watch_lag(LAG_SOURCE, _number(key), self.lag_seconds)
 
     def _check_offset(self) -> None:
         if not self._client.exists(self._key):
@@ -80,6 +86,7 @@ class StreamPartition(StatefulSourcePartition[RawBatch, str]):
             if self._drain:
                 raise StopIteration
             self._idle = True
+            self._at_end = time.time()
             return []
         self._idle = False
         entries = found[self._key.encode()][0] if isinstance(found, dict) else found[0][1]
@@ -91,6 +98,10 @@ class StreamPartition(StatefulSourcePartition[RawBatch, str]):
 
     def next_awake(self) -> datetime | None:
         return datetime.now(UTC) + IDLE if self._idle else None
+
+    def lag_seconds(self) -> float:
+        """How far behind it may be at most; asked from another thread."""
+        return max(time.time() - max(self._at_end, _order(self._offset)[0] / 1000), 0.0)
 
     def snapshot(self) -> str:
         self._trim()
@@ -107,7 +118,12 @@ class StreamPartition(StatefulSourcePartition[RawBatch, str]):
         self._client.xtrim(self._key, minid=f"{bound[0]}-{bound[1]}", approximate=True)
 
     def close(self) -> None:
+        forget_lag(LAG_SOURCE, _number(self._key))
         self._client.close()
+
+
+def _number(key: str) -> str:
+    return key.rpartition(":")[2]
 
 
 def _order(entry_id: str) -> tuple[int, int]:
@@ -148,7 +164,7 @@ class StreamSource(FixedPartitionedSource[RawBatch, str]):
         return StreamPartition(
             client,
             stream_key(int(for_part)),
-            resume_state or "0-0",
+            resume_state or FIRST,
             self._batch_bytes,
             self._retention_seconds,
             self._stopping,

@@ -8,17 +8,21 @@ password.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, TopicMetadata  # type: ignore[attr-defined]
 
 from config.kafka import KafkaSettings, variable
 from config.settings import SettingError
 
 METADATA_SECONDS = 10.0
 """So long a broker may take to say which topics and offsets there are."""
+ASK_SECONDS = 2.0
+REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL)
+"""Errors that waiting does not mend."""
 
 _log = logging.getLogger("tollway.kafka")
 _log.addFilter(lambda record: "CONFWARN" not in record.getMessage())  # consumers are given producers' settings too
@@ -55,6 +59,30 @@ class TopicMissing(Exception):
         )
 
 
+class Admin(AdminClient):
+    """A client for topics that gives up at once where the brokers will not let it in, however long it waits."""
+
+    def __init__(self, config: dict[str, Any], logger: logging.Logger) -> None:
+        self._refused: KafkaError | None = None
+        super().__init__(config | {"error_cb": self._note}, logger=logger)
+
+    def _note(self, error: KafkaError) -> None:
+        if error.code() in REFUSED:
+            self._refused = error
+
+    def metadata(self, topic: str | None = None) -> dict[str, TopicMetadata]:
+        """Topics by name: one, or all. Raises `KafkaUnavailable`."""
+        deadline = time.monotonic() + METADATA_SECONDS
+        while True:
+            try:
+                found = self.list_topics(topic, timeout=ASK_SECONDS) if topic else self.list_topics(timeout=ASK_SECONDS)
+                return found.topics
+            except KafkaException as failure:
+                self.poll(0)
+                if self._refused is not None or time.monotonic() > deadline:
+                    raise unavailable(self._refused or failure.args[0]) from failure
+
+
 def consumer(kafka: KafkaSettings, on_commit: OnCommit | None = None) -> Consumer:
     """A consumer that is assigned partitions by hand. Raises `SettingError` where librdkafka refuses a setting."""
     config: dict[str, Any] = _COMMON | _CONSUMER | kafka.client | _CONSUMER_FIXED
@@ -66,9 +94,9 @@ def producer(kafka: KafkaSettings) -> Producer:
     return _made(Producer, kafka, _COMMON | _PRODUCER | kafka.client | _PRODUCER_FIXED)
 
 
-def admin(kafka: KafkaSettings) -> AdminClient:
+def admin(kafka: KafkaSettings) -> Admin:
     """A client for topics. Raises `SettingError` where librdkafka refuses a setting."""
-    return _made(AdminClient, kafka, _COMMON | kafka.client)
+    return _made(Admin, kafka, _COMMON | kafka.client)
 
 
 def group_of(kafka: KafkaSettings) -> str:
@@ -82,7 +110,7 @@ def refresh_seconds(kafka: KafkaSettings) -> float:
     return max(int(kafka.client.get(name, _CONSUMER[name])), 100) / 1000
 
 
-def partitions_of(client: AdminClient | Consumer | Producer, topic: str) -> int:
+def partitions_of(client: Admin, topic: str) -> int:
     """
     How many partitions a topic has.
 
@@ -90,10 +118,7 @@ def partitions_of(client: AdminClient | Consumer | Producer, topic: str) -> int:
         TopicMissing: There is no such topic.
         KafkaUnavailable: No broker says.
     """
-    try:
-        found = client.list_topics(topic, timeout=METADATA_SECONDS).topics[topic]
-    except KafkaException as failure:
-        raise unavailable(failure.args[0]) from failure
+    found = client.metadata(topic)[topic]
     if found.error is not None:
         if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise TopicMissing(topic)

@@ -52,7 +52,7 @@ def sent_since(kafka: KafkaSettings, ends: dict[int, int]) -> set[str]:
     with closing(consumer(kafka)) as reader:
         try:
             left = []
-            for number in range(partitions_of(reader, topic)):
+            for number in range(partitions_of(admin(kafka), topic)):
                 first, end = reader.get_watermark_offsets(TopicPartition(topic, number), timeout=METADATA_SECONDS)
                 start = ends.get(number, first)
                 # A topic that was made anew is shorter than what is remembered of it.

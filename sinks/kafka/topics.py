@@ -11,11 +11,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
+from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 from msgspec import Struct
 
 from config.kafka import KafkaSettings
-from sinks.kafka.client import METADATA_SECONDS, unavailable
+from sinks.kafka.client import METADATA_SECONDS, Admin, unavailable
 
 DAY_MS: Final = 86_400_000
 PARTITIONS: Final = 12
@@ -56,18 +56,15 @@ def wanted(kafka: KafkaSettings, partitions: int = PARTITIONS) -> list[Topic]:
     return [topic for topic in found if topic.name]
 
 
-def look(client: AdminClient, topics: list[Topic]) -> list[Found | None]:
+def look(client: Admin, topics: list[Topic]) -> list[Found | None]:
     """How each topic is; None where it is not there. Raises `KafkaUnavailable`."""
-    try:
-        there = client.list_topics(timeout=METADATA_SECONDS).topics
-    except KafkaException as failure:
-        raise unavailable(failure.args[0]) from failure
+    there = client.metadata()
     return [
         _found(client, topic, len(there[topic.name].partitions)) if topic.name in there else None for topic in topics
     ]
 
 
-def make(client: AdminClient, topics: list[Topic], replication: int) -> list[Found]:
+def make(client: Admin, topics: list[Topic], replication: int) -> list[Found]:
     """
     Make the topics that are not there. Those that are, are left as they are.
 
@@ -97,7 +94,7 @@ def make(client: AdminClient, topics: list[Topic], replication: int) -> list[Fou
     ]
 
 
-def compacted(client: AdminClient, topic: str) -> bool:
+def compacted(client: Admin, topic: str) -> bool:
     """Whether a topic drops all but the newest message of a key. False where that may not be asked."""
     try:
         return "compact" in _config(client, topic)["cleanup.policy"]
@@ -105,7 +102,7 @@ def compacted(client: AdminClient, topic: str) -> bool:
         return False
 
 
-def topic_id(client: AdminClient, topic: str) -> str:
+def topic_id(client: Admin, topic: str) -> str:
     """The id of a topic, another for each time it is made. Raises `KafkaUnavailable`."""
     try:
         described: Any = client.describe_topics(TopicCollection([topic]), request_timeout=METADATA_SECONDS)[topic]
@@ -114,7 +111,7 @@ def topic_id(client: AdminClient, topic: str) -> str:
         raise unavailable(failure.args[0]) from failure
 
 
-def _found(client: AdminClient, topic: Topic, partitions: int) -> Found:
+def _found(client: Admin, topic: Topic, partitions: int) -> Found:
     try:
         config = _config(client, topic.name)
     except KafkaException:
@@ -125,7 +122,7 @@ def _found(client: AdminClient, topic: Topic, partitions: int) -> Found:
     return Found(topic.name, topic.purpose, "differs" if differences else "there", partitions, differences)
 
 
-def _config(client: AdminClient, topic: str) -> dict[str, str]:
+def _config(client: Admin, topic: str) -> dict[str, str]:
     resource = ConfigResource(ResourceType.TOPIC, topic)
     (future,) = client.describe_configs([resource], request_timeout=METADATA_SECONDS).values()
     return {name: str(entry.value) for name, entry in future.result().items()}

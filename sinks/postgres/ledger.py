@@ -20,7 +20,7 @@ import psycopg
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from rating.rows import Outcome
-from sinks.metrics import sink_seconds
+from sinks.metrics import epoch_seconds, ledger_rows_total, sink_seconds
 from sinks.postgres.copy_text import copy_text
 from sinks.writer import CoalescingWriter
 
@@ -123,6 +123,7 @@ class Ledger:
                 with cursor.copy(f"copy {target} from stdin".encode()) as copy:
                     copy.write(copy_text(staged))
                 cursor.execute(statement)
+                ledger_rows_total.labels(table).inc(len(staged))
 
     def take_back(self, part: int, sequence: int) -> None:
         """
@@ -215,6 +216,7 @@ class _LedgerPartition(StatefulSinkPartition[Outcome, int]):
 
     def snapshot(self) -> int:
         self._sink.writer.flush()
+        self._sink.epoch_ended(self._part)
         self._sequence += 1
         return self._sequence
 
@@ -248,9 +250,17 @@ class LedgerSink(FixedPartitionedSink[Outcome, int]):
             ledger.close()
         else:
             self._ledger = ledger
-            self.writer: CoalescingWriter[tuple[Any, ...]] = CoalescingWriter("ledger", ledger.write)
+            self._first_part, self._epoch_began = part, time.monotonic()
+            self.writer: CoalescingWriter[tuple[Any, ...]] = CoalescingWriter("ledger", "postgres", ledger.write)
         self._users += 1
         return _LedgerPartition(self, part, sequence)
+
+    def epoch_ended(self, part: int) -> None:
+        """A partition is flushed: with the first of this process, take the time since it last was."""
+        if part == self._first_part:
+            now = time.monotonic()
+            epoch_seconds.observe(now - self._epoch_began)
+            self._epoch_began = now
 
     def release(self) -> None:
         """A partition ended; with the last one the connection goes."""

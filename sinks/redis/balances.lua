@@ -8,6 +8,8 @@
 -- ARGV: the rows as MessagePack: {revision, access, reason, level, threshold, blocked, live, customer_id,
 --       customer_key, as_of, {field, value, ...}, has usage}; the stream's maximum length; the present instant.
 
+local raised
+
 local function signal(stream, limit, key, row, kind, feature, reason, now)
   local sequence = redis.call('HINCRBY', key, 'sequence', 1)
   local id = redis.call('XADD', stream, 'MAXLEN', '~', limit, '*',
@@ -16,12 +18,13 @@ local function signal(stream, limit, key, row, kind, feature, reason, now)
   redis.call('PUBLISH', stream, cjson.encode({
     id = id, customer_id = row[8], customer = row[9], sequence = sequence, kind = kind, feature = feature,
     reason = reason, live = row[7], revision = row[1], at = now}))
+  raised[#raised + 1] = kind
 end
 
 local function put_balances(keys, args)
   local rows, limit, now = cmsgpack.unpack(args[1]), args[2], args[3]
   local stream = keys[1]
-  local written = 0
+  raised = {}
   for index, row in ipairs(rows) do
     local key = keys[index + 1]
     local seen = redis.call('HMGET', key, 'revision', 'access', 'level', 'blocked_features', 'usage')
@@ -50,10 +53,9 @@ local function put_balances(keys, args)
           if not after[feature] then signal(stream, limit, key, row, 'feature_allowed', feature, '', now) end
         end
       end
-      written = written + 1
     end
   end
-  return written
+  return raised
 end
 
 redis.register_function('tollway_put_balances', put_balances)

@@ -20,7 +20,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from rating.money import plain
 from rating.rows import BalanceRow, Outcome
-from sinks.metrics import event_to_balance_seconds, sink_seconds
+from sinks.metrics import count_signals, event_to_balance_seconds, ingest_to_signal_seconds, sink_seconds
 from sinks.writer import CoalescingWriter
 
 FUNCTIONS = Path(__file__).parent / "balances.lua"
@@ -78,13 +78,22 @@ class Balances:
     def __init__(self, url: str) -> None:
         self._client = connect(url)
 
-    def put(self, rows: list[BalanceRow]) -> None:
-        """Replace what is visible by these rows, newest revision first served. Raises `redis.RedisError`."""
+    def put(self, rows: list[BalanceRow]) -> list[bytes]:
+        """
+        Replace what is visible by these rows, newest revision first served.
+
+        Returns:
+            The kinds of the signals that this raised.
+
+        Raises:
+            redis.RedisError: Redis did not take them.
+        """
+        raised: list[bytes] = []
         with sink_seconds.labels("redis").time():
             for start in range(0, len(rows), CHUNK_ROWS):
                 chunk = rows[start : start + CHUNK_ROWS]
                 keys = [SIGNALS, *(balance_key(row.customer_key) for row in chunk)]
-                self._client.fcall(
+                kinds: Any = self._client.fcall(
                     "tollway_put_balances",
                     len(keys),
                     *keys,
@@ -92,6 +101,9 @@ class Balances:
                     str(SIGNALS_KEPT),
                     datetime.now(UTC).isoformat(),
                 )
+                raised += kinds
+        count_signals(raised)
+        return raised
 
     def close(self) -> None:
         """End the connection."""
@@ -183,7 +195,7 @@ class BalanceSink(FixedPartitionedSink[Outcome, None]):
             self._urgent = Balances(self.url)
             self.signals = SignalCopy(self.url, self.dsn)
             self.writer: CoalescingWriter[tuple[BalanceRow, list[tuple[datetime, int]]]] = CoalescingWriter(
-                "balances", self._write
+                "balances", "redis", self._write
             )
         self._users += 1
         return _BalancePartition(self)
@@ -193,7 +205,8 @@ class BalanceSink(FixedPartitionedSink[Outcome, None]):
         if not outcome.balances:
             return
         if outcome.urgent:
-            self._urgent.put(outcome.balances)
+            if self._urgent.put(outcome.balances):
+                _observe_signal(outcome.received)
             _observe(outcome.received)
         else:
             waiting: dict[Hashable, Any] = {row.customer_id: (row, ()) for row in outcome.balances}
@@ -218,5 +231,12 @@ class BalanceSink(FixedPartitionedSink[Outcome, None]):
 
 def _observe(received: list[tuple[datetime, int]]) -> None:
     now = datetime.now(UTC)
-    for at, _ in received:
-        event_to_balance_seconds.observe(max((now - at).total_seconds(), 0.0))
+    for at, events in received:
+        if events:
+            event_to_balance_seconds.observe(max((now - at).total_seconds(), 0.0))
+
+
+def _observe_signal(received: list[tuple[datetime, int]]) -> None:
+    """A batch without a number of events is the one that changed access; else the last one may have, on the beat."""
+    for at in [at for at, events in received if not events] or [at for at, _ in received[-1:]]:
+        ingest_to_signal_seconds.observe(max((datetime.now(UTC) - at).total_seconds(), 0.0))

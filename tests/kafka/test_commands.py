@@ -8,7 +8,6 @@ import sys
 from typing import Any
 
 import msgspec
-from confluent_kafka.admin import AdminClient
 
 from config.kafka import KafkaSettings
 from sinks.kafka.client import admin
@@ -48,7 +47,7 @@ def test_init_makes_the_topics_once(bootstrap: str) -> None:
 def test_a_topic_that_is_set_otherwise_is_told_of_and_left(bootstrap: str) -> None:
     """Whoever made it may have had a reason; `check` ends with 1."""
     kafka = settings_at(bootstrap)
-    client: AdminClient = admin(kafka)
+    client = admin(kafka)
     make(client, [Topic(kafka.topic_events, "", 2, {"message.timestamp.type": "CreateTime"})], replication=1)
     made = tollway(kafka, "kafka", "init", "--json")
     assert made.returncode == 0

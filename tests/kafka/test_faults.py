@@ -190,4 +190,5 @@ def test_settings_for_a_password_reach_the_broker(stores: Stores, own_broker: Br
     with pytest.raises(Exception) as raised:
         drain(stores, wrong)
     assert isinstance(cause(raised.value, KafkaUnavailable), KafkaUnavailable)
+    assert "Kafka does not answer (_AUTHENTICATION)" in told(raised.value)
     assert "hunter2" not in told(raised.value) + repr(wrong)

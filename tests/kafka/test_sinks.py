@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from confluent_kafka.admin import AdminClient
 
 from config.kafka import KafkaSettings
 from sinks.kafka.client import TopicMissing, admin
@@ -148,7 +147,7 @@ def test_what_was_refused_goes_to_the_dead_letters(stores: Stores, kafka: KafkaS
 def test_a_message_that_is_not_taken_ends_the_flow(stores: Stores, bootstrap: str) -> None:
     """The topic takes small messages only: the delivery error is raised, and what was read is read again."""
     kafka = settings_at(bootstrap)
-    client: AdminClient = admin(kafka)
+    client = admin(kafka)
     make(client, [Topic(kafka.topic_charges, "", 1, {"max.message.bytes": "120"})], replication=1)
     make(client, wanted(kafka, partitions=2), replication=1)
     write_records(stores, world("300"))

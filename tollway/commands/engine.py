@@ -10,15 +10,17 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Annotated
 
+import msgspec
 import typer
-from prometheus_client import start_http_server
 
 from config.kafka import load_kafka
 from config.settings import SettingError, Settings
 from dataflows.engine import run_engine, stopping_on_signals
 from dataflows.recovery import ALONE, Cluster, recovery_store
 from dataflows.sources.kafka import PartitionsAdded
+from sinks import metrics
 from sinks.postgres.migrate import migrate
+from sinks.postgres.totals import telling_totals
 from tollway.api.settings import ApiSettings, load_api_settings
 from tollway.commands.cluster import end_with_input, supervise
 from tollway.commands.dataflow import alone, crash_log, crashing_into
@@ -84,7 +86,11 @@ def run(
     stopping = Event()
     if ends_with_input:
         Thread(target=end_with_input, args=(stopping,), daemon=True).start()
-    _rate(chosen, files=files, drain=drain, stopping=stopping, cluster=_cluster(process_id, addresses))
+    cluster = _cluster(process_id, addresses)
+    if ends_with_input and cluster is not None and chosen.metrics_port:
+        # The processes of a supervised cluster share a machine.
+        chosen = msgspec.structs.replace(chosen, metrics_port=chosen.metrics_port + cluster.process_id)
+    _rate(chosen, files=files, drain=drain, stopping=stopping, cluster=cluster)
 
 
 def down(quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing.")] = False) -> None:
@@ -163,8 +169,11 @@ def _rate(
         applied = migrate(endpoints.postgres_dsn)
         if applied:
             say(f"Schema: applied {', '.join(applied)}")
-        _serve_metrics(chosen.metrics_port + (place or 0) if chosen.metrics_port else 0)
-        with serving(listening, stopping) if listening else nullcontext():
+        _serve_metrics(chosen.metrics_host, chosen.metrics_port, cluster or ALONE)
+        with (
+            serving(listening, stopping) if listening else nullcontext(),
+            telling_totals(endpoints.postgres_dsn) if chosen.metrics_port and not place else nullcontext(),
+        ):
             say(
                 "The dataflow runs until the log has been read." if drain else "The dataflow runs. Stop it with Ctrl-C."
             )
@@ -191,17 +200,17 @@ def _rate(
         say("Stopped: everything read is in the ledger.")
 
 
-def _serve_metrics(port: int) -> None:
+def _serve_metrics(host: str, port: int, cluster: Cluster) -> None:
     if not port:
         return
     try:
-        start_http_server(port, addr="127.0.0.1")
+        metrics.serve(host, port, cluster.process_id, cluster.size)
     except OSError as error:
         raise SettingError(
-            f"Bad setting `TOLLWAY_METRICS_PORT`: port {port} can't be opened: {error.strerror}\n"
+            f"Bad setting `TOLLWAY_METRICS_PORT`: port {port} of {host} can't be opened: {error.strerror}\n"
             "hint: name a free port, or leave it out for no metrics"
         ) from error
-    say(f"Metrics: http://127.0.0.1:{port}/metrics")
+    say(f"Metrics: http://{host}:{port}/metrics")
 
 
 def _regular(path: Path) -> Path:

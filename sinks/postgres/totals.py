@@ -1,0 +1,84 @@
+"""
+What the ledger holds in total, as metrics: customers by access, amounts by currency, events that wait.
+
+A thread reads it from time to time, and rests in proportion to how long that took, so that reading never takes more
+than a small share of the machine. Money is exact in the ledger; here it becomes a float, for pictures and alerts only.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import psycopg
+
+from rating.outcome import ParkCode
+from sinks import metrics
+
+SQL = Path(__file__).parent / "sql"
+EVERY_SECONDS = 10.0
+REST_FACTOR = 50.0
+"""So many times as long as reading took is rested at least."""
+
+AMOUNTS = (metrics.charged_amount, metrics.consumed_amount, metrics.uncovered_amount, metrics.live_amount)
+
+_log = logging.getLogger("tollway.metrics")
+
+
+@contextmanager
+def telling_totals(dsn: str) -> Iterator[None]:
+    """Keep the metrics of the ledger current until the block ends. A database that is away is asked again."""
+    ended = Event()
+    thread = Thread(target=_tell, args=(dsn, ended), name="totals", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _tell(dsn: str, ended: Event) -> None:
+    currencies: set[str] = set()
+    rest = 0.0
+    while not ended.wait(rest):
+        rest = EVERY_SECONDS
+        try:
+            with psycopg.connect(dsn, autocommit=True, application_name="tollway-metrics") as connection:
+                while not ended.is_set():
+                    started = time.monotonic()
+                    read_totals(connection, currencies)
+                    ended.wait(max(EVERY_SECONDS, REST_FACTOR * (time.monotonic() - started)))
+        except psycopg.Error as failure:
+            _log.warning("the totals of the ledger can't be read now: %s", type(failure).__name__)
+
+
+def read_totals(connection: psycopg.Connection[Any], currencies: set[str]) -> None:
+    """
+    Read the totals once, and set the metrics.
+
+    Args:
+        connection: To the ledger.
+        currencies: Those seen before, and afterwards these too: one that is not in the ledger any more becomes 0.
+
+    Raises:
+        psycopg.Error: The ledger could not be read.
+    """
+    totals = connection.execute((SQL / "read_totals.sql").read_bytes()).fetchall()
+    parked = dict(connection.execute((SQL / "read_parked.sql").read_bytes()).fetchall())
+    by_currency = {currency: amounts for currency, *amounts, _, _, _ in totals}
+    currencies.update(by_currency)
+    for currency in currencies:
+        for gauge, amount in zip(AMOUNTS, by_currency.get(currency, (0, 0, 0, 0)), strict=True):
+            gauge.labels(currency).set(amount)
+    metrics.customers.labels("allowed").set(sum(row[-3] for row in totals))
+    metrics.customers.labels("blocked").set(sum(row[-2] for row in totals))
+    metrics.unbalanced_customers.set(sum(row[-1] for row in totals))
+    for code in ParkCode:
+        metrics.parked_events.labels(code).set(parked.get(code, 0))
+    metrics.ledger_read_timestamp_seconds.set_to_current_time()
