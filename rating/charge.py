@@ -10,7 +10,7 @@ total is read off that piece, and a meter that stays on it charges with one mult
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from functools import lru_cache
-from typing import Final, NamedTuple, assert_never
+from typing import Final, assert_never
 
 from rating.money import ONE, QUOTIENT_DIGITS, ZERO, quotient, reciprocal, rounded, use_exact
 from rating.prices import (
@@ -37,19 +37,22 @@ _MODES: Final = {
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-class Piece(NamedTuple):
+class Piece:
     """
     A straight piece of a running total, above `start`, up to and including `until` (None: no end).
 
     On it ``total == base + (usage - start) * unit_price``. The start itself belongs to the piece before, save
     that a piece is always right at the usage it was made for. Where start and until are equal, that is all it
-    covers.
+    covers. It follows from the pricing and the usage, so snapshots leave it out.
     """
 
-    start: Decimal
-    until: Decimal | None
-    base: Decimal
-    unit_price: Decimal
+    __slots__ = ("base", "start", "unit_price", "until")
+
+    def __init__(self, start: Decimal, until: Decimal | None, base: Decimal, unit_price: Decimal) -> None:
+        self.start = start
+        self.until = until
+        self.base = base
+        self.unit_price = unit_price
 
     def covers(self, usage: Decimal) -> bool:
         """True if the piece tells the total at `usage`."""
@@ -245,7 +248,7 @@ def _piece_over_usage(pricing: Pricing, price: UsagePrice, usage: Decimal) -> Pi
 
 def _capped(piece: Piece, maximum: Decimal | None, usage: Decimal) -> Piece:
     """The part of a rising piece below the maximum or the part above it, whichever `usage` lies on."""
-    start, until, base, unit_price = piece
+    start, until, base, unit_price = piece.start, piece.until, piece.base, piece.unit_price
     if maximum is None:
         return piece
     if base >= maximum:

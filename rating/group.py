@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct, field
 
 from rating.catalog import Catalog, Placement, SettlementMode, Subscription, key_group
-from rating.charge import commitment, first_piece, prorate, total
+from rating.charge import Piece, commitment, first_piece, prorate, total
 from rating.credits import NEVER, Account, AccountState
 from rating.dedup import LoadSegments, SeenEvents, SeenState
 from rating.events import CloudEvent, EventDecoder
@@ -98,7 +98,12 @@ class Route(Struct, frozen=True, gc=False):
     """Whether every event adds to one meter, so that usage may gather in a lane."""
 
 
-_snapshot_encoder = msgspec.msgpack.Encoder(decimal_format="string")
+def _left_out(value: object) -> None:
+    """What is worked out again after a resume."""
+    assert isinstance(value, Piece), f"a snapshot can't keep a {type(value).__name__}"
+
+
+_snapshot_encoder = msgspec.msgpack.Encoder(decimal_format="string", enc_hook=_left_out)
 _account_decoder = msgspec.msgpack.Decoder(AccountState)
 _group_decoder = msgspec.msgpack.Decoder(GroupState)
 
