@@ -40,7 +40,7 @@ check: $(STAMP) ## What CI runs: format, lint, strict types, tests
 bench: $(STAMP) ## Measure throughput, CPU per event and time to the block signal
 	@$(BIN)/python -m tests.bench
 
-COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --custom-compile-command 'make lock'
 
 lock: ## Pin the dependencies anew, by version and hash, into requirements.lock and requirements-run.lock
 	@$(COMPILE) --generate-hashes --group pyproject.toml:dev pyproject.toml -o requirements.lock

@@ -182,7 +182,7 @@ class KeyGroup:
         newest = self.seen.state.newest_event or received_at
         too_far = received_at + self.rules.max_ahead
         routes, lanes = self._routes, self._lanes
-        for event, line in zip(events, lines, strict=True):
+        for event, line, fingerprint in zip(events, lines, map(crc32, lines), strict=True):
             if isinstance(event, Rejected):
                 self._reject(event, out)
                 continue
@@ -190,10 +190,10 @@ class KeyGroup:
                 source = event.source
                 prints, fresh_ids, fresh_prints = self.seen.of_source(source)
             event_id = event.id
-            fingerprint = prints.get(event_id)
-            if fingerprint is not None:
+            known = prints.get(event_id)
+            if known is not None:
                 duplicates += 1
-                if fingerprint != crc32(line):
+                if known != fingerprint:
                     out.mismatches.append(MismatchRow(source, event_id, line))
                 continue
             at = event.time or received_at
@@ -204,7 +204,7 @@ class KeyGroup:
                 if value.__class__ is not int or not 0 <= value < PLAIN_INTEGER_LIMIT:
                     value = quantity(value, lane.aggregation)
                 if value.__class__ is int or value.__class__ is Decimal:
-                    prints[event_id] = fingerprint = crc32(line)
+                    prints[event_id] = fingerprint
                     fresh_ids.append(event_id)
                     fresh_prints.append(fingerprint)
                     if at > newest:
@@ -259,7 +259,7 @@ class KeyGroup:
             if not measured:
                 self._park(ParkCode.NO_FEATURE, event, at, line, out)
                 continue
-            prints[event_id] = fingerprint = crc32(line)
+            prints[event_id] = fingerprint
             fresh_ids.append(event_id)
             fresh_prints.append(fingerprint)
             if at > newest:
