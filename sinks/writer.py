@@ -57,9 +57,6 @@ class CoalescingWriter(Generic[Row]):
         """Return when all rows are in the store."""
         started = time.monotonic()
         with self._condition:
-            if not self._waiting and not self._writing:
-                self._raise_failure()
-                return
             self._hurry += 1
             self._condition.notify_all()
             while (self._waiting or self._writing) and self._failure is None:

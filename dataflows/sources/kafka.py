@@ -12,6 +12,7 @@ An event was received when its message says so, not when it was read, so that a 
 from __future__ import annotations
 
 import logging
+import time
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 from typing import Any
@@ -25,7 +26,6 @@ from dataflows.messages import RawBatch
 from dataflows.sources.kafka_events import segments_of
 from sinks.event_log import CONTROL_HEAD
 from sinks.kafka.client import (
-    METADATA_SECONDS,
     KafkaUnavailable,
     TopicMissing,
     admin,
@@ -33,13 +33,19 @@ from sinks.kafka.client import (
     partitions_of,
     refresh_seconds,
     unavailable,
+    watermarks,
 )
 from sinks.kafka.topics import compacted, topic_id
+from sinks.metrics import SourceLag
 
 IDLE = timedelta(milliseconds=5)
 MESSAGES_MAX = 20_000
 MESSAGES_FIRST = 1000
+LOOK_AGAIN_SECONDS = 0.5
+LAG_SOURCE = "kafka"
+"""The source in metrics."""
 
+UNKNOWN = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC)
 GONE = (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET)
 
 _log = logging.getLogger("tollway.kafka")
@@ -86,16 +92,19 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Resume]):
         self._source = source
         self._topic = source.topic
         self._number = number
-        self._consumer = consumer(source.kafka, source.told_of_commit)
+        self._consumer = consumer(source.kafka, self._told)
         self._durable = self._snapshotted = None if resume is None else resume[0]
+        self._mirrored: int | None = None
         self._position = self._begin(resume)
         self._count = MESSAGES_FIRST
         self._at_end = self._idle = self._jumped = False
+        self._look_again_at = 0.0
+        self._lag = SourceLag(LAG_SOURCE, f"{number:03}", None)
         self._mirror()
 
     def _begin(self, resume: Resume | None) -> int:
         """Begin where the recovery store says, which has to be there still; else with the first message."""
-        first, end = self._watermarks()
+        first, end = watermarks(self._consumer, self._topic, self._number)
         offset = first
         if resume is not None:
             offset, topic = resume
@@ -109,14 +118,6 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Resume]):
             offset = accepted
         self._consumer.assign([TopicPartition(self._topic, self._number, offset)])
         return offset
-
-    def _watermarks(self) -> tuple[int, int]:
-        at = TopicPartition(self._topic, self._number)
-        try:
-            first, end = self._consumer.get_watermark_offsets(at, timeout=METADATA_SECONDS)
-        except KafkaException as failure:
-            raise unavailable(failure.args[0]) from failure
-        return first, end
 
     def _gone(self, offset: int, first: int, end: int) -> OffsetGone:
         place = f"Kafka topic `{self._topic}`, partition {self._number}: offset {offset} is wanted"
@@ -138,16 +139,24 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Resume]):
             raise StopIteration
         if source.trouble is not None:
             raise source.trouble
+        if self._look_again_at and time.monotonic() >= self._look_again_at:
+            self._look_again_at = 0.0
+            self._consumer.assign([TopicPartition(self._topic, self._number, self._position)])
         messages = self._consumer.consume(self._count, timeout=0)
         if any(map(Message.error, messages)):
             messages = self._without_errors(messages)
+        elif messages:
+            self._at_end = False
         self._idle = not messages
         if not messages:
-            if self._at_end and source.drain:
-                raise StopIteration
+            if self._at_end:
+                self._lag.read_all()
+                if source.drain:
+                    raise StopIteration
             return []
         self._move(messages)
         segments = segments_of(messages)
+        self._lag.read(segments[-1][0] / 1_000_000)
         size = sum([len(blob) for _, blob in segments])
         self._count = max(1, min(MESSAGES_MAX, source.batch_bytes * len(messages) // max(size, 1)))
         return [RawBatch(source.control_head(), segments)]
@@ -179,9 +188,11 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Resume]):
                 # The end may lie beyond the last message: markers of transactions have offsets too.
                 self._position = max(message.offset() or 0, self._position)
             elif error.code() in GONE:
-                raise self._gone(self._position, *self._watermarks())
-            elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise TopicMissing(self._topic)
+                raise self._gone(self._position, *watermarks(self._consumer, self._topic, self._number))
+            elif error.code() in UNKNOWN:
+                # A broker that just came up may not know what it has. Whether the topic is gone, `_watch` finds out.
+                _log.warning("%s, partition %d is not there for the moment", self._topic, self._number)
+                self._look_again_at = time.monotonic() + LOOK_AGAIN_SECONDS
             elif error.fatal() or not error.retriable():
                 raise unavailable(error)
             else:
@@ -193,18 +204,31 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Resume]):
 
     def snapshot(self) -> Resume:
         # That there is another epoch means that the last one is durable.
-        mirrored, self._durable, self._snapshotted = self._durable, self._snapshotted, self._position
-        if self._durable != mirrored:
-            self._mirror()
+        self._durable, self._snapshotted = self._snapshotted, self._position
+        self._mirror()
+        self._tell_lag()
         return self._position, self._source.topic_id
 
     def _mirror(self) -> None:
-        """Tell the consumer group how far the ledger is, for tools that watch lag. Nothing is read from there."""
-        if self._durable is not None:
+        """Tell the consumer group how far the ledger is, for tools that watch lag, again until it has taken it."""
+        if self._durable is not None and self._durable != self._mirrored:
             self._consumer.commit(offsets=[TopicPartition(self._topic, self._number, self._durable)], asynchronous=True)
+
+    def _tell_lag(self) -> None:
+        # Of what was fetched, so no broker is asked.
+        known = self._consumer.get_watermark_offsets(TopicPartition(self._topic, self._number), cached=True)
+        if known is not None and known[1] >= 0:
+            self._lag.messages(max(known[1] - self._position, 0))
+
+    def _told(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
+        if error is not None:
+            self._source.not_mirrored(error)
+        else:
+            self._mirrored = offsets[0].offset
 
     def close(self) -> None:
         self._source.ended[self._number] = self._position
+        self._lag.close()
         self._consumer.close()
 
 
@@ -265,9 +289,9 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Resume]):
         head: Any = self._redis.get(CONTROL_HEAD)
         return int(head or 0)
 
-    def told_of_commit(self, error: KafkaError | None, _offsets: list[TopicPartition]) -> None:
+    def not_mirrored(self, error: KafkaError) -> None:
         """Say once that offsets can't be mirrored. The flow does without."""
-        if error is not None and not self._refused_commit:
+        if not self._refused_commit:
             self._refused_commit = True
             _log.warning("offsets are not mirrored to the consumer group: %s", error.name())
 

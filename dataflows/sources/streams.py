@@ -17,7 +17,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from dataflows.messages import RawBatch
 from sinks.event_log import CONTROL_HEAD, partitions_of, stream_key
-from sinks.metrics import forget_lag, watch_lag
+from sinks.metrics import SourceLag
 
 IDLE = timedelta(milliseconds=5)
 ENTRIES_MAX = 512
@@ -60,8 +60,7 @@ class StreamPartition(StatefulSourcePartition[RawBatch, str]):
         self._trimmed_at = time.monotonic()
         self._count = 16
         self._check_offset()
-        self._at_end = time.time() if offset == FIRST else 0.0
-        watch_lag(LAG_SOURCE, _number(key), self.lag_seconds)
+        self._lag = SourceLag(LAG_SOURCE, key.rpartition(":")[2], None if offset == FIRST else _order(offset)[0] / 1000)
 
     def _check_offset(self) -> None:
         if not self._client.exists(self._key):
@@ -86,22 +85,19 @@ class StreamPartition(StatefulSourcePartition[RawBatch, str]):
             if self._drain:
                 raise StopIteration
             self._idle = True
-            self._at_end = time.time()
+            self._lag.read_all()
             return []
         self._idle = False
         entries = found[self._key.encode()][0] if isinstance(found, dict) else found[0][1]
         self._offset = entries[-1][0].decode()
         segments = [(int(entry_id.split(b"-")[0]) * 1000, fields[b"e"]) for entry_id, fields in entries]
+        self._lag.read(segments[-1][0] / 1_000_000)
         size = sum(len(blob) for _, blob in segments)
         self._count = max(1, min(ENTRIES_MAX, self._batch_bytes * len(segments) // max(size, 1)))
         return [RawBatch(int(head or 0), segments)]
 
     def next_awake(self) -> datetime | None:
         return datetime.now(UTC) + IDLE if self._idle else None
-
-    def lag_seconds(self) -> float:
-        """How far behind it may be at most; asked from another thread."""
-        return max(time.time() - max(self._at_end, _order(self._offset)[0] / 1000), 0.0)
 
     def snapshot(self) -> str:
         self._trim()
@@ -118,12 +114,8 @@ class StreamPartition(StatefulSourcePartition[RawBatch, str]):
         self._client.xtrim(self._key, minid=f"{bound[0]}-{bound[1]}", approximate=True)
 
     def close(self) -> None:
-        forget_lag(LAG_SOURCE, _number(self._key))
+        self._lag.close()
         self._client.close()
-
-
-def _number(key: str) -> str:
-    return key.rpartition(":")[2]
 
 
 def _order(entry_id: str) -> tuple[int, int]:

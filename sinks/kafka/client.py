@@ -19,7 +19,10 @@ from config.kafka import KafkaSettings, variable
 from config.settings import SettingError
 
 METADATA_SECONDS = 10.0
-"""So long a broker may take to say which topics and offsets there are."""
+"""So long brokers may take to say which topics and offsets there are."""
+MISSING_SECONDS = 1.0
+"""A broker that just came up may not know its topics yet: so long it is asked again."""
+RETRY_SECONDS = 0.1
 ASK_SECONDS = 2.0
 REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 """Errors that waiting does not mend."""
@@ -118,12 +121,32 @@ def partitions_of(client: Admin, topic: str) -> int:
         TopicMissing: There is no such topic.
         KafkaUnavailable: No broker says.
     """
-    found = client.metadata(topic)[topic]
-    if found.error is not None:
-        if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+    missing_at = time.monotonic() + MISSING_SECONDS
+    deadline = time.monotonic() + METADATA_SECONDS
+    while True:
+        found = client.metadata(topic)[topic]
+        if found.error is None:
+            return len(found.partitions)
+        now = time.monotonic()
+        if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and now > missing_at:
             raise TopicMissing(topic)
-        raise unavailable(found.error)
-    return len(found.partitions)
+        if now > deadline:
+            raise unavailable(found.error)
+        time.sleep(RETRY_SECONDS)
+
+
+def watermarks(client: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    """The first offset of a partition, and the one that its next message will have. Raises `KafkaUnavailable`."""
+    deadline = time.monotonic() + METADATA_SECONDS
+    while True:
+        try:
+            first, end = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=ASK_SECONDS)
+        except KafkaException as failure:
+            if time.monotonic() > deadline:
+                raise unavailable(failure.args[0]) from failure
+            time.sleep(RETRY_SECONDS)
+        else:
+            return first, end
 
 
 def unavailable(error: KafkaError) -> KafkaUnavailable:

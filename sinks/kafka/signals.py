@@ -15,11 +15,11 @@ from contextlib import closing
 
 import msgspec
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, Message, TopicPartition
 from msgspec import Struct
 
 from config.kafka import KafkaSettings
-from sinks.kafka.client import METADATA_SECONDS, admin, consumer, partitions_of, unavailable
+from sinks.kafka.client import admin, consumer, partitions_of, unavailable, watermarks
 from sinks.kafka.deliver import Delivery
 
 READ_BACK_SECONDS = 60.0
@@ -50,17 +50,14 @@ def sent_since(kafka: KafkaSettings, ends: dict[int, int]) -> set[str]:
     topic = kafka.topic_signals
     found: set[str] = set()
     with closing(consumer(kafka)) as reader:
-        try:
-            left = []
-            for number in range(partitions_of(admin(kafka), topic)):
-                first, end = reader.get_watermark_offsets(TopicPartition(topic, number), timeout=METADATA_SECONDS)
-                start = ends.get(number, first)
-                # A topic that was made anew is shorter than what is remembered of it.
-                start = max(start, first) if start <= end else first
-                if start < end:
-                    left.append(TopicPartition(topic, number, start))
-        except KafkaException as failure:
-            raise unavailable(failure.args[0]) from failure
+        left = []
+        for number in range(partitions_of(admin(kafka), topic)):
+            first, end = watermarks(reader, topic, number)
+            start = ends.get(number, first)
+            # A topic that was made anew is shorter than what is remembered of it.
+            start = max(start, first) if start <= end else first
+            if start < end:
+                left.append(TopicPartition(topic, number, start))
         reader.assign(left)
         open_partitions = {at.partition for at in left}
         deadline = time.monotonic() + READ_BACK_SECONDS

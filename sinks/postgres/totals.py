@@ -21,7 +21,7 @@ from rating.outcome import ParkCode
 from sinks import metrics
 
 SQL = Path(__file__).parent / "sql"
-EVERY_SECONDS = 10.0
+EVERY_SECONDS = 5.0
 REST_FACTOR = 50.0
 """So many times as long as reading took is rested at least."""
 

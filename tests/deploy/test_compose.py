@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from tests.conftest import Stores
 from tests.deploy.files import COMPOSE, ROOT, SECRETS, check_command, check_settings, compose
+from tests.engine_runs import query
 
 OURS = [name for name, service in compose().items() if service["image"].startswith("tollway:")]
 
@@ -50,7 +55,37 @@ def test_each_part_gets_settings_and_a_command_that_exist(name: str) -> None:
     """So that none of them stops at its start."""
     service = compose()[name]
     check_settings(service["environment"])
-    check_command(service["command"])
+    if "entrypoint" not in service:
+        check_command(service["command"])
+
+
+def test_prometheus_gets_a_key_once(stores: Stores, tmp_path: Path) -> None:
+    """What the service `keys` runs makes a key that only reads, and leaves it alone when it runs again."""
+    service = compose()["keys"]
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "TOLLWAY_HOME": str(tmp_path),
+        "TOLLWAY_REDIS_URL": stores.redis_url,
+        "TOLLWAY_POSTGRES_DSN": stores.postgres_dsn,
+    }
+    found = []
+    for _ in range(2):
+        subprocess.run([*service["entrypoint"], *service["command"]], cwd=tmp_path, env=environment, check=True)
+        found.append((tmp_path / "prometheus").read_text())
+    assert found[0] == found[1] != ""
+    assert query(stores, "select name, role from api_keys") == [("prometheus", "read")]
+    (mounted,) = (volume for volume in compose()["prometheus"]["volumes"] if volume.startswith("keys:"))
+    assert f"{mounted.split(':')[1]}/prometheus\n" in (ROOT / "config" / "prometheus" / "prometheus.yml").read_text()
+
+
+def test_prometheus_looks_where_metrics_are() -> None:
+    """At the port of each process of the dataflow, and at the API's."""
+    services = compose()
+    engine, api = yaml.safe_load((ROOT / "config" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    first, size = int(services["engine"]["environment"]["TOLLWAY_METRICS_PORT"]), int(services["engine"]["command"][-1])
+    assert engine["static_configs"][0]["targets"] == [f"engine:{first + number}" for number in range(size)]
+    assert api["static_configs"][0]["targets"] == [f"api:{services['api']['environment']['TOLLWAY_API_PORT']}"]
 
 
 def test_images_have_a_version() -> None:
@@ -61,10 +96,10 @@ def test_images_have_a_version() -> None:
 
 
 def test_what_is_mounted_is_there() -> None:
-    """Files of this checkout but for the keys, which are one's own, and volumes that are declared."""
+    """Files of this checkout, and volumes that are declared."""
     volumes = {volume.split(":")[0] for service in compose().values() for volume in service.get("volumes", [])}
     declared = COMPOSE.read_text().rpartition("\nvolumes:\n")[2]
-    for volume in volumes - {"./keys"}:
+    for volume in volumes:
         assert (ROOT / volume).is_dir() if volume.startswith(".") else f"  {volume}:\n" in declared, volume
 
 

@@ -152,7 +152,7 @@ class Broker:
         assert self._process is None, "the broker runs already"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._command("kafka.Kafka"), str(self._properties)],
+                [*_with_parent(), *self._command("kafka.Kafka"), str(self._properties)],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -217,6 +217,11 @@ def broker() -> Iterator[Broker]:
             yield started
         finally:
             started.kill()
+
+
+def _with_parent() -> list[str]:
+    """What lets the broker end with whoever started it, also where that is killed; nothing where it can't be had."""
+    return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
 
 def _free_ports(count: int) -> list[int]:

