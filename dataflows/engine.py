@@ -9,13 +9,15 @@ A crash between any two only repeats writes, and those are absolute.
 from __future__ import annotations
 
 import gc
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from threading import Event, current_thread, main_thread
+from threading import Event, Thread, current_thread, main_thread
 from types import FrameType
 
 from bytewax._bytewax import cluster_main, run_main
@@ -110,11 +112,12 @@ def run_engine(
             drain=drain,
         )
         usage[topics.source.step_id] = topics.source
+    control = ControlSource(view, Redrive(postgres_dsn, log, view), stopping, drain)
     flow = rating_flow(
         Wiring(
             view=view,
             usage=usage,  # type: ignore[arg-type]
-            control=ControlSource(view, Redrive(postgres_dsn, log, view), stopping, drain),
+            control=control,
             rules=rules_of(settings),
             beat=timedelta(milliseconds=settings.beat_ms),
             load_segments=partial(load_seen_ids, postgres_dsn),
@@ -136,7 +139,8 @@ def run_engine(
             if cluster.size == 1:
                 run_main(flow, epoch_interval=epoch, recovery_config=recovery)
             else:
-                _run_as_one_of(cluster, flow, epoch, recovery)
+                with ending_while_waiting(control.begun):
+                    _run_as_one_of(cluster, flow, epoch, recovery)
         if topics is not None:
             topics.finish()
     finally:
@@ -175,3 +179,34 @@ def stopping_on_signals(stopping: Event) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def ending_while_waiting(begun: Event) -> Iterator[None]:
+    """
+    Let SIGTERM and SIGINT end this process at once as long as the flow has not begun.
+
+    It waits then for the other processes of its cluster in code that does not return to Python, so the handlers above
+    are not called. Nothing was read yet.
+    """
+    if current_thread() is not main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while numbers := os.read(reader, 64):
+            if not begun.is_set() and {*numbers} & {signal.SIGTERM, signal.SIGINT}:
+                sys.stderr.write("Stopped: the other processes of the cluster were not there yet.\n")
+                sys.stderr.flush()
+                os._exit(0)
+        os.close(reader)
+
+    Thread(target=watch, name="waiting", daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)

@@ -67,8 +67,11 @@ class ControlSource(FixedPartitionedSource[tuple[str, bytes], int]):
         self._redrive = redrive
         self._stopping = stopping
         self._drain = drain
+        self.begun = Event()
+        """Set once the flow begins in this process, which is when all processes of its cluster are there."""
 
     def list_parts(self) -> list[str]:
+        self.begun.set()
         return ["control"]
 
     def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> ControlPartition:

@@ -151,6 +151,16 @@ def test_processes_end_when_their_supervisor_is_killed(stores: Stores) -> None:
     check_ledger(stores, stream, CUSTOMERS)
 
 
+def test_a_process_that_waits_for_the_others_can_be_stopped(stores: Stores) -> None:
+    """SIGTERM ends it at once, with exit code 0: it has read nothing."""
+    with engine_process(stores, "--process-id", "0", "--addresses", "127.0.0.1:1,127.0.0.1:2") as process:
+        wait_for(lambda: "The dataflow runs" in engine_log(stores), "its start")
+        time.sleep(1)
+        process.terminate()
+        assert process.wait(10) == 0
+    assert "were not there yet" in engine_log(stores)
+
+
 def test_a_ledger_has_one_dataflow(stores: Stores, tmp_path: Path) -> None:
     """A second one, of another home, is refused: each would take back what the other wrote."""
     stream = a_stream(stores, 7, 200)
