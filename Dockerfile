@@ -18,6 +18,7 @@ RUN /opt/tollway/bin/pip install --no-cache-dir --no-deps . \
 FROM python:3.12.12-slim-bookworm
 RUN useradd --uid 10001 --user-group --home-dir /var/lib/tollway --create-home tollway
 COPY --from=build /opt/tollway /opt/tollway
+COPY deploy/healthy.py /opt/tollway/healthy.py
 ENV PATH=/opt/tollway/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     TOLLWAY_HOME=/var/lib/tollway
@@ -27,5 +28,6 @@ VOLUME /var/lib/tollway
 EXPOSE 8888 9464 2101
 # Every part finishes what it has begun on SIGTERM.
 STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=8s --start-period=30s --retries=6 CMD ["python", "/opt/tollway/healthy.py"]
 ENTRYPOINT ["tollway"]
 CMD ["run"]

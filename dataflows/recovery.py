@@ -60,7 +60,7 @@ def recovery_store(home: Path, partitions: int, cluster: Cluster = ALONE, *, sha
         RecoveryStoreScattered: The folder has a share that was made for another number of processes.
     """
     store = home / "recovery"
-    if shared or cluster.size == 1:
+    if shared or (cluster.size == 1 and not (store / PROCESSES).exists()):
         _make_whole(store, partitions)
     else:
         _make_share(store, partitions, cluster)
@@ -82,27 +82,31 @@ def _make_whole(store: Path, partitions: int) -> None:
 
 
 def _make_share(store: Path, partitions: int, cluster: Cluster) -> None:
-    """Make the partitions that are kept here, unless all are."""
+    """Make the partitions that are kept here, where none were; else there must be these, and no others."""
     store.mkdir(parents=True, exist_ok=True)
     known = store / PROCESSES
-    there = {number for number in range(partitions) if _file(store, number).exists()}
-    if len(there) == partitions:
-        return
     made_for = known.read_text().strip() if known.exists() else None
-    if made_for is None and not there:
-        known.write_text(f"{cluster.size}\n")
-    elif made_for != str(cluster.size):
+    there = {number for number in range(partitions) if _file(store, number).exists()}
+    share = set(range(cluster.process_id, partitions, cluster.size))
+    # The number is written last: without it, making the share was cut short.
+    if there - share or (share - there and made_for is not None):
         raise RecoveryStoreScattered(
-            f"`{store}` has {len(there)} of {partitions} recovery partitions, shared out among"
-            f" {made_for or 'an unknown number of'} processes, but there are {cluster.size} now\n"
-            f"hint: partition N belongs to the process whose id is N modulo {cluster.size}: move the files, and write"
-            f" {cluster.size} into `{known}`; or let all processes share a folder that has them all"
+            f"`{store}` has {_named(there)} of {partitions} recovery partitions, shared out among"
+            f" {made_for or 'an unknown number of'} processes, but process {cluster.process_id} of {cluster.size} keeps"
+            f" {_named(share)}\n"
+            f"hint: partition N belongs to the process whose id is N modulo {cluster.size}: move the files"
+            f" `part-N.sqlite3`; or let all processes share a folder that has them all"
         )
-    with tempfile.TemporaryDirectory(dir=store) as fresh:
-        init_db_dir(Path(fresh), partitions)
-        for number in range(cluster.process_id, partitions, cluster.size):
-            if number not in there:
+    if share - there:
+        with tempfile.TemporaryDirectory(dir=store) as fresh:
+            init_db_dir(Path(fresh), partitions)
+            for number in share - there:
                 _file(Path(fresh), number).rename(_file(store, number))
+    known.write_text(f"{cluster.size}\n")
+
+
+def _named(numbers: set[int]) -> str:
+    return ", ".join(map(str, sorted(numbers))) or "none"
 
 
 def _file(folder: Path, number: int) -> Path:

@@ -33,6 +33,11 @@ def manifests() -> Iterator[dict[str, Any]]:
         yield from (found for found in yaml.safe_load_all(path.read_text()) if found["kind"] != "Kustomization")
 
 
+def rescale() -> list[dict[str, Any]]:
+    """The objects that move the recovery partitions."""
+    return list(yaml.safe_load_all((KUBERNETES / "rescale" / "move.yaml").read_text()))
+
+
 def manifest(kind: str, name: str) -> dict[str, Any]:
     """One object for Kubernetes."""
     (found,) = (one for one in manifests() if (one["kind"], one["metadata"]["name"]) == (kind, name))

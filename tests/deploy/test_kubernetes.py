@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import kubernetes_validate
@@ -9,7 +11,7 @@ import pytest
 import yaml
 
 from config.settings import load_settings
-from tests.deploy.files import KUBERNETES, ROOT, check_command, check_settings, compose, manifest, manifests
+from tests.deploy.files import KUBERNETES, ROOT, check_command, check_settings, compose, manifest, manifests, rescale
 
 ADDRESSES = {
     "TOLLWAY_REDIS_URL": "redis://valkey:6379/0",
@@ -19,7 +21,9 @@ ADDRESSES = {
 WORKLOADS = (("StatefulSet", "tollway-engine"), ("Deployment", "tollway-api"))
 
 
-@pytest.mark.parametrize("found", list(manifests()), ids=lambda found: f"{found['kind']}: {found['metadata']['name']}")
+@pytest.mark.parametrize(
+    "found", [*manifests(), *rescale()], ids=lambda found: f"{found['kind']}: {found['metadata']['name']}"
+)
 def test_the_schemas_accept_each_object(found: dict[str, Any]) -> None:
     """Of the newest version that the validator knows, and nothing that they don't know."""
     kubernetes_validate.validate(found, kubernetes_validate.latest_version(), strict=True)
@@ -64,6 +68,45 @@ def test_each_process_has_an_address() -> None:
     wanted = [f"{name}-{number}.{service['metadata']['name']}:{port}" for number in range(size)]
     assert data["ADDRESSES"].split(",") == wanted
     assert size <= load_settings({}).recovery_partitions
+
+
+def test_a_process_waits_until_all_names_are_known() -> None:
+    """One that can't find its own name would end, and be started again ever later."""
+    (names,) = manifest("StatefulSet", "tollway-engine")["spec"]["template"]["spec"]["initContainers"]
+    command = [sys.executable, *names["command"][1:], *names["args"]]
+    subprocess.run(command, env={"ADDRESSES": "localhost:2101,127.0.0.1:2101"}, check=True, timeout=20)
+    with subprocess.Popen(command, env={"ADDRESSES": "nobody.invalid:2101"}, stdout=subprocess.PIPE) as waiting:
+        try:
+            assert waiting.stdout is not None
+            assert waiting.stdout.readline().startswith(b"nobody.invalid: ")
+            assert waiting.poll() is None
+        finally:
+            waiting.kill()
+
+
+def test_two_releases_never_run_in_one_cluster() -> None:
+    """New pods are made when the old ones were ended, and all at once."""
+    found = manifest("StatefulSet", "tollway-engine")["spec"]
+    assert found["updateStrategy"] == {"type": "OnDelete"}
+    assert found["podManagementPolicy"] == "Parallel"
+
+
+def test_moving_has_the_volumes_of_all_processes() -> None:
+    """By the names that the StatefulSet gives them; the image and the user are the dataflow's."""
+    engine = manifest("StatefulSet", "tollway-engine")["spec"]
+    (claims,) = engine["volumeClaimTemplates"]
+    settings, volume, job = rescale()
+    size = int(settings["data"]["PROCESSES"])
+    names = [f"{claims['metadata']['name']}-tollway-engine-{number}" for number in range(size)]
+    pod = job["spec"]["template"]["spec"]
+    mounted = [found["persistentVolumeClaim"]["claimName"] for found in pod["volumes"][1:]]
+    assert mounted == names
+    assert [found["mountPath"] for found in pod["containers"][0]["volumeMounts"][1:]] == [
+        f"/homes/{number}" for number in range(size)
+    ]
+    assert (volume["metadata"]["name"], volume["spec"]) == (names[-1], claims["spec"])
+    assert pod["containers"][0]["image"] == container("StatefulSet", "tollway-engine")["image"]
+    assert pod["securityContext"] == engine["template"]["spec"]["securityContext"]
 
 
 def test_ports_agree() -> None:

@@ -1,10 +1,11 @@
-"""A cluster across machines, each with a home of its own: as in Kubernetes, and by the steps of the operations guide."""
+"""A cluster across machines, each with a home of its own, as the operations guide and the manifests have it."""
 
 from __future__ import annotations
 
+import os
 import random
-import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -15,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from dataflows.recovery import PROCESSES
+from dataflows.recovery import PROCESSES, Cluster, RecoveryStoreScattered, recovery_store
 from tests.conftest import Stores
+from tests.deploy.files import rescale
 from tests.engine_runs import append, check_ledger, engine_log, engine_process, write_records
 from tests.world import catalog_records, customer_records, events
 
@@ -53,7 +55,7 @@ def free_ports(count: int) -> list[int]:
 
 def home(stores: Stores, number: int) -> Path:
     """The home folder of a machine."""
-    return stores.settings.home / f"machine-{number}"
+    return stores.settings.home / "homes" / str(number)
 
 
 def kept(stores: Stores, number: int) -> list[str]:
@@ -86,17 +88,11 @@ def drained_by(stores: Stores, size: int) -> None:
         assert [process.wait(60) for process in processes] == [0] * size, engine_log(stores)
 
 
-def moved(stores: Stores, before: int, after: int) -> None:
-    """Do what the guide says: partition N to machine N modulo their number, and write the number down."""
-    for number in range(before):
-        for name in kept(stores, number):
-            place = int(name.removeprefix("part-").removesuffix(".sqlite3")) % after
-            if place != number:
-                (home(stores, place) / "recovery").mkdir(parents=True, exist_ok=True)
-                for path in (home(stores, number) / "recovery").glob(f"{name}*"):
-                    shutil.move(path, home(stores, place) / "recovery" / path.name)
-    for number in range(after):
-        (home(stores, number) / "recovery" / PROCESSES).write_text(f"{after}\n")
+def moved(stores: Stores, after: int) -> None:
+    """Move the partitions as the job for Kubernetes does."""
+    data = next(found for found in rescale() if found["kind"] == "ConfigMap")["data"]
+    environment = {"PATH": os.environ["PATH"], "HOMES": str(home(stores, 0).parent), "PROCESSES": str(after)}
+    subprocess.run(["sh", "-c", data["move.sh"]], env=environment, check=True)
 
 
 def test_the_number_of_machines_may_change_by_the_steps_of_the_guide(stores: Stores) -> None:
@@ -106,39 +102,48 @@ def test_the_number_of_machines_may_change_by_the_steps_of_the_guide(stores: Sto
     drained_by(stores, 2)
     check_ledger(stores, stream[:SHARE], CUSTOMERS)
     assert kept(stores, 0) == ["part-0.sqlite3", "part-2.sqlite3"]
-    for number, (before, after) in enumerate(((2, 3), (3, 1)), start=1):
-        moved(stores, before, after)
+    for number, after in enumerate((3, 1), start=1):
+        moved(stores, after)
         # The last ones again: their ids are remembered.
         append(stores, [*stream[number * SHARE : (number + 1) * SHARE], *stream[number * SHARE - 100 : number * SHARE]])
         drained_by(stores, after)
         check_ledger(stores, stream[: (number + 1) * SHARE], CUSTOMERS)
 
 
-@pytest.mark.parametrize("size", [1, 3])
-def test_another_number_of_machines_is_refused_until_the_files_were_moved(stores: Stores, size: int) -> None:
-    """With exit code 2 and what to do; nothing was lost by trying."""
-    stream = a_stream(stores)[:SHARE]
-    append(stores, stream[:500])
-    drained_by(stores, 2)
-    append(stores, stream[500:])
-    with machines(stores, size) as processes:
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 3)])
+def test_a_store_that_was_not_moved_is_refused(tmp_path: Path, before: int, after: int) -> None:
+    """By a process that has what belongs to another; nobody makes up for it by an empty one."""
+    for number in range(before):
+        asked(tmp_path, number, before)
+    with pytest.raises(RecoveryStoreScattered, match="move the files"):
+        asked(tmp_path, 0, after)
+    for number in range(before):
+        asked(tmp_path, number, before)
+
+
+def test_a_partition_that_was_lost_is_not_made_anew(tmp_path: Path) -> None:
+    """An empty one would forget a part of the customers. A first start that was cut short is gone on with."""
+    asked(tmp_path, 0, 2)
+    lost = tmp_path / "0" / "recovery" / "part-2.sqlite3"
+    lost.unlink()
+    with pytest.raises(RecoveryStoreScattered, match="has 0 of 4 recovery partitions"):
+        asked(tmp_path, 0, 2)
+    assert not lost.exists()
+    (lost.parent / PROCESSES).unlink()
+    asked(tmp_path, 0, 2)
+    assert lost.exists()
+
+
+def asked(folder: Path, number: int, size: int) -> None:
+    """A machine's process asks for its recovery store."""
+    cluster = Cluster(number, tuple("localhost:1" for _ in range(size)))
+    recovery_store(folder / str(number), 4, cluster, shared=False)
+
+
+def test_a_process_says_that_its_store_was_not_moved(stores: Stores) -> None:
+    """With exit code 2, which no restart makes better."""
+    (home(stores, 0) / "recovery").mkdir(parents=True)
+    (home(stores, 0) / "recovery" / "part-1.sqlite3").touch()
+    with machines(stores, 2) as processes:
         assert processes[0].wait(30) == 2, engine_log(stores)
-    assert "move the files" in engine_log(stores)
-    drained_by(stores, 2)
-    check_ledger(stores, stream, CUSTOMERS)
-
-
-def test_exp(stores: Stores) -> None:
-    """exp"""
-    stream = a_stream(stores)[:SHARE]
-    append(stores, stream[:500])
-    drained_by(stores, 2)
-    append(stores, stream[500:])
-    for number in range(3):
-        (home(stores, number) / "recovery").mkdir(parents=True, exist_ok=True)
-        (home(stores, number) / "recovery" / PROCESSES).write_text("3\n")
-    with machines(stores, 3) as processes:
-        print([p.wait(40) for p in processes])
-        print(engine_log(stores))
-        print([kept(stores, n) for n in range(3)])
-        check_ledger(stores, stream, CUSTOMERS)
+    assert "process 0 of 2 keeps 0, 2" in engine_log(stores)
