@@ -3,7 +3,8 @@ What crosses the exchange to a key group: bytes, and nothing else.
 
 A message is one byte of key group, eight bytes of control-log head (the entry the reader must have seen),
 and any number of segments: eight bytes of receiving time (microseconds since the epoch), four bytes of
-length, and CloudEvents as JSON, one per line. A message without segments is a notice that the catalog moved.
+length, one byte that says whether every line feed was seen to stand between `}` and `{`, and CloudEvents as
+JSON, one per line. A message without segments is a notice that the catalog moved.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from struct import Struct as Layout
 from typing import NamedTuple
 
 _HEAD = Layout("<BQ")
-_SEGMENT = Layout("<QI")
+_SEGMENT = Layout("<QI?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -30,9 +31,9 @@ def header(group: int, head: int) -> bytes:
     return _HEAD.pack(group, head)
 
 
-def segment_header(received_us: int, length: int) -> bytes:
+def segment_header(received_us: int, length: int, framed: bool) -> bytes:
     """The beginning of a segment."""
-    return _SEGMENT.pack(received_us, length)
+    return _SEGMENT.pack(received_us, length, framed)
 
 
 def read_header(message: bytes) -> tuple[int, int]:
@@ -41,14 +42,14 @@ def read_header(message: bytes) -> tuple[int, int]:
     return group, head
 
 
-def segments(message: bytes) -> Iterator[tuple[datetime, bytes]]:
-    """The segments of a message: when received, and the lines."""
+def segments(message: bytes) -> Iterator[tuple[datetime, bytes, bool]]:
+    """The segments of a message: when received, the lines, and whether they were seen to be framed."""
     at = _HEAD.size
     end = len(message)
     while at < end:
-        received_us, length = _SEGMENT.unpack_from(message, at)
+        received_us, length, framed = _SEGMENT.unpack_from(message, at)
         at += _SEGMENT.size
-        yield _EPOCH + timedelta(microseconds=received_us), message[at : at + length]
+        yield _EPOCH + timedelta(microseconds=received_us), message[at : at + length], framed
         at += length
 
 

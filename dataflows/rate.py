@@ -84,7 +84,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
     def _open(self, number: int, snapshot: bytes | None) -> KeyGroup:
         group = KeyGroup(number, self._view.catalog, self._rules, snapshot, self._load_segments, self._view.refresh)
         self._started = False
-        metrics.watch_watermark(number, lambda: _timestamp(group.seen.state.newest_event))
+        metrics.watch_watermark(number, lambda: _timestamp(group.seen.newest_event))
         return group
 
     def on_batch(self, values: list[bytes]) -> tuple[Iterable[Outcome], bool]:
@@ -99,8 +99,8 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
             self._view.catch_up_to(head)
             self._take_over(group, now, out)
             told = out.urgent
-            for received_at, blob in segments(message):
-                group.fold(blob, received_at, now, out)
+            for received_at, blob, framed in segments(message):
+                group.fold(blob, received_at, now, out, framed)
                 self._pace.read(received_at, now)
                 if not told and out.urgent:
                     told, changed_by = True, received_at

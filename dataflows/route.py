@@ -11,7 +11,7 @@ from typing import Protocol
 
 from dataflows.messages import RawBatch, header, segment_header
 from rating.catalog import KEY_GROUPS, Catalog, key_group
-from rating.events import subjects
+from rating.events import is_framed, subjects
 
 SUBJECTS_MAX = 1_000_000
 """Subjects whose key group is remembered."""
@@ -49,7 +49,8 @@ class Router:
             lines_by_group: list[list[bytes]] = [[] for _ in range(KEY_GROUPS)]
             blob = blob.strip()
             lines = blob.split(b"\n")
-            for line, subject in zip(lines, subjects(blob, lines), strict=True):
+            framed = is_framed(blob, lines)
+            for line, subject in zip(lines, subjects(blob, lines, framed), strict=True):
                 group = group_by_subject.get(subject)
                 if group is None:
                     if len(group_by_subject) >= SUBJECTS_MAX:
@@ -59,7 +60,7 @@ class Router:
             for part, found in zip(parts, lines_by_group, strict=True):
                 if found:
                     joined = b"\n".join(found)
-                    part += (segment_header(received_us, len(joined)), joined)
+                    part += (segment_header(received_us, len(joined), framed), joined)
         head = view.version
         for group, part in enumerate(parts):
             if part:

@@ -14,9 +14,11 @@ back pays at once for what is uncovered and may be paid with it.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 
 from msgspec import Struct, field
 
@@ -60,6 +62,18 @@ class AccountState(Struct, array_like=True):
     """The instant up to which time has had its effect."""
     standing_through: dict[str, datetime] = field(default_factory=dict)
     """By subscription: the instant up to which its flat and standing charges are booked."""
+
+
+class Gathered(NamedTuple):
+    """What a lane has gathered since its account was packed."""
+
+    customer_id: str
+    meter: int
+    """The place among the account's meters."""
+    part: int
+    """The place among the meter's slices."""
+    quantity: int | Decimal
+    events: int
 
 
 class LiveGrant:
@@ -111,6 +125,7 @@ class Account:
         """What was last sent out of access and thresholds."""
         self.next_due: datetime | None = None
         self.packed: bytes | None = None
+        """The state as of the last snapshot; None where more has changed since than what is in the lanes."""
 
     @property
     def revision(self) -> int:
@@ -303,7 +318,41 @@ class Account:
     def empty_lanes(self) -> None:
         """Hand what has gathered in the lanes over to the meters."""
         for lane in self.lanes:
-            self.state.events += lane.empty()
+            self.empty(lane)
+
+    def empty(self, lane: Lane[Account]) -> None:
+        """Hand what has gathered in a lane over to its meter."""
+        if lane.events:
+            self.take(lane.meter, lane.part, lane.quantity, lane.events)
+            lane.limit = lane.room
+            lane.events = 0
+
+    def take(self, meter: MeterState, part: Slice, quantity: int | Decimal, events: int) -> None:
+        """Count usage in a slice."""
+        self.packed = None
+        self.state.events += events
+        part.quantity += quantity
+        part.events += events
+        meter.usage += quantity
+        meter.events += events
+        meter.dirty = True
+        if part is not meter.slices[-1]:
+            meter.rechain = True
+
+    def gathered(self) -> list[Gathered]:
+        """What is in the lanes."""
+        customer_id = self.state.customer_id
+        return [
+            Gathered(
+                customer_id,
+                _place(lane.meter, self.state.meters),
+                _place(lane.part, lane.meter.slices),
+                lane.quantity,
+                lane.events,
+            )
+            for lane in self.lanes
+            if lane.events
+        ]
 
     def join(self, lane: Lane[Account]) -> None:
         """Take in a lane, with half of the headroom that is left; a second lane of a meter has to wait for a share."""
@@ -398,3 +447,8 @@ class Account:
 
 def _change(part: Slice) -> Decimal:
     return part.amount - part.settled
+
+
+def _place(sought: object, among: Sequence[object]) -> int:
+    """The place of this very object."""
+    return next(place for place, found in enumerate(among) if found is sought)

@@ -80,12 +80,13 @@ class EventDecoder:
         """Decode a batch: one event or rejection for each line that is not blank."""
         return self.decode_with_lines(blob)[0]
 
-    def decode_with_lines(self, blob: bytes) -> tuple[list[CloudEvent | Rejected], list[bytes]]:
+    def decode_with_lines(self, blob: bytes, framed: bool = False) -> tuple[list[CloudEvent | Rejected], list[bytes]]:
         """
         Decode a batch and split it.
 
         Args:
             blob: JSON objects separated by LF or CR LF; blank lines do not count.
+            framed: Whether it is known that `is_framed`.
 
         Returns:
             One event or rejection a line, and the lines without the white space around them.
@@ -94,7 +95,7 @@ class EventDecoder:
         if not blob:
             return [], []
         lines = blob.split(b"\n")
-        if blob.count(b"}\n{") == len(lines) - 1:
+        if framed or is_framed(blob, lines):
             events = self._decode_at_once(blob, lines)
             if events is not None:
                 return events, lines
@@ -118,8 +119,8 @@ class EventDecoder:
         """
         All lines in one call; None where they have to be looked at one by one.
 
-        The caller saw that every line feed stands between `}` and `{`. In what decodes, that is between two
-        events and nowhere else, so when there are as many events as lines, each line is one.
+        The batch is framed. In what decodes, its line feeds are between two events and nowhere else, so when there are
+        as many events as lines, each line is one.
         """
         if len(blob) > EVENT_BYTES_MAX and max(map(len, lines)) > EVENT_BYTES_MAX:
             return None
@@ -168,15 +169,21 @@ class EventDecoder:
         raise AssertionError("a line that decodes was to be rejected")
 
 
-def subjects(blob: bytes, lines: list[bytes]) -> Sequence[str | None]:
+def is_framed(blob: bytes, lines: list[bytes]) -> bool:
+    """Whether every line feed of a batch stands between `}` and `{`; `lines` is the batch split at them."""
+    return blob.count(b"}\n{") == len(lines) - 1
+
+
+def subjects(blob: bytes, lines: list[bytes], framed: bool = False) -> Sequence[str | None]:
     """
     The subject of each event, in order, None where it cannot be read. Nothing else is decoded.
 
     Args:
         blob: The events, one a line.
         lines: The same, split.
+        framed: Whether it is known that it `is_framed`.
     """
-    if blob.count(b"}\n{") == len(lines) - 1:
+    if framed or is_framed(blob, lines):
         try:
             routed = _ROUTED.decode_lines(blob)
         except _UNREADABLE:

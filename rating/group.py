@@ -20,7 +20,7 @@ from msgspec import Struct, field
 
 from rating.catalog import Catalog, Placement, SettlementMode, Subscription, key_group
 from rating.charge import Piece, commitment, first_piece, prorate, total
-from rating.credits import NEVER, Account, AccountState
+from rating.credits import NEVER, Account, AccountState, Gathered
 from rating.dedup import LoadSegments, SeenEvents, SeenState
 from rating.events import CloudEvent, EventDecoder
 from rating.meters import (
@@ -69,9 +69,11 @@ class GroupState(Struct, array_like=True):
 
     version: int
     accounts: list[msgspec.Raw]
+    """Each an `AccountState`."""
     seen: SeenState = field(default_factory=SeenState)
     read_through: datetime | None = None
     """The latest instant at which an event that was read had been received."""
+    gathered: list[Gathered] = field(default_factory=list)
 
 
 class Read(Struct, frozen=True, gc=False):
@@ -144,7 +146,8 @@ class KeyGroup:
         self.due: list[tuple[datetime, str]] = []
         self.received: list[tuple[datetime, int]] = []
         self._routes: dict[tuple[str, str], Route] = {}
-        self._lanes: dict[tuple[str, str], Lane[Account]] = {}
+        self._lanes: dict[str, dict[str, Lane[Account]]] = {}
+        """By event type, then by subject."""
         self._lanes_close_at = NEVER
         """From here on usage received is too late for some lane."""
         self._routes_version = -1
@@ -155,10 +158,14 @@ class KeyGroup:
             account = Account(_account_decoder.decode(packed))
             self.accounts[account.state.customer_id] = account
             account.packed = bytes(packed)
+        for gathered in state.gathered:
+            account = self.accounts[gathered.customer_id]
+            meter = account.state.meters[gathered.meter]
+            account.take(meter, meter.slices[gathered.part], gathered.quantity, gathered.events)
 
     # -- input: usage ---------------------------------------------------------------------------
 
-    def fold(self, blob: bytes, received_at: datetime, now: datetime, out: Outcome) -> None:
+    def fold(self, blob: bytes, received_at: datetime, now: datetime, out: Outcome, framed: bool = False) -> None:
         """
         Take a raw batch of events in.
 
@@ -167,6 +174,7 @@ class KeyGroup:
             received_at: When the log took the batch; the time of events that carry none.
             now: The present instant.
             out: Gains what there is to say at once.
+            framed: Whether every line feed is known to stand between `}` and `{`.
         """
         use_exact()
         self._read_catalog_version()
@@ -175,11 +183,11 @@ class KeyGroup:
         if self.read_through is None or self.read_through < received_at:
             self.read_through = received_at
         decoder = self._decoder
-        events, lines = decoder.decode_with_lines(blob)
+        events, lines = decoder.decode_with_lines(blob, framed)
         rated = duplicates = 0
         source = ""
-        prints, fresh_ids, fresh_prints = self.seen.of_source(source)
-        newest = self.seen.state.newest_event or received_at
+        prints = self.seen.of_source(source)
+        newest = self.seen.newest_event or received_at
         too_far = received_at + self.rules.max_ahead
         routes, lanes = self._routes, self._lanes
         for event, line, fingerprint in zip(events, lines, map(crc32, lines), strict=True):
@@ -188,7 +196,7 @@ class KeyGroup:
                 continue
             if event.source != source:
                 source = event.source
-                prints, fresh_ids, fresh_prints = self.seen.of_source(source)
+                prints = self.seen.of_source(source)
             event_id = event.id
             known = prints.get(event_id)
             if known is not None:
@@ -197,16 +205,14 @@ class KeyGroup:
                     out.mismatches.append(MismatchRow(source, event_id, line))
                 continue
             at = event.time or received_at
-            way = (event.subject, event.type)
-            lane = lanes.get(way)
+            lanes_of_type = lanes.get(event.type)
+            lane = None if lanes_of_type is None else lanes_of_type.get(event.subject)
             if lane is not None and lane.start <= at < lane.end and at <= too_far:
                 value = lane.read(event.data)
                 if value.__class__ is not int or not 0 <= value < PLAIN_INTEGER_LIMIT:
                     value = quantity(value, lane.aggregation)
                 if value.__class__ is int or value.__class__ is Decimal:
                     prints[event_id] = fingerprint
-                    fresh_ids.append(event_id)
-                    fresh_prints.append(fingerprint)
                     if at > newest:
                         newest = at
                     rated += 1
@@ -222,7 +228,7 @@ class KeyGroup:
                 message = f"event time is more than {self.rules.max_ahead.total_seconds():.0f} s ahead of its arrival"
                 self._reject(Rejected(RejectCode.TIME_IN_FUTURE, message, "$.time", line), out)
                 continue
-            route = routes.get(way)
+            route = routes.get((event.subject, event.type))
             if route is None or not route.start <= at < route.end:
                 found = self._route(event.subject, event.type, at, now)
                 if self._decoder is not decoder:
@@ -260,13 +266,12 @@ class KeyGroup:
                 self._park(ParkCode.NO_FEATURE, event, at, line, out)
                 continue
             prints[event_id] = fingerprint
-            fresh_ids.append(event_id)
-            fresh_prints.append(fingerprint)
             if at > newest:
                 newest = at
             rated += 1
             account = route.account
             account.empty_lanes()
+            account.packed = None
             account.state.events += 1
             headroom = account.headroom
             late = False
@@ -296,10 +301,20 @@ class KeyGroup:
             account.headroom = headroom
             if route.is_plain and not late:
                 assert part is not None
-                self._open_lane(Lane(way, account, meter, part, route.reads[0].value, route.reads[0].aggregation))
+                self._open_lane(
+                    Lane(
+                        event.subject,
+                        event.type,
+                        account,
+                        meter,
+                        part,
+                        route.reads[0].value,
+                        route.reads[0].aggregation,
+                    )
+                )
             if headroom is not None and headroom <= 0:
                 self._settle(account, now, out, [meter for meter, _ in measured])
-        self.seen.state.newest_event = newest
+        self.seen.newest_event = newest
         if rated:
             out.ended["rated", ""] += rated
             self.received.append((received_at, rated))
@@ -317,11 +332,12 @@ class KeyGroup:
 
     def _open_lane(self, lane: Lane[Account]) -> None:
         """Let further events of a subject and type gather in a lane, in place of the one they had."""
-        before = self._lanes.get(lane.way)
+        lanes = self._lanes.setdefault(lane.event_type, {})
+        before = lanes.get(lane.subject)
         if before is not None:
-            before.account.state.events += before.empty()
+            before.account.empty(before)
             before.account.lanes.remove(before)
-        self._lanes[lane.way] = lane
+        lanes[lane.subject] = lane
         self._lanes_close_at = min(self._lanes_close_at, lane.meter.closes_at)
         lane.account.join(lane)
 
@@ -329,7 +345,7 @@ class KeyGroup:
         """What the lanes were opened under has changed."""
         account.empty_lanes()
         for lane in account.lanes:
-            del self._lanes[lane.way]
+            del self._lanes[lane.event_type][lane.subject]
         account.lanes.clear()
 
     def _measure(
@@ -481,6 +497,7 @@ class KeyGroup:
         )
         account.meters[key] = meter
         account.state.meters.append(meter)
+        account.packed = None
         if closes_at <= now:
             self._close(account, meter)
         advanced_to = account.state.advanced_to
@@ -550,9 +567,10 @@ class KeyGroup:
     def _forget_routes(self) -> None:
         """Forget where events go: the catalog changed, perhaps also whose a subject is."""
         self._routes.clear()
-        for lane in self._lanes.values():
-            lane.account.state.events += lane.empty()
-            lane.account.lanes.clear()
+        for lanes in self._lanes.values():
+            for lane in lanes.values():
+                lane.account.empty_lanes()
+                lane.account.lanes.clear()
         self._lanes.clear()
         self._lanes_close_at = NEVER
 
@@ -807,14 +825,22 @@ class KeyGroup:
         )
 
     def snapshot(self) -> bytes:
-        """All state as MessagePack. Accounts that did not change since the last snapshot are not packed again."""
-        packed = []
+        """
+        All state as MessagePack.
+
+        An account is packed again where more has changed since the last snapshot than what its lanes have gathered.
+        """
+        packed: list[msgspec.Raw] = []
+        gathered: list[Gathered] = []
         for account in self.accounts.values():
-            if account.packed is None or account.dirty:
+            if account.packed is None:
                 account.empty_lanes()
                 account.packed = _snapshot_encoder.encode(account.state)
+            else:
+                gathered += account.gathered()
             packed.append(msgspec.Raw(account.packed))
-        return _snapshot_encoder.encode(GroupState(SNAPSHOT_VERSION, packed, self.seen.state, self.read_through))
+        state = GroupState(SNAPSHOT_VERSION, packed, self.seen.snapshot(), self.read_through, gathered)
+        return _snapshot_encoder.encode(state)
 
 
 def _prorated(placement: Placement) -> Pricing:

@@ -208,19 +208,22 @@ class Lane(Generic[Owner]):
     """
 
     __slots__ = (
-        "account", "aggregation", "end", "events", "limit", "meter", "part", "read", "room", "start", "way",
+        "account", "aggregation", "end", "event_type", "events", "limit", "meter", "part", "read", "room", "start",
+        "subject",
     )  # fmt: skip
 
     def __init__(
         self,
-        way: tuple[str, str],
+        subject: str,
+        event_type: str,
         account: Owner,
         meter: MeterState,
         part: Slice,
         read: Callable[[Any], Any],
         aggregation: Aggregation,
     ) -> None:
-        self.way = way
+        self.subject = subject
+        self.event_type = event_type
         self.account = account
         self.meter = meter
         self.part = part
@@ -234,21 +237,10 @@ class Lane(Generic[Owner]):
         self.room: int | Decimal = 0
         """What of the limit is left: usage is taken off it, and an integer stays one."""
 
-    def empty(self) -> int:
-        """Hand what has gathered over to the meter. Returns how many events it was."""
-        events = self.events
-        if events:
-            meter, part, quantity = self.meter, self.part, self.limit - self.room
-            part.quantity += quantity
-            part.events += events
-            meter.usage += quantity
-            meter.events += events
-            meter.dirty = True
-            if part is not meter.slices[-1]:
-                meter.rechain = True
-            self.limit = self.room
-            self.events = 0
-        return events
+    @property
+    def quantity(self) -> int | Decimal:
+        """What has gathered."""
+        return self.limit - self.room
 
     def narrow(self, quantity: Decimal) -> None:
         """The meter took usage by another way."""

@@ -180,9 +180,9 @@ def rate_file(
         result.read += sum(1 for line in chunk.split(b"\n") if line.strip(b" \t\r"))
         for key, message in router.route(RawBatch(0, [(received_us, chunk)])):
             group = group_of(key)
-            for received_at, blob in segments(message):
+            for received_at, blob, framed in segments(message):
                 out = Outcome()
-                group.fold(blob, received_at, as_of, out)
+                group.fold(blob, received_at, as_of, out, framed)
                 result.take(out)
         progress(len(chunk))
     for group in groups.values():

@@ -21,7 +21,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from rating.rows import Outcome
 from sinks.metrics import epoch_seconds, ledger_rows_total, sink_seconds
-from sinks.postgres.copy_text import copy_text
+from sinks.postgres.copy_text import OPTIONS, array_text, bytes_text, copy_text, json_text
 from sinks.writer import CoalescingWriter
 
 SQL = Path(__file__).parent / "sql"
@@ -120,7 +120,7 @@ class Ledger:
                     continue
                 columns = STAGED_COLUMNS.get(table)
                 target = f"stage_{table} ({columns})" if columns else f"stage_{table}"
-                with cursor.copy(f"copy {target} from stdin".encode()) as copy:
+                with cursor.copy(f"copy {target} from stdin {OPTIONS}".encode()) as copy:
                     copy.write(copy_text(staged))
                 cursor.execute(statement)
                 ledger_rows_total.labels(table).inc(len(staged))
@@ -158,17 +158,17 @@ def rows_of(outcome: Outcome, *commit: int) -> dict[Hashable, tuple[Any, ...]]:
     """The rows of an outcome by table and key, tagged with the commit: sink partition and sequence."""
     rows: dict[Hashable, tuple[Any, ...]] = {}
     for charge in outcome.charges:
-        rows["charges", charge[:5]] = charge + commit
+        rows["charges", charge[:5]] = (*charge[:18], json_text(charge.paid), charge.closed, charge.revision, *commit)
     for balance in outcome.balances:
         rows["balances", balance.customer_id] = (
             *balance[:17],
-            list(balance.blocked_features),
+            array_text(balance.blocked_features),
             balance.revision,
             balance.as_of,
             *commit,
         )
     for seen in outcome.seen:
-        rows["seen_ids", seen.key_group, seen.segment] = seen
+        rows["seen_ids", seen.key_group, seen.segment] = (seen.key_group, seen.segment, bytes_text(seen.ids))
     for parked in outcome.parked:
         rows["parked_events", parked.source, parked.id] = (
             parked.source,
@@ -179,25 +179,25 @@ def rows_of(outcome: Outcome, *commit: int) -> dict[Hashable, tuple[Any, ...]]:
             parked.customer,
             parked.time,
             outcome.catalog_version,
-            parked.raw,
+            bytes_text(parked.raw),
         )
     for rejected in outcome.rejected:
         digest = hashlib.sha256(rejected.raw).digest()
         rows["dead_letters", digest, rejected.code] = (
-            digest,
+            bytes_text(digest),
             rejected.code,
             rejected.message,
             rejected.path,
-            rejected.raw,
+            bytes_text(rejected.raw),
         )
     for mismatch in outcome.mismatches:
         digest = hashlib.sha256(mismatch.raw).digest()
         rows["dead_letters", digest, DUPLICATE_MISMATCH] = (
-            digest,
+            bytes_text(digest),
             DUPLICATE_MISMATCH,
             MISMATCH_MESSAGE,
             "$",
-            mismatch.raw,
+            bytes_text(mismatch.raw),
         )
     return rows
 

@@ -30,7 +30,6 @@ from tests.world import catalog_records, customer_records, events
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 MONTH = NOW.replace(day=1, hour=0, minute=0, second=0)
-AHEAD = NOW + timedelta(seconds=240)
 CUSTOMERS = 30
 
 Page = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -81,7 +80,8 @@ def by(found: Page, name: str, label: str) -> dict[str, float]:
 def test_a_cluster_tells_what_the_ledger_has(stores: Stores) -> None:
     """Counters add up over the processes; what is read from the ledger is told once, and is right after a kill."""
     stream = a_stream(stores, 1, 4000)
-    stream[-1]["time"] = AHEAD.isoformat()
+    ahead = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=240)
+    stream[-1]["time"] = ahead.isoformat()
     append(stores, [*stream, *stream[:300]])
     port = two_free_ports()
     with engine_process(stores, "--processes", "2", TOLLWAY_METRICS_PORT=str(port)) as supervisor:
@@ -94,7 +94,7 @@ def test_a_cluster_tells_what_the_ledger_has(stores: Stores) -> None:
         wait_for(lambda: by(page(port), "tollway_customers", "access") == in_ledger(stores), "the totals")
         pages = [page(port), page(port + 1)]
         check_counters(stores, pages)
-        check_places(pages)
+        check_places(pages, ahead)
         check_totals(stores, pages)
 
         os.kill(children_of(supervisor.pid)[1], signal.SIGKILL)
@@ -132,7 +132,7 @@ def check_counters(stores: Stores, pages: list[Page]) -> None:
     assert rows >= CUSTOMERS
 
 
-def check_places(pages: list[Page]) -> None:
+def check_places(pages: list[Page], ahead: datetime) -> None:
     """Which process this is; each partition and key group is told by one process; how far it has seen."""
     infos = [dict(labels) for found in pages for (name, labels) in found if name == "tollway_engine_info"]
     assert [(info["process_id"], info["processes"]) for info in infos] == [("0", "2"), ("1", "2")]
@@ -141,7 +141,7 @@ def check_places(pages: list[Page]) -> None:
     assert all(0 <= lag < 5 for found in lags for lag in found.values()), lags
     marks = [by(found, "tollway_watermark_timestamp_seconds", "key_group") for found in pages]
     assert not marks[0].keys() & marks[1].keys()
-    assert max(mark for found in marks for mark in found.values() if mark > 0) == AHEAD.timestamp()
+    assert max(mark for found in marks for mark in found.values() if mark > 0) == ahead.timestamp()
     assert all(found["tollway_epoch_seconds_count", ()] > 1 for found in pages)
 
 
