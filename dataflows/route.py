@@ -50,21 +50,22 @@ class Router:
             blob = blob.strip()
             lines = blob.split(b"\n")
             framed = is_framed(blob, lines)
-            for line, subject in zip(lines, subjects(blob, lines, framed), strict=True):
-                group = group_by_subject.get(subject)
-                if group is None:
-                    if len(group_by_subject) >= SUBJECTS_MAX:
-                        group_by_subject.clear()
-                    group = group_by_subject[subject] = self._group_of(subject or "")
-                lines_by_group[group].append(line)
-            for part, found in zip(parts, lines_by_group, strict=True):
-                if found:
-                    joined = b"\n".join(found)
+            found = subjects(blob, lines, framed)
+            for line, subject, group in zip(lines, found, map(group_by_subject.get, found), strict=True):
+                lines_by_group[self._group_of(subject) if group is None else group].append(line)
+            for part, of_group in zip(parts, lines_by_group, strict=True):
+                if of_group:
+                    joined = b"\n".join(of_group)
                     part += (segment_header(received_us, len(joined), framed), joined)
         head = view.version
         for group, part in enumerate(parts):
             if part:
                 yield f"{group:02}", header(group, head) + b"".join(part)
 
-    def _group_of(self, subject: str) -> int:
-        return key_group(self._view.catalog.customer_id_by_subject.get(subject, subject))
+    def _group_of(self, subject: str | None) -> int:
+        if len(self._group_by_subject) >= SUBJECTS_MAX:
+            self._group_by_subject.clear()
+        name = subject or ""
+        group = key_group(self._view.catalog.customer_id_by_subject.get(name, name))
+        self._group_by_subject[subject] = group
+        return group

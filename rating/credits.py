@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import NamedTuple
 
 from msgspec import Struct, field
 
@@ -62,18 +61,6 @@ class AccountState(Struct, array_like=True):
     """The instant up to which time has had its effect."""
     standing_through: dict[str, datetime] = field(default_factory=dict)
     """By subscription: the instant up to which its flat and standing charges are booked."""
-
-
-class Gathered(NamedTuple):
-    """What a lane has gathered since its account was packed."""
-
-    customer_id: str
-    meter: int
-    """The place among the account's meters."""
-    part: int
-    """The place among the meter's slices."""
-    quantity: int | Decimal
-    events: int
 
 
 class LiveGrant:
@@ -339,20 +326,12 @@ class Account:
         if part is not meter.slices[-1]:
             meter.rechain = True
 
-    def gathered(self) -> list[Gathered]:
-        """What is in the lanes."""
-        customer_id = self.state.customer_id
-        return [
-            Gathered(
-                customer_id,
-                _place(lane.meter, self.state.meters),
-                _place(lane.part, lane.meter.slices),
-                lane.quantity,
-                lane.events,
-            )
-            for lane in self.lanes
-            if lane.events
-        ]
+    def place_lanes(self) -> None:
+        """Tell the lanes where in the state their usage goes. It holds until more changes than what they gather."""
+        meters = self.state.meters
+        for lane in self.lanes:
+            slices = lane.meter.slices
+            lane.place = (self.state.customer_id, _place(lane.meter, meters), _place(lane.part, slices))
 
     def join(self, lane: Lane[Account]) -> None:
         """Take in a lane, with half of the headroom that is left; a second lane of a meter has to wait for a share."""

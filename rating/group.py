@@ -20,7 +20,7 @@ from msgspec import Struct, field
 
 from rating.catalog import Catalog, Placement, SettlementMode, Subscription, key_group
 from rating.charge import Piece, commitment, first_piece, prorate, total
-from rating.credits import NEVER, Account, AccountState, Gathered
+from rating.credits import NEVER, Account, AccountState
 from rating.dedup import LoadSegments, SeenEvents, SeenState
 from rating.events import CloudEvent, EventDecoder
 from rating.meters import (
@@ -37,7 +37,7 @@ from rating.money import ZERO, use_exact
 from rating.outcome import ParkCode, Parked, RejectCode, Rejected
 from rating.prices import Flat, PaymentTerm, Pricing
 from rating.rows import ChargeRow, MismatchRow, Outcome
-from rating.usage import Lane, MeterState, Slice, close_windows, merged, price_meter, slice_at
+from rating.usage import Gathered, Lane, MeterState, Slice, close_windows, merged, price_meter, slice_at
 
 SNAPSHOT_VERSION = 1
 PLAIN_INTEGER_LIMIT = 10**18
@@ -159,9 +159,10 @@ class KeyGroup:
             self.accounts[account.state.customer_id] = account
             account.packed = bytes(packed)
         for gathered in state.gathered:
-            account = self.accounts[gathered.customer_id]
-            meter = account.state.meters[gathered.meter]
-            account.take(meter, meter.slices[gathered.part], gathered.quantity, gathered.events)
+            customer_id, meter_place, part_place = gathered.place
+            account = self.accounts[customer_id]
+            meter = account.state.meters[meter_place]
+            account.take(meter, meter.slices[part_place], gathered.quantity, gathered.events)
 
     # -- input: usage ---------------------------------------------------------------------------
 
@@ -191,7 +192,7 @@ class KeyGroup:
         too_far = received_at + self.rules.max_ahead
         routes, lanes = self._routes, self._lanes
         for event, line, fingerprint in zip(events, lines, map(crc32, lines), strict=True):
-            if isinstance(event, Rejected):
+            if type(event) is Rejected:
                 self._reject(event, out)
                 continue
             if event.source != source:
@@ -836,8 +837,9 @@ class KeyGroup:
             if account.packed is None:
                 account.empty_lanes()
                 account.packed = _snapshot_encoder.encode(account.state)
+                account.place_lanes()
             else:
-                gathered += account.gathered()
+                gathered += [Gathered(lane.place, lane.quantity, lane.events) for lane in account.lanes if lane.events]
             packed.append(msgspec.Raw(account.packed))
         state = GroupState(SNAPSHOT_VERSION, packed, self.seen.snapshot(), self.read_through, gathered)
         return _snapshot_encoder.encode(state)

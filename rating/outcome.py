@@ -7,6 +7,7 @@ it never repeats what the event carries.
 
 from datetime import datetime
 from enum import StrEnum
+from typing import final
 
 from msgspec import Struct
 
@@ -57,6 +58,7 @@ class ParkCode(StrEnum):
     """The billing period of the event has closed."""
 
 
+@final
 class Rejected(Struct, frozen=True):
     """An event that will never be rated: why, where in it (as in `$.data.tokens`), and its bytes."""
 

@@ -200,6 +200,15 @@ def merged(parts: list[Slice]) -> Slice:
     return whole
 
 
+class Gathered(Struct, array_like=True, frozen=True, gc=False):
+    """What a lane has gathered since the account was packed."""
+
+    place: tuple[str, int, int]
+    """Customer, meter among the account's, slice among the meter's."""
+    quantity: int | Decimal
+    events: int
+
+
 class Lane(Generic[Owner]):
     """
     The way of events of one subject and type to their one meter, while their time lies within one slice.
@@ -208,8 +217,8 @@ class Lane(Generic[Owner]):
     """
 
     __slots__ = (
-        "account", "aggregation", "end", "event_type", "events", "limit", "meter", "part", "read", "room", "start",
-        "subject",
+        "account", "aggregation", "end", "event_type", "events", "limit", "meter", "part", "place", "read", "room",
+        "start", "subject",
     )  # fmt: skip
 
     def __init__(
@@ -232,6 +241,8 @@ class Lane(Generic[Owner]):
         self.read = read
         self.aggregation = aggregation
         self.events = 0
+        self.place = ("", 0, 0)
+        """The customer, and the places of the meter and the slice in the state as it was packed."""
         self.limit: int | Decimal = 0
         """What may gather before the account has to be settled at once: until then, access can't change."""
         self.room: int | Decimal = 0

@@ -20,6 +20,8 @@ _rows = msgspec.json.Encoder(decimal_format="string").encode_lines
 _json = msgspec.json.Encoder(decimal_format="string").encode
 
 _ESCAPE: Final = re.compile(rb'\\(?:(["\\])|u00(..)|(.))')
+_CONTROL: Final = re.compile(rb"\\[bfnrtu]")
+"""Finds every text with an escaped control character, and a few others."""
 _CONTROLS: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
 
@@ -30,8 +32,8 @@ def copy_text(rows: Iterable[Sequence[Any]]) -> bytes:
     Values are str (enumerations too), int, bool, Decimal, datetime or None; others go by `array_text`, `bytes_text`
     or `json_text`. No text may hold a NUL, which PostgreSQL could not store.
     """
-    text = _rows(rows)[1:-2].replace(b"]\n[", b"\n") + b"\n"
-    if b"\\" in text.replace(b"\\\\", b"").replace(b'\\"', b""):
+    text = b"\n".join([row[1:-1] for row in _rows(rows).split(b"\n")])
+    if _CONTROL.search(text):
         text = _ESCAPE.sub(_put_back, text)
     return text
 
