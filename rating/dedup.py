@@ -118,7 +118,7 @@ class SeenEvents:
         self._forget(received_at - self.horizon, newest_event - self.horizon)
         self._prints = {source: prints for source, prints in self._prints.items() if prints}
         self._sealed_by_source = {source: len(prints) for source, prints in self._prints.items()}
-        return SeenIds(self.key_group, number, pack_ids(full))
+        return SeenIds(self.key_group, number, pack_ids(full), self._segments[0].number)
 
     def _forget(self, sealed_before: datetime, newest_before: datetime) -> None:
         segments = self._segments

@@ -110,6 +110,8 @@ class SeenIds(NamedTuple):
     key_group: int
     segment: int
     ids: bytes
+    oldest_needed: int
+    """Segments with smaller numbers have been forgotten."""
 
 
 class Outcome:

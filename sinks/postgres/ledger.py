@@ -41,6 +41,7 @@ TAKEN_BACK = ("charges", "balances")
 STAGED_COLUMNS = {
     "parked_events": "source, id, reason, message, subject, customer_id, event_time, control_version, raw",
     "dead_letters": "digest, reason, message, path, raw",
+    "seen_ids": "key_group, segment, ids, oldest_needed",
 }
 
 DUPLICATE_MISMATCH = "duplicate_mismatch"
@@ -168,7 +169,12 @@ def rows_of(outcome: Outcome, *commit: int) -> dict[Hashable, tuple[Any, ...]]:
             *commit,
         )
     for seen in outcome.seen:
-        rows["seen_ids", seen.key_group, seen.segment] = (seen.key_group, seen.segment, bytes_text(seen.ids))
+        rows["seen_ids", seen.key_group, seen.segment] = (
+            seen.key_group,
+            seen.segment,
+            bytes_text(seen.ids),
+            seen.oldest_needed,
+        )
     for parked in outcome.parked:
         rows["parked_events", parked.source, parked.id] = (
             parked.source,
@@ -275,6 +281,12 @@ def load_seen_ids(dsn: str, key_group: int, segments: list[int]) -> list[bytes]:
     if not segments:
         return []
     with psycopg.connect(dsn, autocommit=True) as connection:
+        # A commit that was taken back may have forgotten some of them.
+        connection.execute(
+            "update seen_ids set forgotten_at = null"
+            " where key_group = %s and segment = any(%s) and forgotten_at is not null",
+            (key_group, segments),
+        )
         found = connection.execute(
             "select ids from seen_ids where key_group = %s and segment = any(%s) order by segment",
             (key_group, segments),
