@@ -3,8 +3,8 @@ What crosses the exchange to a key group: bytes, and nothing else.
 
 A message is one byte of key group, eight bytes of control-log head (the entry the reader must have seen),
 and any number of segments: eight bytes of receiving time (microseconds since the epoch), four bytes of
-length, one byte that says whether every line feed was seen to stand between `}` and `{`, and CloudEvents as
-JSON, one per line. A message without segments is a notice that the catalog moved.
+length, one byte that says whether each line was seen to begin with `{` and end with `}`, and CloudEvents as JSON,
+one per line. A message without segments is a notice that the catalog moved.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Router:
             lines_by_group: list[list[bytes]] = [[] for _ in range(KEY_GROUPS)]
             blob = blob.strip()
             lines = blob.split(b"\n")
-            framed = is_framed(blob, lines)
+            framed = is_framed(lines)
             found = subjects(blob, lines, framed)
             for line, subject, group in zip(lines, found, map(group_by_subject.get, found), strict=True):
                 lines_by_group[self._group_of(subject) if group is None else group].append(line)

@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from operator import itemgetter
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -95,7 +96,7 @@ class EventDecoder:
         if not blob:
             return [], []
         lines = blob.split(b"\n")
-        if framed or is_framed(blob, lines):
+        if framed or is_framed(lines):
             events = self._decode_at_once(blob, lines)
             if events is not None:
                 return events, lines
@@ -119,8 +120,8 @@ class EventDecoder:
         """
         All lines in one call; None where they have to be looked at one by one.
 
-        The batch is framed. In what decodes, its line feeds are between two events and nowhere else, so when there are
-        as many events as lines, each line is one.
+        The batch is framed: every line feed stands between `}` and `{`. In what decodes, that is between two events and
+        nowhere else, so when there are as many events as lines, each line is one.
         """
         if len(blob) > EVENT_BYTES_MAX and max(map(len, lines)) > EVENT_BYTES_MAX:
             return None
@@ -169,9 +170,12 @@ class EventDecoder:
         raise AssertionError("a line that decodes was to be rejected")
 
 
-def is_framed(blob: bytes, lines: list[bytes]) -> bool:
-    """Whether every line feed of a batch stands between `}` and `{`; `lines` is the batch split at them."""
-    return blob.count(b"}\n{") == len(lines) - 1
+def is_framed(lines: list[bytes]) -> bool:
+    """Whether every line of a batch begins with `{` and ends with `}`."""
+    try:
+        return set(map(_ENDS, lines)) == _BRACES
+    except IndexError:
+        return False  # a line is empty
 
 
 def subjects(blob: bytes, lines: list[bytes], framed: bool = False) -> Sequence[str | None]:
@@ -183,7 +187,7 @@ def subjects(blob: bytes, lines: list[bytes], framed: bool = False) -> Sequence[
         lines: The same, split.
         framed: Whether it is known that it `is_framed`.
     """
-    if framed or is_framed(blob, lines):
+    if framed or is_framed(lines):
         try:
             routed = _ROUTED.decode_lines(blob)
         except _UNREADABLE:
@@ -270,6 +274,8 @@ def _located(message: str) -> tuple[str, str]:
 
 _WHITE_SPACE: Final = b" \t\r\n"
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ArithmeticError)
+_ENDS: Final = itemgetter(0, -1)
+_BRACES: Final = {tuple(b"{}")}
 _NAMES: Final = ("id", "source", "type", "subject")
 _ROUTED: Final = Decoder(_Routed)
 _SYNTAX: Final = Decoder(msgspec.Raw)

@@ -175,7 +175,7 @@ class KeyGroup:
             received_at: When the log took the batch; the time of events that carry none.
             now: The present instant.
             out: Gains what there is to say at once.
-            framed: Whether every line feed is known to stand between `}` and `{`.
+            framed: Whether it is known that `is_framed`.
         """
         use_exact()
         self._read_catalog_version()
