@@ -34,7 +34,7 @@ from dataflows.redrive import Redrive
 from dataflows.sources.control import ControlSource
 from dataflows.sources.jsonl import FileSource
 from dataflows.sources.streams import StreamSource
-from rating.group import Rules
+from rating.rules import Rules
 from sinks.event_log import EventLog
 from sinks.postgres.ledger import LedgerSink, load_seen_ids, sole_writer
 from sinks.redis.balances import BalanceSink

@@ -14,8 +14,9 @@ from dataflows.catalog_view import CatalogView
 from dataflows.messages import read_header, segments
 from rating.catalog import KEY_GROUPS
 from rating.dedup import LoadSegments
-from rating.group import KeyGroup, Rules
+from rating.group import KeyGroup
 from rating.rows import Outcome
+from rating.rules import Rules
 from sinks import metrics
 
 BEAT_REST = 3 * KEY_GROUPS
@@ -126,7 +127,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
     def notify_at(self) -> datetime | None:
         if self._group is None:
             return None
-        due = self._group.next_due()
+        due = self._group.calendar.next_due()
         if not self._group.dirty:
             return due
         look = max(self._told_at + self._rest, min(datetime.now(UTC) + LOOK, self._told_at + BEHIND_REST_MAX))
@@ -149,7 +150,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         group, now = self._group, datetime.now(UTC)
         if group is None:
             return
-        due = group.next_due()
+        due = group.calendar.next_due()
         rested = now - self._told_at
         if (due is None or now < due) and (rested < self._rest or rested < self._pace.rest(now)):
             return

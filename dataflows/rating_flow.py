@@ -21,8 +21,8 @@ from dataflows.route import Router
 from dataflows.sources.control import ControlSource
 from dataflows.sources.signals import SignalSource
 from rating.dedup import LoadSegments
-from rating.group import Rules
 from rating.rows import Outcome
+from rating.rules import Rules
 from sinks.kafka.signals import KafkaSignalSink
 
 

@@ -24,7 +24,7 @@ from msgspec import Struct, field
 from rating.catalog import Catalog, Customer, Grant, Placement, SettlementMode, Subscription
 from rating.money import ZERO, plain
 from rating.rows import BalanceRow, PeriodUsage
-from rating.usage import FLOOR, Lane, MeterState, Slice, cut_slices
+from rating.usage import FLOOR, Lane, MeterKey, MeterState, Slice, cut_slices
 
 
 class Access(StrEnum):
@@ -80,9 +80,7 @@ class Account:
 
     def __init__(self, state: AccountState) -> None:
         self.state = state
-        self.meters: dict[tuple[str, str, datetime], MeterState] = {
-            (meter.subscription_id, meter.card_key, meter.period_start): meter for meter in state.meters
-        }
+        self.meters: dict[MeterKey, MeterState] = {meter.key: meter for meter in state.meters}
         self.customer: Customer | None = None
         self.mode: SettlementMode | None = None
         self.grants: list[Grant] = []
@@ -123,6 +121,18 @@ class Account:
         """
         state = self.state
         return state.events + state.records + state.transitions + self.passed
+
+    def add(self, meter: MeterState) -> None:
+        """A meter was opened."""
+        self.meters[meter.key] = meter
+        self.state.meters.append(meter)
+        self.packed = None
+
+    def remove(self, meter: MeterState) -> None:
+        """A meter leaves the state."""
+        del self.meters[meter.key]
+        self.state.meters = [*self.meters.values()]
+        self.packed = None
 
     def placements_at(self, catalog: Catalog, subscription: Subscription, at: datetime) -> dict[str | None, Placement]:
         """By feature, where usage of the customer at an instant belongs under a subscription."""

@@ -8,60 +8,32 @@ priced, settled and told on the beat, or at once where access could change.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
-from typing import Any
 from zlib import crc32
 
 import msgspec
 from msgspec import Struct, field
 
-from rating.catalog import Catalog, Placement, SettlementMode, Subscription, key_group
-from rating.charge import Piece, commitment, first_piece, prorate, total
+from rating.calendar import TICK, Calendar
+from rating.catalog import Catalog, key_group
+from rating.charge import Piece, commitment, total
 from rating.credits import NEVER, Account, AccountState
 from rating.dedup import LoadSegments, SeenEvents, SeenState
 from rating.events import CloudEvent, EventDecoder
-from rating.meters import (
-    Aggregation,
-    add,
-    compile_path,
-    dimension_text,
-    new_tally,
-    quantity,
-    tally_value,
-    top_field,
-)
+from rating.meters import dimension_text, quantity, top_field
 from rating.money import ZERO, use_exact
 from rating.outcome import ParkCode, Parked, RejectCode, Rejected
-from rating.prices import Flat, PaymentTerm, Pricing
-from rating.rows import ChargeRow, MismatchRow, Outcome
-from rating.usage import Gathered, Lane, MeterState, Slice, close_windows, merged, price_meter, slice_at
+from rating.routes import Route, measure, route_to
+from rating.rows import MismatchRow, Outcome
+from rating.rules import Rules
+from rating.telling import charge_rows
+from rating.usage import Gathered, Lane, MeterState, close_windows, price_meter, slice_at
 
 SNAPSHOT_VERSION = 1
 PLAIN_INTEGER_LIMIT = 10**18
 """Values below are taken as they are; others, and all that are no integers, are looked at closely."""
-ADDITIVE = frozenset({Aggregation.SUM, Aggregation.COUNT})
-TICK = timedelta(microseconds=1)
-
-
-DAY = timedelta(days=1)
-
-MeterKey = tuple[str, str, datetime]
-"""Subscription, rate card, and start of the billing period."""
-
-
-class Rules(Struct, frozen=True):
-    """What a deployment decides: spans of time, and how many windows stay open for late usage."""
-
-    window_seconds: int = 3600
-    late_windows: int = 2
-    dedup_horizon: timedelta = timedelta(hours=24)
-    grace: timedelta = timedelta(hours=24)
-    max_ahead: timedelta = timedelta(minutes=5)
-    keep_closed: timedelta = timedelta(hours=24)
-    """How long a closed period stays in the state, for usage received in time that is read late."""
 
 
 class GroupState(Struct, array_like=True):
@@ -74,30 +46,6 @@ class GroupState(Struct, array_like=True):
     read_through: datetime | None = None
     """The latest instant at which an event that was read had been received."""
     gathered: list[Gathered] = field(default_factory=list)
-
-
-class Read(Struct, frozen=True, gc=False):
-    """How an event of a route counts towards one meter."""
-
-    meter: MeterState
-    value: Callable[[Any], Any]
-    """Takes the value out of an event's data."""
-    path: str
-    aggregation: Aggregation
-    is_sum: bool
-    conditions: tuple[tuple[Callable[[Any], Any], frozenset[str]], ...]
-
-
-class Route(Struct, frozen=True, gc=False):
-    """Where events of one subject and type go while their time is within [start, end)."""
-
-    account: Account
-    start: datetime
-    end: datetime
-    closes_at: datetime
-    reads: tuple[Read, ...]
-    is_plain: bool
-    """Whether every event adds to one meter, so that usage may gather in a lane."""
 
 
 def _left_out(value: object) -> None:
@@ -139,11 +87,10 @@ class KeyGroup:
         self.refresh = refresh
         state = _group_decoder.decode(snapshot) if snapshot is not None else GroupState(SNAPSHOT_VERSION, [])
         assert state.version == SNAPSHOT_VERSION, f"snapshot version {state.version}, expected {SNAPSHOT_VERSION}"
-        self.read_through = state.read_through
         self.seen = SeenEvents(number, state.seen, rules.dedup_horizon, load_segments)
         self.accounts: dict[str, Account] = {}
         self.dirty: list[Account] = []
-        self.due: list[tuple[datetime, str]] = []
+        self.calendar = Calendar(catalog, rules, self.accounts, state.read_through)
         self.received: list[tuple[datetime, int]] = []
         self._routes: dict[tuple[str, str], Route] = {}
         self._lanes: dict[str, dict[str, Lane[Account]]] = {}
@@ -153,7 +100,6 @@ class KeyGroup:
         self._routes_version = -1
         self._decoder = EventDecoder(())
         self._decoder_version = -1
-        self._pricings: dict[MeterKey, Pricing] = {}
         for packed in state.accounts:
             account = Account(_account_decoder.decode(packed))
             self.accounts[account.state.customer_id] = account
@@ -181,8 +127,9 @@ class KeyGroup:
         self._read_catalog_version()
         if self._lanes_close_at <= received_at:
             self._forget_routes()
-        if self.read_through is None or self.read_through < received_at:
-            self.read_through = received_at
+        read_through = self.calendar.read_through
+        if read_through is None or read_through < received_at:
+            self.calendar.read_through = received_at
         decoder = self._decoder
         events, lines = decoder.decode_with_lines(blob, framed)
         rated = duplicates = 0
@@ -248,7 +195,7 @@ class KeyGroup:
                 self._park(ParkCode.PERIOD_CLOSED, event, at, line, out)
                 continue
             data = event.data
-            measured: list[tuple[MeterState, Decimal]] | None
+            measured: list[tuple[MeterState, Decimal]] | Rejected
             measured = counted = []
             for read in route.reads:
                 for dimension, allowed in read.conditions:
@@ -258,10 +205,11 @@ class KeyGroup:
                 else:
                     value = read.value(data)
                     if not read.is_sum or value.__class__ is not int or not 0 <= value < PLAIN_INTEGER_LIMIT:
-                        measured = self._measure(route, event, at, line, out)
+                        measured = measure(route, event, at, line)
                         break
                     counted.append((read.meter, Decimal(value)))
-            if measured is None:
+            if isinstance(measured, Rejected):
+                self._reject(measured, out)
                 continue
             if not measured:
                 self._park(ParkCode.NO_FEATURE, event, at, line, out)
@@ -349,36 +297,6 @@ class KeyGroup:
             del self._lanes[lane.event_type][lane.subject]
         account.lanes.clear()
 
-    def _measure(
-        self, route: Route, event: CloudEvent, at: datetime, line: bytes, out: Outcome
-    ) -> list[tuple[MeterState, Decimal]] | None:
-        """What an event adds to each meter of its route, all or nothing; None when it was rejected."""
-        measured: list[tuple[MeterState, Decimal]] = []
-        tallied: list[tuple[Read, Any]] = []
-        data = event.data
-        for read in route.reads:
-            if read.conditions and not all(
-                dimension_text(dimension(data)) in allowed for dimension, allowed in read.conditions
-            ):
-                continue
-            value = quantity(read.value(data), read.aggregation)
-            if isinstance(value, RejectCode):
-                message = f"expected a number >= 0 at `{read.path}` for feature `{read.meter.feature_key}`"
-                self._reject(Rejected(value, message, read.path.replace("$", "$.data", 1), line), out)
-                return None
-            if read.aggregation in ADDITIVE:
-                assert isinstance(value, Decimal)
-                measured.append((read.meter, value))
-            else:
-                tallied.append((read, value))
-        for read, value in tallied:
-            meter = read.meter
-            if meter.tally is None:
-                meter.tally = new_tally(read.aggregation)
-            add(meter.tally, value, at, event.id)
-            measured.append((meter, tally_value(meter.tally) - meter.usage))
-        return measured
-
     def _reject(self, rejected: Rejected, out: Outcome) -> None:
         out.rejected.append(rejected)
         out.ended["rejected", rejected.code] += 1
@@ -426,103 +344,7 @@ class KeyGroup:
         features = catalog.features_of(event_type)
         if not features:
             return ParkCode.NO_FEATURE
-        account = self.account(customer_id, now)
-        placements = account.placements_at(catalog, subscription, at)
-        reads: list[Read] = []
-        periods = []
-        for feature, metered in features:
-            placement = placements.get(feature.key)
-            if placement is None:
-                continue
-            meter = self._meter(account, placement, now)
-            if meter is None:
-                return ParkCode.PERIOD_CLOSED
-            periods.append(meter)
-            reads.append(
-                Read(
-                    meter=meter,
-                    value=compile_path(metered.value_property) if metered.value_property else _no_value,
-                    path=metered.value_property or "",
-                    aggregation=metered.aggregation,
-                    is_sum=metered.aggregation is Aggregation.SUM,
-                    conditions=tuple(
-                        (compile_path(metered.group_by[dimension]), frozenset(allowed))
-                        for dimension, allowed in sorted(feature.filters.items())
-                    ),
-                )
-            )
-        if not reads:
-            return ParkCode.NO_FEATURE
-        # Of subscriptions that overlap, the one that started last is in force only up to its end.
-        others = [other for other in catalog.subscriptions[customer_id].values() if other is not subscription]
-        ends = [other.active_to for other in others if other.active_to is not None and other.active_to <= at]
-        return Route(
-            account=account,
-            start=max([*ends, *(meter.period_start for meter in periods)]),
-            end=min(
-                *(meter.period_end for meter in periods),
-                *(other.active_from for other in others if other.active_from > at),
-                NEVER,
-            ),
-            closes_at=min(meter.closes_at for meter in periods),
-            reads=tuple(reads),
-            is_plain=len(reads) == 1 and not reads[0].conditions and reads[0].aggregation in ADDITIVE,
-        )
-
-    def _meter(self, account: Account, placement: Placement, now: datetime) -> MeterState | None:
-        """The meter of a placement, opened if need be; None when its period has left the state for good."""
-        subscription, card, period = placement.subscription, placement.card, placement.period
-        key = (subscription.id, card.key, period.start)
-        meter = account.meters.get(key)
-        if meter is not None:
-            return meter
-        closes_at = self._closes_at(subscription, period.end)
-        opened_through = account.state.standing_through.get(subscription.id, subscription.active_from)
-        gone_at = closes_at + self.rules.keep_closed
-        if period.start < opened_through and self.read_through is not None and gone_at <= self.read_through:
-            return None
-        pricing = self._pricings[key] = _prorated(placement)
-        in_arrears = isinstance(pricing.price, Flat) and pricing.price.payment_term is PaymentTerm.IN_ARREARS
-        meter = MeterState(
-            subscription_id=subscription.id,
-            card_key=card.key,
-            feature_key=card.feature_key,
-            period_start=period.start,
-            period_end=period.end,
-            full_start=placement.full_period.start,
-            full_end=placement.full_period.end,
-            closes_at=closes_at,
-            repays=subscription.settlement_mode is SettlementMode.CREDIT_ONLY,
-            booked_from=period.end if in_arrears else period.start,
-            piece=first_piece(pricing),
-        )
-        account.meters[key] = meter
-        account.state.meters.append(meter)
-        account.packed = None
-        if closes_at <= now:
-            self._close(account, meter)
-        advanced_to = account.state.advanced_to
-        assert advanced_to is not None
-        due = self._next_stop(meter, advanced_to)
-        if account.next_due is None or due < account.next_due:
-            account.next_due = due
-            heapq.heappush(self.due, (due, account.state.customer_id))
-        return meter
-
-    def _closes_at(self, subscription: Subscription, period_end: datetime) -> datetime:
-        return max(period_end, subscription.recorded_at) + self.rules.grace
-
-    def _pricing(self, account: Account, meter: MeterState) -> Pricing:
-        """What prices a meter: its rate card's pricing; a flat fee is prorated where the plan says so."""
-        key = (meter.subscription_id, meter.card_key, meter.period_start)
-        known = self._pricings.get(key)
-        if known is not None:
-            return known
-        subscription = self.catalog.subscriptions[account.state.customer_id][meter.subscription_id]
-        placements = self.catalog.placements_at(subscription, meter.period_start)
-        placement = next(placement for placement in placements if placement.card.key == meter.card_key)
-        pricing = self._pricings[key] = _prorated(placement)
-        return pricing
+        return route_to(self.account(customer_id, now), subscription, features, at, now, self.calendar)
 
     # -- input: the catalog, and time -----------------------------------------------------------
 
@@ -578,73 +400,8 @@ class KeyGroup:
     def _refresh(self, account: Account, now: datetime) -> None:
         """Read the catalog, and let time have its effect on the account up to `now`."""
         self._close_lanes(account)
-        state = account.state
-        now = max(now, state.advanced_to or now)
-        state.advanced_to = now
-        account.packed = None
-        account.read_catalog(self.catalog, now)
-        self._follow_subscriptions(account)
-        self._open_standing_meters(account, now)
-        for meter in state.meters:
-            if not meter.closed and meter.closes_at <= now:
-                self._close(account, meter)
-            if meter.period_start < meter.booked_from <= now and not meter.booked:
-                meter.booked = meter.dirty = True
-                state.transitions += 1
-        self._drop_closed(account, now)
-        for meter in account.cover(now) if state.uncovered else []:
-            meter.dirty = meter.rechain = True
-        self._schedule(account)
-
-    def _follow_subscriptions(self, account: Account) -> None:
-        """A subscription that was ended or changed moves the ends of the periods that are open."""
-        subscriptions = self.catalog.subscriptions.get(account.state.customer_id, {})
-        for meter in account.state.meters:
-            subscription = subscriptions.get(meter.subscription_id)
-            if subscription is None or meter.closed:
-                continue
-            if meter.period_end == min(meter.full_end, subscription.active_to or meter.full_end):
-                continue
-            placements = self.catalog.placements_at(subscription, meter.period_start)
-            end = next((p.period.end for p in placements if p.card.key == meter.card_key), meter.period_end)
-            end = max(end, meter.period_start + TICK)
-            if end != meter.period_end:
-                if meter.booked_from == meter.period_end:
-                    meter.booked_from = end
-                meter.period_end = end
-                meter.closes_at = self._closes_at(subscription, end)
-                meter.piece = None
-                meter.dirty = True
-                self._pricings.pop((meter.subscription_id, meter.card_key, meter.period_start), None)
-
-    def _open_standing_meters(self, account: Account, now: datetime) -> None:
-        """Open the meters that cost something without any usage: flat fees, first-tier flats, minimums."""
-        state = account.state
-        for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():
-            at = state.standing_through.get(subscription.id, subscription.active_from)
-            while at <= now and (subscription.active_to is None or at < subscription.active_to):
-                ends = []
-                standing = False
-                for placement in self.catalog.placements_at(subscription, at):
-                    ends.append(placement.period.end)
-                    pricing = placement.card.pricing
-                    if total(pricing, ZERO) or commitment(pricing, ZERO):
-                        standing = True
-                        meter = self._meter(account, placement, now)
-                        if meter is not None and not meter.slices:
-                            meter.dirty = True
-                if not ends:
-                    break
-                # Counted by what time did, not by what it found: usage may have opened the meter before.
-                state.transitions += standing
-                at = min(ends)
-                state.standing_through[subscription.id] = at
-
-    def _close(self, account: Account, meter: MeterState) -> None:
-        """The period is over, and so is its grace: the minimum applies."""
-        meter.closed = True
-        account.state.transitions += 1
-        meter.dirty = True
+        if self.calendar.advance(account, now):
+            self._forget_routes()
 
     def close_ended(self, now: datetime, out: Outcome) -> None:
         """Close every period that is over at `now`, without waiting out its grace."""
@@ -652,71 +409,16 @@ class KeyGroup:
         for account in self.accounts.values():
             ended = [m for m in account.state.meters if not m.closed and m.period_end <= now]
             for meter in ended:
-                self._close(account, meter)
+                self.calendar.close(account, meter)
             if ended:
                 self._settle(account, now, out)
 
-    def _drop_closed(self, account: Account, now: datetime) -> None:
-        """
-        Periods that closed a while ago leave the state; a period with overage waits for the grant that repays it.
-
-        They stay until the log was read as far, so that a log may be read again long after it was written.
-        """
-        state = account.state
-        gone = [
-            meter
-            for meter in state.meters
-            if meter.closed
-            and not meter.dirty
-            and not (meter.repays and meter.uncovered)
-            and meter.closes_at + self.rules.keep_closed <= min(now, self.read_through or meter.period_start)
-        ]
-        for meter in gone:
-            key = (meter.subscription_id, meter.card_key, meter.period_start)
-            del account.meters[key]
-            self._pricings.pop(key, None)
-        if gone:
-            state.meters = list(account.meters.values())
-            self._forget_routes()
-
-    def _schedule(self, account: Account) -> None:
-        """Remember the next instant at which time alone will move the account; it may have passed already."""
-        state = account.state
-        now = state.advanced_to
-        assert now is not None
-        instants = [boundary for boundary in account.boundaries if boundary > now][:1]
-        for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():
-            through = state.standing_through.get(subscription.id, subscription.active_from)
-            instants += [i for i in (subscription.active_from, subscription.active_to, through) if i and i > now]
-        instants += [self._next_stop(meter, now) for meter in state.meters]
-        due = min(instants, default=None)
-        if due is not None and due != account.next_due:
-            heapq.heappush(self.due, (due, state.customer_id))
-        account.next_due = due
-
-    def _next_stop(self, meter: MeterState, now: datetime) -> datetime:
-        """The next instant at which time alone will move a meter."""
-        if meter.booked_from > now:
-            return meter.booked_from
-        if meter.closes_at > now:
-            return meter.closes_at
-        gone_at = meter.closes_at + self.rules.keep_closed
-        return gone_at if gone_at > now else gone_at + ((now - gone_at) // DAY + 1) * DAY
-
     # -- output ---------------------------------------------------------------------------------
-
-    def next_due(self) -> datetime | None:
-        """The next instant at which `beat` is needed though no event arrives."""
-        while self.due and self.accounts[self.due[0][1]].next_due != self.due[0][0]:
-            heapq.heappop(self.due)
-        return self.due[0][0] if self.due else None
 
     def beat(self, now: datetime, out: Outcome) -> None:
         """Price, settle and tell everything that changed since the last beat, and what time alone changed."""
         use_exact()
-        while (due := self.next_due()) is not None and due <= now:
-            account = self.accounts[heapq.heappop(self.due)[1]]
-            account.next_due = None
+        for account in self.calendar.take_due(now):
             self._refresh(account, now)
             self._settle(account, now, out)
         self.price_dirty(now, out)
@@ -751,7 +453,7 @@ class KeyGroup:
             dirty = [meter for meter in dirty if not any(meter is found for found in last)]
             dirty += [meter for meter in last if meter.dirty]
         for meter in dirty:
-            pricing = self._pricing(account, meter)
+            pricing = self.calendar.pricing(account, meter)
             meter.dirty = False
             if now < meter.booked_from:
                 continue
@@ -770,7 +472,7 @@ class KeyGroup:
         if account.returned or (state.overage and account.settled):
             told += [(meter, True) for meter in account.cover(now)]
         for meter, whole in told:
-            self._tell(account, meter, whole, out)
+            out.charges += charge_rows(account, meter, whole)
             if close_windows(meter, self.rules.late_windows):
                 self._close_lanes(account)
         balance = account.balance(now)
@@ -782,48 +484,6 @@ class KeyGroup:
         if shown != account.shown:
             out.urgent = out.urgent or account.shown is not None or balance.access == "blocked"
             account.shown = shown
-
-    def _tell(self, account: Account, meter: MeterState, whole: bool, out: Outcome) -> None:
-        """Add the rows of a meter's windows: all open ones, or the last."""
-        slices = meter.slices
-        last = slices[-1]
-        if len(slices) == 1 or (not whole and slices[-2].window_start != last.window_start):
-            out.charges.append(self._charge_row(account, meter, last.window_start, last, meter.commitment))
-            return
-        for window_start in sorted(
-            {part.window_start for part in slices if whole or part.window_start == last.window_start}
-        ):
-            within = merged([part for part in slices if part.window_start == window_start])
-            commitment_ = meter.commitment if window_start == last.window_start else ZERO
-            out.charges.append(self._charge_row(account, meter, window_start, within, commitment_))
-
-    def _charge_row(
-        self, account: Account, meter: MeterState, window_start: datetime, within: Slice, commitment_: Decimal
-    ) -> ChargeRow:
-        customer = account.customer
-        return ChargeRow(
-            account.state.customer_id,
-            meter.subscription_id,
-            meter.card_key,
-            meter.period_start,
-            window_start,
-            meter.feature_key,
-            meter.period_end,
-            meter.full_start,
-            meter.full_end,
-            customer.currency if customer is not None else "",
-            "credit_only" if meter.repays else "credit_then_invoice",
-            within.quantity,
-            within.late_quantity,
-            within.events,
-            within.amount,
-            commitment_,
-            within.amount - within.uncovered,
-            within.uncovered,
-            dict(within.paid),
-            meter.closed,
-            account.revision,
-        )
 
     def snapshot(self) -> bytes:
         """
@@ -841,21 +501,8 @@ class KeyGroup:
             else:
                 gathered += [Gathered(lane.place, lane.quantity, lane.events) for lane in account.lanes if lane.events]
             packed.append(msgspec.Raw(account.packed))
-        state = GroupState(SNAPSHOT_VERSION, packed, self.seen.snapshot(), self.read_through, gathered)
+        state = GroupState(SNAPSHOT_VERSION, packed, self.seen.snapshot(), self.calendar.read_through, gathered)
         return _snapshot_encoder.encode(state)
-
-
-def _prorated(placement: Placement) -> Pricing:
-    """The pricing of a rate card; a flat fee is prorated where the plan says so."""
-    pricing, period, full = placement.card.pricing, placement.period, placement.full_period
-    if placement.plan.prorate and isinstance(pricing.price, Flat) and period != full:
-        amount = prorate(pricing.price.amount, (period.start, period.end), (full.start, full.end))
-        pricing = msgspec.structs.replace(pricing, price=msgspec.structs.replace(pricing.price, amount=amount))
-    return pricing
-
-
-def _no_value(_data: Any) -> None:
-    """What COUNT takes out of an event's data."""
 
 
 PARK_MESSAGES = {

@@ -33,6 +33,10 @@ FLOOR = Context(prec=28, rounding=ROUND_FLOOR, traps=[])
 """For bounds only, which may be too small but never too great. No amount passes through it."""
 
 
+MeterKey = tuple[str, str, datetime]
+"""Subscription, rate card, and start of the billing period."""
+
+
 class Slice(Struct, array_like=True):
     """
     The open part of a window, cut where a grant starts or expires.
@@ -97,6 +101,11 @@ class MeterState(Struct, array_like=True):
     dirty: bool = False
     booked: bool = False
     """Whether a fee in arrears has come due."""
+
+    @property
+    def key(self) -> MeterKey:
+        """What tells it from the other meters of its customer."""
+        return self.subscription_id, self.card_key, self.period_start
 
 
 def slice_at(meter: MeterState, at: datetime, boundaries: list[datetime], window_seconds: int) -> tuple[Slice, bool]:

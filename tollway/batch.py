@@ -17,10 +17,11 @@ from typing import Any, BinaryIO
 from dataflows.messages import RawBatch, microseconds, segments
 from dataflows.route import Router
 from rating.catalog import Catalog, Record
-from rating.group import KeyGroup, Rules
+from rating.group import KeyGroup
 from rating.money import ZERO
 from rating.outcome import Parked, Rejected
 from rating.rows import BalanceRow, ChargeRow, MismatchRow, Outcome
+from rating.rules import Rules
 from tollway.invoicing.lines import Billed, difference, priced_by
 from tollway.invoicing.model import Invoice, InvoiceCustomer, InvoiceStatus, Totals
 from tollway.ledger_reads import Charge, ChargeStatus

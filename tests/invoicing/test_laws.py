@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from rating.catalog import Customer, Grant, PlanVersion, SettlementMode, Subscription, key_group
 from rating.charge import billable_quantity, commitment, total
-from rating.group import KeyGroup, Rules
+from rating.group import KeyGroup
 from rating.money import ZERO, plain, round_minor, use_exact
 from rating.prices import Pricing
 from rating.rows import Outcome
+from rating.rules import Rules
 from tests import oracle
 from tests.invoicing.books import Books, adds_up, pricing, tiered, unit
 from tests.rating.strategies import discounts, quantities, usage_prices

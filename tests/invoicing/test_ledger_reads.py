@@ -19,10 +19,11 @@ from rating.catalog import (
     Subscription,
     key_group,
 )
-from rating.group import KeyGroup, Rules
+from rating.group import KeyGroup
 from rating.money import ZERO, plain
 from rating.outcome import ParkCode, Parked, RejectCode, Rejected
 from rating.rows import Outcome
+from rating.rules import Rules
 from tests.invoicing.books import APRIL, HOUR, MARCH, Books, pricing, unit
 from tests.world import START, catalog_records, customer_records, events, line
 from tollway.ledger_reads import (

@@ -21,11 +21,12 @@ from rating.catalog import (
     Subscription,
     key_group,
 )
-from rating.group import KeyGroup, Rules
+from rating.group import KeyGroup
 from rating.meters import Aggregation, Feature, Meter
 from rating.money import ZERO
 from rating.prices import Pricing, Unit
 from rating.rows import BalanceRow, ChargeRow, Outcome
+from rating.rules import Rules
 from tests.world import START, line
 
 HOUR = timedelta(hours=1)
@@ -150,7 +151,7 @@ class World:
         """Let time pass up to an instant, with a beat at every instant that is due, and one at the end."""
         target = max(now or self.now, self.now)
         beats = 0
-        while (due := self.group.next_due()) is not None and due <= target:
+        while (due := self.group.calendar.next_due()) is not None and due <= target:
             self.now = max(self.now, due)
             self._do(lambda out: self.group.beat(self.now, out))
             beats += 1

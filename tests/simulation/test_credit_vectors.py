@@ -18,9 +18,9 @@ from typing import Any, Final
 import pytest
 
 from rating.catalog import Grant, Record, SettlementMode
-from rating.group import Rules
 from rating.money import ZERO
 from rating.prices import Flat, Pricing, Tier, Volume, price_from_v1
+from rating.rules import Rules
 from tests.simulation.settling import DAY, HOUR, ID, World, card, customer, event, grant, metered, plan, subscription
 from tests.world import START
 

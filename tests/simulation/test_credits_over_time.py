@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from rating.catalog import Grant, SettlementMode
-from rating.group import Rules
+from rating.rules import Rules
 from tests.simulation.settling import DAY, HOUR, World, card, customer, event, grant, metered, plan, subscription, unit
 from tests.world import START
 

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rating.catalog import SettlementMode, key_group
-from rating.group import KeyGroup, Rules
+from rating.group import KeyGroup
 from rating.rows import Outcome
+from rating.rules import Rules
 from tests import oracle
 from tests.world import FEATURES, PRICES, START, catalog_of, catalog_records, customer_records, events, line
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rating.catalog import Grant, Record, SettlementMode
-from rating.group import Rules
 from rating.meters import Aggregation
 from rating.prices import Pricing, Volume
 from rating.rows import BalanceRow
+from rating.rules import Rules
 from tests.rating.strategies import amounts, pricings, usage_prices
 from tests.simulation.settling import DAY, ID, World, card, customer, event, grant, metered, plan, subscription, unit
 from tests.world import START

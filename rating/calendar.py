@@ -1,0 +1,246 @@
+"""
+What time and the catalog do to an account: its billing periods open, move, close and leave.
+
+A meter opens with the first usage of its period, or at the period's start where something is due without any. It closes
+once the grace after its period has passed: the minimum applies, and later usage is parked. A while later it leaves the
+state; what it came to is in the ledger.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import msgspec
+
+from rating.catalog import Catalog, Placement, SettlementMode, Subscription
+from rating.charge import commitment, first_piece, prorate, total
+from rating.credits import Account
+from rating.money import ZERO
+from rating.prices import Flat, PaymentTerm, Pricing
+from rating.rules import Rules
+from rating.usage import MeterKey, MeterState
+
+TICK = timedelta(microseconds=1)
+DAY = timedelta(days=1)
+
+
+class Calendar:
+    """
+    The billing periods of some accounts, and when time alone will move one of them next.
+
+    Args:
+        catalog: The process's catalog; it grows while the calendar is in use.
+        rules: The deployment's rules.
+        accounts: By customer, those that it looks after; the caller adds to them.
+        read_through: The latest instant at which an event that was read had been received.
+    """
+
+    def __init__(
+        self, catalog: Catalog, rules: Rules, accounts: dict[str, Account], read_through: datetime | None
+    ) -> None:
+        self.catalog = catalog
+        self.rules = rules
+        self.accounts = accounts
+        self.read_through = read_through
+        self._pricings: dict[MeterKey, Pricing] = {}
+        self._due: list[tuple[datetime, str]] = []
+
+    # -- meters -----------------------------------------------------------------------------------
+
+    def meter(self, account: Account, placement: Placement, now: datetime) -> MeterState | None:
+        """The meter of a placement, opened if need be; None when its period has left the state for good."""
+        subscription, card, period = placement.subscription, placement.card, placement.period
+        key = (subscription.id, card.key, period.start)
+        meter = account.meters.get(key)
+        if meter is not None:
+            return meter
+        closes_at = self._closes_at(subscription, period.end)
+        opened_through = account.state.standing_through.get(subscription.id, subscription.active_from)
+        gone_at = closes_at + self.rules.keep_closed
+        if period.start < opened_through and self.read_through is not None and gone_at <= self.read_through:
+            return None
+        pricing = self._pricings[key] = _prorated(placement)
+        in_arrears = isinstance(pricing.price, Flat) and pricing.price.payment_term is PaymentTerm.IN_ARREARS
+        meter = MeterState(
+            subscription_id=subscription.id,
+            card_key=card.key,
+            feature_key=card.feature_key,
+            period_start=period.start,
+            period_end=period.end,
+            full_start=placement.full_period.start,
+            full_end=placement.full_period.end,
+            closes_at=closes_at,
+            repays=subscription.settlement_mode is SettlementMode.CREDIT_ONLY,
+            booked_from=period.end if in_arrears else period.start,
+            piece=first_piece(pricing),
+        )
+        account.add(meter)
+        if closes_at <= now:
+            self.close(account, meter)
+        advanced_to = account.state.advanced_to
+        assert advanced_to is not None
+        due = self._next_stop(meter, advanced_to)
+        if account.next_due is None or due < account.next_due:
+            account.next_due = due
+            heapq.heappush(self._due, (due, account.state.customer_id))
+        return meter
+
+    def pricing(self, account: Account, meter: MeterState) -> Pricing:
+        """What prices a meter: its rate card's pricing; a flat fee is prorated where the plan says so."""
+        known = self._pricings.get(meter.key)
+        if known is not None:
+            return known
+        subscription = self.catalog.subscriptions[account.state.customer_id][meter.subscription_id]
+        placements = self.catalog.placements_at(subscription, meter.period_start)
+        placement = next(placement for placement in placements if placement.card.key == meter.card_key)
+        pricing = self._pricings[meter.key] = _prorated(placement)
+        return pricing
+
+    def close(self, account: Account, meter: MeterState) -> None:
+        """The period is over, and so is its grace: the minimum applies."""
+        meter.closed = True
+        account.state.transitions += 1
+        meter.dirty = True
+
+    def _closes_at(self, subscription: Subscription, period_end: datetime) -> datetime:
+        return max(period_end, subscription.recorded_at) + self.rules.grace
+
+    # -- time -------------------------------------------------------------------------------------
+
+    def next_due(self) -> datetime | None:
+        """The next instant at which time alone moves an account."""
+        while self._due and self.accounts[self._due[0][1]].next_due != self._due[0][0]:
+            heapq.heappop(self._due)
+        return self._due[0][0] if self._due else None
+
+    def take_due(self, now: datetime) -> Iterator[Account]:
+        """The accounts that time has moved; each is to be advanced before the next is taken."""
+        while (due := self.next_due()) is not None and due <= now:
+            account = self.accounts[heapq.heappop(self._due)[1]]
+            account.next_due = None
+            yield account
+
+    def advance(self, account: Account, now: datetime) -> bool:
+        """
+        Read the catalog, and let time have its effect on the account up to `now`. Its lanes are closed.
+
+        Returns:
+            Whether meters left the state.
+        """
+        assert not account.lanes
+        state = account.state
+        now = max(now, state.advanced_to or now)
+        state.advanced_to = now
+        account.packed = None
+        account.read_catalog(self.catalog, now)
+        self._follow_subscriptions(account)
+        self._open_standing_meters(account, now)
+        for meter in state.meters:
+            if not meter.closed and meter.closes_at <= now:
+                self.close(account, meter)
+            if meter.period_start < meter.booked_from <= now and not meter.booked:
+                meter.booked = meter.dirty = True
+                state.transitions += 1
+        left = self._drop_closed(account, now)
+        for meter in account.cover(now) if state.uncovered else []:
+            meter.dirty = meter.rechain = True
+        self._schedule(account)
+        return left
+
+    def _follow_subscriptions(self, account: Account) -> None:
+        """A subscription that was ended or changed moves the ends of the periods that are open."""
+        subscriptions = self.catalog.subscriptions.get(account.state.customer_id, {})
+        for meter in account.state.meters:
+            subscription = subscriptions.get(meter.subscription_id)
+            if subscription is None or meter.closed:
+                continue
+            if meter.period_end == min(meter.full_end, subscription.active_to or meter.full_end):
+                continue
+            placements = self.catalog.placements_at(subscription, meter.period_start)
+            end = next((p.period.end for p in placements if p.card.key == meter.card_key), meter.period_end)
+            end = max(end, meter.period_start + TICK)
+            if end != meter.period_end:
+                if meter.booked_from == meter.period_end:
+                    meter.booked_from = end
+                meter.period_end = end
+                meter.closes_at = self._closes_at(subscription, end)
+                meter.piece = None
+                meter.dirty = True
+                self._pricings.pop(meter.key, None)
+
+    def _open_standing_meters(self, account: Account, now: datetime) -> None:
+        """Open the meters that cost something without any usage: flat fees, first-tier flats, minimums."""
+        state = account.state
+        for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():
+            at = state.standing_through.get(subscription.id, subscription.active_from)
+            while at <= now and (subscription.active_to is None or at < subscription.active_to):
+                ends = []
+                standing = False
+                for placement in self.catalog.placements_at(subscription, at):
+                    ends.append(placement.period.end)
+                    pricing = placement.card.pricing
+                    if total(pricing, ZERO) or commitment(pricing, ZERO):
+                        standing = True
+                        meter = self.meter(account, placement, now)
+                        if meter is not None and not meter.slices:
+                            meter.dirty = True
+                if not ends:
+                    break
+                # Counted by what time did, not by what it found: usage may have opened the meter before.
+                state.transitions += standing
+                at = min(ends)
+                state.standing_through[subscription.id] = at
+
+    def _drop_closed(self, account: Account, now: datetime) -> bool:
+        """
+        Periods that closed a while ago leave the state; a period with overage waits for the grant that repays it.
+
+        They stay until the log was read as far, so that a log may be read again long after it was written.
+        """
+        gone = [
+            meter
+            for meter in account.state.meters
+            if meter.closed
+            and not meter.dirty
+            and not (meter.repays and meter.uncovered)
+            and meter.closes_at + self.rules.keep_closed <= min(now, self.read_through or meter.period_start)
+        ]
+        for meter in gone:
+            account.remove(meter)
+            self._pricings.pop(meter.key, None)
+        return bool(gone)
+
+    def _schedule(self, account: Account) -> None:
+        """Remember the next instant at which time alone will move the account; it may have passed already."""
+        state = account.state
+        now = state.advanced_to
+        assert now is not None
+        instants = [boundary for boundary in account.boundaries if boundary > now][:1]
+        for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():
+            through = state.standing_through.get(subscription.id, subscription.active_from)
+            instants += [i for i in (subscription.active_from, subscription.active_to, through) if i and i > now]
+        instants += [self._next_stop(meter, now) for meter in state.meters]
+        due = min(instants, default=None)
+        if due is not None and due != account.next_due:
+            heapq.heappush(self._due, (due, state.customer_id))
+        account.next_due = due
+
+    def _next_stop(self, meter: MeterState, now: datetime) -> datetime:
+        """The next instant at which time alone will move a meter."""
+        if meter.booked_from > now:
+            return meter.booked_from
+        if meter.closes_at > now:
+            return meter.closes_at
+        gone_at = meter.closes_at + self.rules.keep_closed
+        return gone_at if gone_at > now else gone_at + ((now - gone_at) // DAY + 1) * DAY
+
+
+def _prorated(placement: Placement) -> Pricing:
+    """The pricing of a rate card; a flat fee is prorated where the plan says so."""
+    pricing, period, full = placement.card.pricing, placement.period, placement.full_period
+    if placement.plan.prorate and isinstance(pricing.price, Flat) and period != full:
+        amount = prorate(pricing.price.amount, (period.start, period.end), (full.start, full.end))
+        pricing = msgspec.structs.replace(pricing, price=msgspec.structs.replace(pricing.price, amount=amount))
+    return pricing

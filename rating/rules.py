@@ -1,0 +1,23 @@
+"""
+What a deployment decides about time.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from msgspec import Struct
+
+
+class Rules(Struct, frozen=True):
+    """Spans of time, and how many windows stay open for late usage."""
+
+    window_seconds: int = 3600
+    late_windows: int = 2
+    dedup_horizon: timedelta = timedelta(hours=24)
+    grace: timedelta = timedelta(hours=24)
+    """How long after a period's end usage of it may still be received."""
+    max_ahead: timedelta = timedelta(minutes=5)
+    """How far ahead of its arrival an event's time may be."""
+    keep_closed: timedelta = timedelta(hours=24)
+    """How long a closed period stays in the state, for usage received in time that is read late."""

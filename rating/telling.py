@@ -1,0 +1,56 @@
+"""
+What is told of a meter: a row for each of its open windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+
+from rating.credits import Account
+from rating.money import ZERO
+from rating.rows import ChargeRow
+from rating.usage import MeterState, Slice, merged
+
+
+def charge_rows(account: Account, meter: MeterState, whole: bool) -> Iterator[ChargeRow]:
+    """The rows of a meter's windows: of all that are open, or of the last alone."""
+    slices = meter.slices
+    last = slices[-1]
+    if len(slices) == 1 or (not whole and slices[-2].window_start != last.window_start):
+        yield _row(account, meter, last.window_start, last, meter.commitment)
+        return
+    for window_start in sorted(
+        {part.window_start for part in slices if whole or part.window_start == last.window_start}
+    ):
+        within = merged([part for part in slices if part.window_start == window_start])
+        commitment = meter.commitment if window_start == last.window_start else ZERO
+        yield _row(account, meter, window_start, within, commitment)
+
+
+def _row(account: Account, meter: MeterState, window_start: datetime, within: Slice, commitment: Decimal) -> ChargeRow:
+    customer = account.customer
+    return ChargeRow(
+        account.state.customer_id,
+        meter.subscription_id,
+        meter.card_key,
+        meter.period_start,
+        window_start,
+        meter.feature_key,
+        meter.period_end,
+        meter.full_start,
+        meter.full_end,
+        customer.currency if customer is not None else "",
+        "credit_only" if meter.repays else "credit_then_invoice",
+        within.quantity,
+        within.late_quantity,
+        within.events,
+        within.amount,
+        commitment,
+        within.amount - within.uncovered,
+        within.uncovered,
+        dict(within.paid),
+        meter.closed,
+        account.revision,
+    )
