@@ -24,7 +24,7 @@ from msgspec import Struct, field
 from rating.catalog import Catalog, Customer, Grant, Placement, SettlementMode, Subscription
 from rating.money import ZERO, plain
 from rating.rows import BalanceRow, PeriodUsage
-from rating.usage import FLOOR, Lane, MeterKey, MeterState, Slice, cut_slices
+from rating.usage import FLOOR, Lane, MeterKey, MeterState, Slice, cut_slices, slice_at
 
 
 class Access(StrEnum):
@@ -323,6 +323,26 @@ class Account:
             self.take(lane.meter, lane.part, lane.quantity, lane.events)
             lane.limit = lane.room
             lane.events = 0
+
+    def use(self, meter: MeterState, quantity: Decimal, at: datetime, window_seconds: int) -> Slice:
+        """Count one event's usage of a meter, by a way other than its lanes. Returns the slice it went to."""
+        slices = meter.slices
+        part = slices[-1] if slices else None
+        if part is None or not part.start <= at < part.end:
+            part = slice_at(meter, at, self.boundaries, window_seconds)
+            if part.is_late:
+                part.late_quantity += quantity
+            if part is not meter.slices[-1]:
+                meter.rechain = True
+        for lane in self.lanes:
+            if lane.meter is meter:
+                lane.narrow(quantity)
+        part.quantity += quantity
+        part.events += 1
+        meter.usage += quantity
+        meter.events += 1
+        meter.dirty = True
+        return part
 
     def take(self, meter: MeterState, part: Slice, quantity: int | Decimal, events: int) -> None:
         """Count usage in a slice."""

@@ -22,7 +22,7 @@ from rating.charge import Piece, commitment, total
 from rating.credits import NEVER, Account, AccountState
 from rating.dedup import LoadSegments, SeenEvents, SeenState
 from rating.events import CloudEvent, EventDecoder
-from rating.meters import dimension_text, quantity, top_field
+from rating.meters import PLAIN_INTEGER_LIMIT, quantity, top_field
 from rating.money import ZERO, use_exact
 from rating.outcome import ParkCode, Parked, RejectCode, Rejected
 from rating.routes import Route, measure, route_to
@@ -32,8 +32,6 @@ from rating.telling import charge_rows
 from rating.usage import Gathered, Lane, MeterState, close_windows, price_meter, slice_at
 
 SNAPSHOT_VERSION = 1
-PLAIN_INTEGER_LIMIT = 10**18
-"""Values below are taken as they are; others, and all that are no integers, are looked at closely."""
 
 
 class GroupState(Struct, array_like=True):
@@ -137,7 +135,7 @@ class KeyGroup:
         prints = self.seen.of_source(source)
         newest = self.seen.newest_event or received_at
         too_far = received_at + self.rules.max_ahead
-        routes, lanes = self._routes, self._lanes
+        lanes = self._lanes
         for event, line, fingerprint in zip(events, lines, map(crc32, lines), strict=True):
             if type(event) is Rejected:
                 self._reject(event, out)
@@ -176,93 +174,15 @@ class KeyGroup:
                 message = f"event time is more than {self.rules.max_ahead.total_seconds():.0f} s ahead of its arrival"
                 self._reject(Rejected(RejectCode.TIME_IN_FUTURE, message, "$.time", line), out)
                 continue
-            route = routes.get((event.subject, event.type))
-            if route is None or not route.start <= at < route.end:
-                found = self._route(event.subject, event.type, at, now)
-                if self._decoder is not decoder:
-                    # The catalog grew: from here on the fields that its new meters look at are decoded too.
-                    decoder = self._decoder
-                    events[:] = decoder.decode_lines(blob)
-                    event = decoder.decode(line)
-                    if isinstance(event, Rejected):
-                        self._reject(event, out)
-                        continue
-                if isinstance(found, ParkCode):
-                    self._park(found, event, at, line, out)
-                    continue
-                route = found
-            if received_at >= route.closes_at:
-                self._park(ParkCode.PERIOD_CLOSED, event, at, line, out)
-                continue
-            data = event.data
-            measured: list[tuple[MeterState, Decimal]] | Rejected
-            measured = counted = []
-            for read in route.reads:
-                for dimension, allowed in read.conditions:
-                    value = dimension(data)
-                    if (value if value.__class__ is str else dimension_text(value)) not in allowed:
-                        break
-                else:
-                    value = read.value(data)
-                    if not read.is_sum or value.__class__ is not int or not 0 <= value < PLAIN_INTEGER_LIMIT:
-                        measured = measure(route, event, at, line)
-                        break
-                    counted.append((read.meter, Decimal(value)))
-            if isinstance(measured, Rejected):
-                self._reject(measured, out)
-                continue
-            if not measured:
-                self._park(ParkCode.NO_FEATURE, event, at, line, out)
-                continue
-            prints[event_id] = fingerprint
-            if at > newest:
-                newest = at
-            rated += 1
-            account = route.account
-            account.empty_lanes()
-            account.packed = None
-            account.state.events += 1
-            headroom = account.headroom
-            late = False
-            for meter, used in measured:
-                part = meter.slices[-1] if meter.slices else None
-                if part is None or not part.start <= at < part.end:
-                    part, late = slice_at(meter, at, account.boundaries, self.rules.window_seconds)
-                    if late:
-                        part.late_quantity += used
-                    if part is not meter.slices[-1]:
-                        meter.rechain = True
-                for other in account.lanes:
-                    if other.meter is meter:
-                        other.narrow(used)
-                part.quantity += used
-                part.events += 1
-                meter.usage += used
-                meter.events += 1
-                meter.dirty = True
-                if headroom is not None:
-                    piece = meter.piece
-                    if piece is not None and (piece.until is None or meter.usage <= piece.until) and used >= 0:
-                        headroom -= used * piece.unit_price
-                    else:
-                        headroom = ZERO
-            self._touch(account)
-            account.headroom = headroom
-            if route.is_plain and not late:
-                assert part is not None
-                self._open_lane(
-                    Lane(
-                        event.subject,
-                        event.type,
-                        account,
-                        meter,
-                        part,
-                        route.reads[0].value,
-                        route.reads[0].aggregation,
-                    )
-                )
-            if headroom is not None and headroom <= 0:
-                self._settle(account, now, out, [meter for meter, _ in measured])
+            if self._rate(event, at, line, received_at, now, out):
+                prints[event_id] = fingerprint
+                if at > newest:
+                    newest = at
+                rated += 1
+            if self._decoder is not decoder:
+                # The catalog grew: from here on the fields that its new meters look at are decoded too.
+                decoder = self._decoder
+                events[:] = decoder.decode_lines(blob)
         self.seen.newest_event = newest
         if rated:
             out.ended["rated", ""] += rated
@@ -272,6 +192,56 @@ class KeyGroup:
         full = self.seen.seal(rated, received_at)
         if full is not None:
             out.seen.append(full)
+
+    def _rate(
+        self, event: CloudEvent, at: datetime, line: bytes, received_at: datetime, now: datetime, out: Outcome
+    ) -> bool:
+        """Count an event that no lane takes towards its meters. Returns whether it was rated: else it has ended."""
+        route = self._routes.get((event.subject, event.type))
+        if route is None or not route.start <= at < route.end:
+            decoder = self._decoder
+            found = self._route(event.subject, event.type, at, now)
+            if self._decoder is not decoder:
+                again = self._decoder.decode(line)
+                if isinstance(again, Rejected):
+                    self._reject(again, out)
+                    return False
+                event = again
+            if isinstance(found, ParkCode):
+                self._park(found, event, at, line, out)
+                return False
+            route = found
+        if received_at >= route.closes_at:
+            self._park(ParkCode.PERIOD_CLOSED, event, at, line, out)
+            return False
+        measured = measure(route, event, at, line)
+        if isinstance(measured, Rejected):
+            self._reject(measured, out)
+            return False
+        if not measured:
+            self._park(ParkCode.NO_FEATURE, event, at, line, out)
+            return False
+        account = route.account
+        account.empty_lanes()
+        account.packed = None
+        account.state.events += 1
+        headroom = account.headroom
+        for meter, used in measured:
+            part = account.use(meter, used, at, self.rules.window_seconds)
+            if headroom is not None:
+                piece = meter.piece
+                if piece is not None and (piece.until is None or meter.usage <= piece.until) and used >= 0:
+                    headroom -= used * piece.unit_price
+                else:
+                    headroom = ZERO
+        account.headroom = headroom
+        self._touch(account)
+        if route.is_plain and not part.is_late:
+            read = route.reads[0]
+            self._open_lane(Lane(event.subject, event.type, account, meter, part, read.value, read.aggregation))
+        if headroom is not None and headroom <= 0:
+            self._settle(account, now, out, [meter for meter, _ in measured])
+        return True
 
     def _touch(self, account: Account) -> None:
         """The account has usage to price on the beat."""

@@ -146,6 +146,10 @@ def matches(feature: Feature, dimensions: Mapping[str, str | None]) -> bool:
     return all(dimensions.get(name) in allowed for name, allowed in feature.filters.items())
 
 
+PLAIN_INTEGER_LIMIT = 10**18
+"""Integers from 0 to below this are taken as they are; all other values are looked at closely."""
+
+
 @lru_cache(maxsize=4096)
 def compile_path(path: str) -> Callable[[Any], Any]:
     """

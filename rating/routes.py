@@ -16,6 +16,7 @@ from rating.catalog import Subscription
 from rating.credits import NEVER, Account
 from rating.events import CloudEvent
 from rating.meters import (
+    PLAIN_INTEGER_LIMIT,
     Aggregation,
     Feature,
     Meter,
@@ -45,7 +46,11 @@ class Read(Struct, frozen=True, gc=False):
 
     def counts(self, data: Any) -> bool:
         """Whether the feature's filters let an event pass."""
-        return all(dimension_text(dimension(data)) in allowed for dimension, allowed in self.conditions)
+        for dimension, allowed in self.conditions:
+            value = dimension(data)
+            if (value if value.__class__ is str else dimension_text(value)) not in allowed:
+                return False
+        return True
 
 
 class Route(Struct, frozen=True, gc=False):
@@ -130,10 +135,15 @@ def measure(route: Route, event: CloudEvent, at: datetime, line: bytes) -> list[
     """What an event adds to each meter of its route, all or nothing; `line` is the event's bytes."""
     measured: list[tuple[MeterState, Decimal]] = []
     tallied: list[tuple[Read, Any]] = []
+    data = event.data
     for read in route.reads:
-        if not read.counts(event.data):
+        if read.conditions and not read.counts(data):
             continue
-        value = quantity(read.value(event.data), read.aggregation)
+        value = read.value(data)
+        if read.is_sum and value.__class__ is int and 0 <= value < PLAIN_INTEGER_LIMIT:
+            measured.append((read.meter, Decimal(value)))
+            continue
+        value = quantity(value, read.aggregation)
         if isinstance(value, RejectCode):
             message = f"expected a number >= 0 at `{read.path}` for feature `{read.meter.feature_key}`"
             return Rejected(value, message, read.path.replace("$", "$.data", 1), line)

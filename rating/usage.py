@@ -61,6 +61,11 @@ class Slice(Struct, array_like=True):
     """What each grant paid within this slice."""
     uncovered: Decimal = ZERO
 
+    @property
+    def is_late(self) -> bool:
+        """Whether it holds usage that came after its own window had closed."""
+        return self.start < self.window_start
+
 
 class MeterState(Struct, array_like=True):
     """One rate card of one customer in one billing period."""
@@ -108,9 +113,9 @@ class MeterState(Struct, array_like=True):
         return self.subscription_id, self.card_key, self.period_start
 
 
-def slice_at(meter: MeterState, at: datetime, boundaries: list[datetime], window_seconds: int) -> tuple[Slice, bool]:
+def slice_at(meter: MeterState, at: datetime, boundaries: list[datetime], window_seconds: int) -> Slice:
     """
-    The slice that usage at an instant belongs to, opened if need be, and whether the usage is late for its window.
+    The slice that usage at an instant belongs to, opened if need be.
 
     Args:
         meter: The meter; gains a slice where none covers the instant.
@@ -121,7 +126,7 @@ def slice_at(meter: MeterState, at: datetime, boundaries: list[datetime], window
     slices = meter.slices
     for found in reversed(slices):
         if found.start <= at < found.end:
-            return found, found.start < found.window_start
+            return found
     through = meter.closed_through
     late = through is not None and at < through
     if through is not None and late:
@@ -143,7 +148,7 @@ def slice_at(meter: MeterState, at: datetime, boundaries: list[datetime], window
         opened.total_before = slices[0].total_before
     slices.insert(place, opened)
     meter.rechain = True
-    return opened, late
+    return opened
 
 
 def cut_slices(meter: MeterState, boundary: datetime) -> None:
