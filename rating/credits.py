@@ -1,5 +1,5 @@
 """
-SETTLE: burns credit grants in order, keeps what is uncovered, decides access.
+SETTLE: burns credit grants in order, and keeps what is uncovered.
 
 State is kept per customer, in one currency; all amounts are exact decimals.
 
@@ -17,28 +17,14 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from enum import StrEnum
 
 from msgspec import Struct, field
 
 from rating.catalog import Catalog, Customer, Grant, Placement, SettlementMode, Subscription
-from rating.money import ZERO, plain
-from rating.rows import BalanceRow, PeriodUsage
+from rating.money import ZERO
 from rating.usage import FLOOR, Lane, MeterKey, MeterState, Slice, cut_slices, slice_at
 
-
-class Access(StrEnum):
-    """May this customer go on?"""
-
-    ALLOWED = "allowed"
-    BLOCKED = "blocked"
-
-
 NEVER = datetime.max.replace(tzinfo=UTC)
-BOUNDLESS = Decimal("Infinity")
-"""The headroom of a customer who is blocked: usage can only bring it back where it makes the period cheaper."""
-NO_CREDIT_AVAILABLE = "no_credit_available"
-"""The reason, in OpenMeter's word, that goes with a blocked access."""
 
 
 class AccountState(Struct, array_like=True):
@@ -382,76 +368,6 @@ class Account:
             headroom = self.headroom = FLOOR.divide(headroom, len(lanes) + 1)
         for lane in lanes:
             lane.bound(headroom, sum(other.meter is lane.meter for other in lanes))
-
-    def available_for(self, feature_key: str | None, now: datetime) -> Decimal:
-        """What is left that may pay for a feature now, less what is owed."""
-        left = sum(
-            (
-                live.remaining
-                for live in self.live_grants
-                if live.effective_at <= now < live.ends_at and live.grant.pays_for(feature_key)
-            ),
-            ZERO,
-        )
-        return left - self.state.overage
-
-    def balance(self, now: datetime) -> BalanceRow | None:
-        """The account as others see it, and the headroom that follows. None for a customer not in the catalog."""
-        customer = self.customer
-        if customer is None:
-            return None
-        state = self.state
-        live = self.settled - state.overage
-        blocks = self.mode is SettlementMode.CREDIT_ONLY or (self.mode is not None and customer.block_when_exhausted)
-        blocked = blocks and live <= 0
-        shut: list[str] = []
-        stops = [live] if live > 0 else []
-        for feature_key in self.features:
-            left = self.available_for(feature_key, now)
-            if left > 0:
-                stops.append(left)
-            elif blocks and not blocked:
-                shut.append(feature_key)
-            # Where grants are for some features only, it matters which usage comes first to exhaust one.
-            burning = (g for g in self.live_grants if g.remaining and g.effective_at <= now < g.ends_at)
-            stops += [g.remaining for g in burning if g.grant.pays_for(feature_key)][:1]
-        level, threshold = 0, ""
-        for limit in self.limits:
-            if live > limit:
-                stops.append(live - limit)
-                break
-            level, threshold = level + 1, plain(limit)
-        self.headroom = min(stops, default=BOUNDLESS) if blocks or self.funded else None
-        return BalanceRow(
-            customer_id=state.customer_id,
-            customer_key=customer.key,
-            currency=customer.currency,
-            funded=self.funded,
-            settled=self.settled,
-            live=live,
-            pending=self.pending,
-            overage=state.overage,
-            consumed=self.consumed,
-            expired=self.expired,
-            voided=self.voided,
-            uncovered=state.uncovered,
-            charged=state.charged,
-            access=Access.BLOCKED if blocked else Access.ALLOWED,
-            reason=NO_CREDIT_AVAILABLE if blocked else "",
-            level=level,
-            threshold=threshold,
-            blocked_features=tuple(shut),
-            revision=self.revision,
-            as_of=now,
-            usage=self._usage(now) if self.metered else (),
-        )
-
-    def _usage(self, now: datetime) -> tuple[PeriodUsage, ...]:
-        return tuple(
-            PeriodUsage(meter.feature_key, meter.period_start, meter.period_end, meter.usage)
-            for meter in self.state.meters
-            if meter.feature_key in self.metered and now < meter.period_end
-        )
 
 
 def _change(part: Slice) -> Decimal:

@@ -16,6 +16,7 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct, field
 
+from rating.access import balance_row
 from rating.calendar import TICK, Calendar
 from rating.catalog import Catalog, key_group
 from rating.charge import Piece, commitment, total
@@ -445,7 +446,7 @@ class KeyGroup:
             out.charges += charge_rows(account, meter, whole)
             if close_windows(meter, self.rules.late_windows):
                 self._close_lanes(account)
-        balance = account.balance(now)
+        balance = balance_row(account, now)
         if balance is None:
             return
         account.share_headroom()

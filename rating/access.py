@@ -1,0 +1,105 @@
+"""
+Decides access, and tells what a customer has left.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from rating.catalog import SettlementMode
+from rating.credits import Account
+from rating.money import ZERO, plain
+from rating.rows import BalanceRow, PeriodUsage
+
+
+class Access(StrEnum):
+    """May this customer go on?"""
+
+    ALLOWED = "allowed"
+    BLOCKED = "blocked"
+
+
+BOUNDLESS = Decimal("Infinity")
+"""The headroom of a customer who is blocked: usage can only bring it back where it makes the period cheaper."""
+NO_CREDIT_AVAILABLE = "no_credit_available"
+"""The reason, in OpenMeter's word, that goes with a blocked access."""
+
+
+def balance_row(account: Account, now: datetime) -> BalanceRow | None:
+    """
+    What is told of an account at an instant; None for a customer not in the catalog.
+
+    It also sets the account's headroom, which follows from the same: as long as less than that is spent, nothing that
+    is told here but amounts can change.
+    """
+    customer = account.customer
+    if customer is None:
+        return None
+    state = account.state
+    live = account.settled - state.overage
+    blocks = account.mode is SettlementMode.CREDIT_ONLY or (account.mode is not None and customer.block_when_exhausted)
+    blocked = blocks and live <= 0
+    shut: list[str] = []
+    stops = [live] if live > 0 else []
+    for feature_key in account.features:
+        left = _available_for(account, feature_key, now)
+        if left > 0:
+            stops.append(left)
+        elif blocks and not blocked:
+            shut.append(feature_key)
+        # Where grants are for some features only, it matters which usage comes first to exhaust one.
+        burning = (g for g in account.live_grants if g.remaining and g.effective_at <= now < g.ends_at)
+        stops += [g.remaining for g in burning if g.grant.pays_for(feature_key)][:1]
+    level, threshold = 0, ""
+    for limit in account.limits:
+        if live > limit:
+            stops.append(live - limit)
+            break
+        level, threshold = level + 1, plain(limit)
+    account.headroom = min(stops, default=BOUNDLESS) if blocks or account.funded else None
+    return BalanceRow(
+        customer_id=state.customer_id,
+        customer_key=customer.key,
+        currency=customer.currency,
+        funded=account.funded,
+        settled=account.settled,
+        live=live,
+        pending=account.pending,
+        overage=state.overage,
+        consumed=account.consumed,
+        expired=account.expired,
+        voided=account.voided,
+        uncovered=state.uncovered,
+        charged=state.charged,
+        access=Access.BLOCKED if blocked else Access.ALLOWED,
+        reason=NO_CREDIT_AVAILABLE if blocked else "",
+        level=level,
+        threshold=threshold,
+        blocked_features=tuple(shut),
+        revision=account.revision,
+        as_of=now,
+        usage=_usage(account, now) if account.metered else (),
+    )
+
+
+def _available_for(account: Account, feature_key: str | None, now: datetime) -> Decimal:
+    """What is left that may pay for a feature now, less what is owed."""
+    left = sum(
+        (
+            live.remaining
+            for live in account.live_grants
+            if live.effective_at <= now < live.ends_at and live.grant.pays_for(feature_key)
+        ),
+        ZERO,
+    )
+    return left - account.state.overage
+
+
+def _usage(account: Account, now: datetime) -> tuple[PeriodUsage, ...]:
+    return tuple(
+        PeriodUsage(meter.feature_key, meter.period_start, meter.period_end, meter.usage)
+        for meter in account.state.meters
+        if meter.feature_key in account.metered and now < meter.period_end
+    )
