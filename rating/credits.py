@@ -208,6 +208,10 @@ class Account:
             if part.amount != part.settled:
                 self._settle_slice(meter, part, now)
             assert part.amount == part.settled, f"meter {meter.card_key} gave back more than it was charged"
+        if self.returned:
+            # What moves between the slices of a meter stays with the meter.
+            for live in self.live_grants:
+                self._repay(meter, live, now)
 
     def _settle_slice(self, meter: MeterState, part: Slice, now: datetime) -> None:
         change = part.amount - part.settled
@@ -272,22 +276,25 @@ class Account:
         self.returned = False
         touched: list[MeterState] = []
         for live in self.live_grants:
-            active = live.effective_at <= now < live.ends_at
             for meter in self.state.meters:
-                if meter.uncovered <= 0 or not live.grant.pays_for(meter.feature_key):
-                    continue
-                paid = ZERO
-                for part in meter.slices:
-                    owed = min(part.uncovered, meter.uncovered)
-                    if owed > 0 and live.effective_at <= part.start < live.ends_at:
-                        paid += self._cover(meter, part, self._pay(meter, part, live, owed, now))
-                last = meter.slices[-1]
-                throughout = live.effective_at <= meter.period_start and last.end <= live.ends_at
-                if throughout or (meter.repays and active):
-                    paid += self._cover(meter, last, self._pay(meter, last, live, meter.uncovered, now))
-                if paid and not any(meter is known for known in touched):
+                if self._repay(meter, live, now) and not any(meter is known for known in touched):
                     touched.append(meter)
         return touched
+
+    def _repay(self, meter: MeterState, live: LiveGrant, now: datetime) -> Decimal:
+        """Let a grant pay what is uncovered of a meter and may be paid with it. Returns what it paid."""
+        paid = ZERO
+        if meter.uncovered <= 0 or not live.remaining or not live.grant.pays_for(meter.feature_key):
+            return paid
+        for part in meter.slices:
+            owed = min(part.uncovered, meter.uncovered)
+            if owed > 0 and live.effective_at <= part.start < live.ends_at:
+                paid += self._cover(meter, part, self._pay(meter, part, live, owed, now))
+        last = meter.slices[-1]
+        throughout = live.effective_at <= meter.period_start and last.end <= live.ends_at
+        if throughout or (meter.repays and live.effective_at <= now < live.ends_at):
+            paid += self._cover(meter, last, self._pay(meter, last, live, meter.uncovered, now))
+        return paid
 
     def _cover(self, meter: MeterState, part: Slice, paid: Decimal) -> Decimal:
         """Take what was paid, or given back, off what is uncovered; below zero: add to it."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rating.catalog import Grant, Record, SettlementMode
 from rating.meters import Aggregation
-from rating.prices import Pricing, Volume
+from rating.prices import Pricing, Tier, Volume
 from rating.rows import BalanceRow
 from rating.rules import Rules
 from tests.rating.strategies import amounts, pricings, usage_prices
@@ -109,6 +109,26 @@ def test_however_the_stream_is_cut_the_same_grants_pay_the_same(
     assert figures(cut.balance) == figures(single.balance)
     assert cut.paid() == single.paid()
     assert cut.by_feature() == single.by_feature()
+
+
+def test_what_moves_between_the_windows_of_a_meter_stays_with_the_meter() -> None:
+    """A price that falls moves an amount from a later window to an earlier one: no other meter's usage gets it."""
+    falling = Volume(tiers=(Tier(D(1), flat_price=D(1)), Tier(D(3), unit_price=D(0)), Tier(None, flat_price=D("0.5"))))
+    cards = (card("a"), card("b", Pricing(falling, "USD")))
+    records = [*metered("a"), *metered("b"), plan(*cards), customer(), subscription(), grant("g", 1)]
+    hour = timedelta(hours=1)
+    stream = [
+        event("e0", "a", 36, START + hour),
+        event("e1", "b", 24, START + 2 * hour),
+        event("e2", "b", 50, START),
+        event("e3", "a", 28, START + 2 * hour),
+    ]
+    single, batch = opened(records, late_windows=10), opened(records, late_windows=10)
+    for found in stream:
+        single.use(found)
+    batch.fold(*stream)
+    batch.beat()
+    assert batch.by_feature() == single.by_feature() == {"a": (D(64), D(64), D("63.1")), "b": (D(74), D("0.1"), D(0))}
 
 
 @settings(max_examples=300, deadline=None)
