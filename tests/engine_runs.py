@@ -93,11 +93,12 @@ def engine_log(stores: Stores) -> str:
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + seconds
+    """Wait until a condition holds; the longer that takes, the more seldom it is looked, so that others can work."""
+    started = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.01)
+        waited = time.monotonic() - started
+        assert waited < seconds, f"waited {seconds} s for {what}"
+        time.sleep(min(0.01 + waited / 20, 0.1))
 
 
 def query(stores: Stores, statement: str, *values: object) -> list[tuple[Any, ...]]:

@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -18,7 +19,7 @@ import httpx
 import pytest
 
 from tests.api.conftest import plan
-from tests.api.service import Service, api_process
+from tests.api.service import NO_TLS, Service, api_process
 from tests.conftest import Stores
 from tests.engine_runs import engine_log, engine_process, query, wait_for
 
@@ -52,67 +53,68 @@ def service(stores: Stores) -> Iterator[Service]:
 class Crowd:
     """The clients, what they were answered, and what they have an acknowledgement of."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self.http = http
+    def __init__(self) -> None:
         self.answers: Counter[tuple[str, str, int]] = Counter()
         """By what was asked, of which customer, with which status."""
         self.acknowledged: dict[str, set[str]] = {}
         self.sent = 0
         self.reads = 0
 
-    async def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
+    async def call(self, http: httpx.AsyncClient, method: str, path: str, body: Any = None) -> httpx.Response:
         """A request that is made again as long as the API says that it is busy."""
         while True:
-            answer = await self.http.request(method, path, json=body)
+            answer = await http.request(method, path, json=body)
             if answer.status_code not in (429, 503):
                 return answer
             await asyncio.sleep(float(answer.headers["retry-after"]) * random.random())
 
-    async def make(self, what: str, customer: str, path: str, body: Any) -> None:
+    async def make(self, http: httpx.AsyncClient, what: str, customer: str, path: str, body: Any) -> None:
         """Make something that others make too: one of them does, and the rest are told that it is there."""
-        answer = await self.call("POST", path, body)
+        answer = await self.call(http, "POST", path, body)
         assert answer.status_code in (201, 409), answer.text
         self.answers[what, customer, answer.status_code] += 1
 
-    async def client(self, number: int) -> None:
+    async def client(self, http: httpx.AsyncClient, number: int) -> None:
         """All that one client does."""
         key = f"customer_{number % CUSTOMERS}"
         grants = f"{V3}/customers/{key}/credits/grants"
         grant = {"name": "Credits", "funding_method": "none", "currency": "USD"}
-        await self.make("customer", key, f"{V1}/customers", {"key": key, "name": key})
-        await self.make("subscription", key, f"{V1}/subscriptions", {"plan": {"key": "basic"}, "customerKey": key})
-        await self.make("grant", key, grants, grant | {"amount": str(WELCOME[number % 2]), "key": "welcome"})
+        await self.make(http, "customer", key, f"{V1}/customers", {"key": key, "name": key})
+        await self.make(
+            http, "subscription", key, f"{V1}/subscriptions", {"plan": {"key": "basic"}, "customerKey": key}
+        )
+        await self.make(http, "grant", key, grants, grant | {"amount": str(WELCOME[number % 2]), "key": "welcome"})
         for turn in range(ROUNDS):
-            await self.use(number, key, turn)
-            await self.read(key, READS[(number // CUSTOMERS + turn) % len(READS)])
-            await self.use(number, key, turn)
-            await self.make("top-up", key, grants, grant | {"amount": str(TOP_UP), "key": f"top-up-{turn}"})
-            await self.read(key, READS[(number // CUSTOMERS + turn + 1) % len(READS)])
+            await self.use(http, number, key, turn)
+            await self.read(http, key, READS[(number // CUSTOMERS + turn) % len(READS)])
+            await self.use(http, number, key, turn)
+            await self.make(http, "top-up", key, grants, grant | {"amount": str(TOP_UP), "key": f"top-up-{turn}"})
+            await self.read(http, key, READS[(number // CUSTOMERS + turn + 1) % len(READS)])
 
-    async def use(self, number: int, key: str, turn: int) -> None:
+    async def use(self, http: httpx.AsyncClient, number: int, key: str, turn: int) -> None:
         """Send events; each call for the same turn sends the same ones."""
         ids = [f"{key}-{number}-{turn}-{event}" for event in range(OWN_EVENTS)] + [f"{key}-shared-{turn}"]
         events = [{"specversion": "1.0", "id": name, "source": "crowd", "type": "call", "subject": key} for name in ids]
-        answer = await self.call("POST", f"{V1}/events", events)
+        answer = await self.call(http, "POST", f"{V1}/events", events)
         assert answer.status_code == 204, answer.text
         self.acknowledged.setdefault(key, set()).update(ids)
         self.sent += len(ids)
 
-    async def read(self, key: str, what: str) -> None:
+    async def read(self, http: httpx.AsyncClient, key: str, what: str) -> None:
         """Read something of the customer, which has to conserve at any moment."""
         path = f"{V3}/customers/{key}"
         match what:
             case "account":
-                answer = await self.call("GET", f"/api/v3/tollway/customers/{key}/account")
+                answer = await self.call(http, "GET", f"/api/v3/tollway/customers/{key}/account")
                 check_account(answer.json())
             case "grants":
-                answer = await self.call("GET", f"{path}/credits/grants")
+                answer = await self.call(http, "GET", f"{path}/credits/grants")
                 check_grants(answer.json()["data"])
             case "charges":
-                answer = await self.call("GET", f"{path}/charges")
+                answer = await self.call(http, "GET", f"{path}/charges")
                 check_charges(answer.json()["data"])
             case _:
-                answer = await self.call("GET", f"{path}/credits/transactions")
+                answer = await self.call(http, "GET", f"{path}/credits/transactions")
                 check_transactions(answer.json()["data"])
         assert answer.status_code == 200
         self.reads += 1
@@ -154,12 +156,12 @@ def check_transactions(found: list[Any]) -> None:
 
 async def gather(url: str) -> Crowd:
     """Let all clients do what they do, at once."""
-    limits = httpx.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
-    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as http:
-        crowd = Crowd(http)
-        async with asyncio.TaskGroup() as tasks:
-            for number in range(CLIENTS):
-                tasks.create_task(crowd.client(number))
+    crowd = Crowd()
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+        for number in range(CLIENTS):
+            # Each has a pool of its own: a shared one of so many connections keeps its books for longer than they talk.
+            http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=60, verify=NO_TLS))
+            tasks.create_task(crowd.client(http, number))
     return crowd
 
 

@@ -19,7 +19,8 @@ from tests.world import FEATURES, PRICES, customer_by_subject, events, line
 LINES = 100_000
 CUSTOMERS = 40
 AS_OF = "2026-04-20T00:00:00Z"
-START = datetime(2026, 3, 1, tzinfo=UTC)
+START = datetime(2026, 3, 30, tzinfo=UTC)
+"""The events are of four days from then on, of two billing periods."""
 SECONDS_MAX = 60
 
 BROKEN: list[tuple[str, dict[str, Any] | bytes]] = [
@@ -85,7 +86,7 @@ def catalog() -> bytes:
 
 def messy_lines(random_: random.Random) -> tuple[list[bytes], list[dict[str, Any]], Counter[str]]:
     """Lines of a file in no order, the good events among them in that order, and how the others have to end."""
-    good = list(events(random_, LINES * 8 // 10, CUSTOMERS, START, timedelta(days=45)))
+    good = list(events(random_, LINES * 8 // 10, CUSTOMERS, START, timedelta(days=4)))
     again = [random_.choice(good) for _ in range(LINES // 10)]
     ends: Counter[str] = Counter()
     stream: list[tuple[bytes, dict[str, Any] | None]] = [(line(event), event) for event in [*good, *again]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -88,6 +89,7 @@ def _meter(home: Home) -> None:
 
 
 def _look(home: Home) -> None:
+    _wait_for_rows(home)
     (charge,) = (c for c in home.ok("charges", "acme", "--json").json if c["feature_key"] == "output_tokens")
     assert (charge["usage"], charge["amount"], charge["credits"]) == ("1500000", "18", "18")
     assert "1500000" in home.here("charges", "acme", "--windows", "--json").out
@@ -109,6 +111,18 @@ def _look(home: Home) -> None:
     told = home.ok("credits", "acme")
     assert "Welcome credits" in told.out
     assert told.err == ""
+
+
+def _wait_for_rows(home: Home) -> None:
+    """Wait until the ledger has a row of each kind: they come each by itself, and after the balance is seen."""
+    for command, wanted in (
+        ("charges", '"usage":"1500000"'),
+        ("parked", '"stranger"'),
+        ("dead-letters", '"value_negative"'),
+        ("signals", '"balance_low"'),
+    ):
+        arguments = (command, "acme", "--json") if command in ("charges", "signals") else (command, "--json")
+        wait_for(lambda: wanted in re.sub(r"\s", "", home.here(*arguments).out), command)  # noqa: B023
 
 
 def _bill(home: Home) -> None:

@@ -113,7 +113,7 @@ def test_however_the_stream_is_cut_the_same_grants_pay_the_same(
 
 def test_what_moves_between_the_windows_of_a_meter_stays_with_the_meter() -> None:
     """A price that falls moves an amount from a later window to an earlier one: no other meter's usage gets it."""
-    falling = Volume(tiers=(Tier(D(1), flat_price=D(1)), Tier(D(3), unit_price=D(0)), Tier(None, flat_price=D("0.5"))))
+    falling = Volume(tiers=(Tier(D(1), flat_price=D(1)), Tier(D(3), unit_price=D(0)), Tier(None, flat_price=D("0.1"))))
     cards = (card("a"), card("b", Pricing(falling, "USD")))
     records = [*metered("a"), *metered("b"), plan(*cards), customer(), subscription(), grant("g", 1)]
     hour = timedelta(hours=1)
