@@ -37,6 +37,9 @@ check: $(STAMP) ## What CI runs: format, lint, strict types, tests
 	@$(BIN)/mypy
 	@$(MAKE) --no-print-directory test
 
+explore: $(STAMP) ## Look for cases that break a law, new ones each time
+	@$(BIN)/python -m pytest --hypothesis-profile=explore tests/rating tests/simulation tests/invoicing
+
 bench: $(STAMP) ## Measure throughput, CPU per event and time to the block signal
 	@$(BIN)/python -m tests.bench
 
@@ -51,4 +54,4 @@ clean: ## Remove .venv, caches and the embedded servers' data
 	@if [ -x $(BIN)/tollway ]; then $(BIN)/tollway down --quiet || true; fi
 	@rm -rf $(VENV) .tollway .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo run test check bench lock clean
+.PHONY: help setup demo run test check explore bench lock clean

@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings
 from msgspec import Struct
 
 from config.settings import Settings
 from tests.databases import Databases
 from tollway.embedded import Endpoints, servers
+
+# The same examples each time, so that a change is all that can break a test; `make explore` looks for new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("explore")
+settings.load_profile("repeatable")
 
 
 class Stores(Struct, frozen=True):
