@@ -32,6 +32,7 @@ TABLES: dict[str, str] = {
     "seen_ids": "upsert_seen_ids.sql",
     "parked_events": "upsert_parked_events.sql",
     "dead_letters": "insert_dead_letters.sql",
+    "sink_commits": "upsert_sink_commits.sql",
 }
 """Each table with the statement that merges what was staged for it, in the order of writing."""
 
@@ -58,6 +59,14 @@ class RecoveryStoreMissing(Exception):
     The ledger holds commits that the recovery store knows nothing of.
 
     Remedy: point `TOLLWAY_HOME` at the folder whose recovery store belongs to the ledger.
+    """
+
+
+class LedgerOutdated(Exception):
+    """
+    The recovery store knows of commits that the ledger does not hold: usage in them would be missing for good.
+
+    Remedy: put back the recovery store of the same backup as the ledger.
     """
 
 
@@ -132,8 +141,19 @@ class Ledger:
 
         Raises:
             RecoveryStoreMissing: There are later commits too, so `sequence` is not where the ledger left off.
+            LedgerOutdated: Nor is it, since the ledger ends before it.
         """
         with self._connection.transaction():
+            held = self._connection.execute(
+                "select sink_seq from sink_commits where sink_part = %s", (part,)
+            ).fetchone()
+            newest = held[0] if held else 0
+            if newest < sequence:
+                raise LedgerOutdated(
+                    f"the ledger ends at commit {newest} of sink partition {part}, but the recovery store at"
+                    f" {sequence}: usage in between would be missing\n"
+                    "hint: put back the recovery store of the same backup as the ledger"
+                )
             for table in TAKEN_BACK:
                 written_later = f"from {table} where sink_part = %s and sink_seq > %s"
                 found = self._connection.execute(
@@ -209,21 +229,28 @@ def rows_of(outcome: Outcome, *commit: int) -> dict[Hashable, tuple[Any, ...]]:
 
 
 class _LedgerPartition(StatefulSinkPartition[Outcome, int]):
-    """Its state is the number of its last commit."""
+    """Its state is the number of its last commit; an epoch in which nothing was written is none."""
 
     def __init__(self, sink: LedgerSink, part: int, sequence: int) -> None:
         self._sink = sink
         self._part = part
         self._sequence = sequence
+        self._wrote = False
 
     def write_batch(self, values: list[Outcome]) -> None:
+        commit = (self._part, self._sequence + 1)
         for outcome in values:
-            self._sink.writer.put(rows_of(outcome, self._part, self._sequence + 1))
+            rows = rows_of(outcome, *commit)
+            rows["sink_commits", self._part] = commit
+            self._sink.writer.put(rows)
+            self._wrote = True
 
     def snapshot(self) -> int:
         self._sink.writer.flush()
         self._sink.epoch_ended(self._part)
-        self._sequence += 1
+        if self._wrote:
+            self._sequence += 1
+            self._wrote = False
         return self._sequence
 
     def close(self) -> None:

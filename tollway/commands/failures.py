@@ -20,7 +20,7 @@ from dataflows.sources import kafka
 from dataflows.sources.streams import OffsetGone
 from sinks.kafka.client import KafkaUnavailable, TopicMissing
 from sinks.kafka.deliver import DeliveryFailed
-from sinks.postgres.ledger import LedgerInUse, RecoveryStoreMissing
+from sinks.postgres.ledger import LedgerInUse, LedgerOutdated, RecoveryStoreMissing
 from sinks.writer import WriterFailed
 from tollway.api.keys import NoSuchKey
 from tollway.commands.cluster import ClusterEnded
@@ -61,6 +61,7 @@ def _explain(failure: BaseException) -> tuple[str, int] | None:
             SettingError()
             | AlreadyRunning()
             | LedgerInUse()
+            | LedgerOutdated()
             | RecoveryStoreMissing()
             | RecoveryStoreScattered()
             | OffsetGone()
