@@ -49,9 +49,11 @@ def balance_row(account: Account, now: datetime) -> BalanceRow | None:
             stops.append(left)
         elif blocks and not blocked:
             shut.append(feature_key)
-        # Where grants are for some features only, it matters which usage comes first to exhaust one.
-        burning = (g for g in account.live_grants if g.remaining and g.effective_at <= now < g.ends_at)
-        stops += [g.remaining for g in burning if g.grant.pays_for(feature_key)][:1]
+    # Where there is more than one grant, it matters which usage comes first to exhaust one.
+    burning = [g for g in account.live_grants if g.remaining and g.effective_at <= now < g.ends_at]
+    if len(burning) > 1:
+        for feature in account.features or (None,):
+            stops += [g.remaining for g in burning if g.grant.pays_for(feature)][:1]
     level, threshold = 0, ""
     for limit in account.limits:
         if live > limit:

@@ -22,7 +22,7 @@ from msgspec import Struct, field
 
 from rating.catalog import Catalog, Customer, Grant, Placement, SettlementMode, Subscription
 from rating.money import ZERO
-from rating.usage import FLOOR, Lane, MeterKey, MeterState, Slice, cut_slices, slice_at
+from rating.usage import FLOOR, Lane, MeterKey, MeterState, Slice, cut_slices, move_payment, slice_at
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -197,24 +197,34 @@ class Account:
         """
         Charge what slices cost now over what they cost before, or give back what they cost less.
 
-        What is given back comes first, so that it pays for what is collected.
+        What moves between slices that the same grants may pay for moves with who paid it. Of the rest, what is given
+        back comes first, so that it pays for what is collected.
         """
         changed = [part for part in parts if part.amount != part.settled]
         if len(changed) > 1:
             changed.sort(key=_change)
+            self._move(changed)
         for part in changed:
             self._settle_slice(meter, part, now)
         for part in changed:
             if part.amount != part.settled:
                 self._settle_slice(meter, part, now)
             assert part.amount == part.settled, f"meter {meter.card_key} gave back more than it was charged"
-        if self.returned:
-            # What moves between the slices of a meter stays with the meter.
-            for live in self.live_grants:
-                self._repay(meter, live, now)
+
+    def _move(self, changed: list[Slice]) -> None:
+        """Let what some slices cost less be paid for what others cost more, where no grant starts or ends between."""
+        for target in changed:
+            for source in changed:
+                amount = min(_change(target), -_change(source))
+                if amount > 0 and self._span(source) == self._span(target):
+                    source.settled -= amount
+                    target.settled += amount
+                    move_payment(source, target, amount)
 
     def _settle_slice(self, meter: MeterState, part: Slice, now: datetime) -> None:
         change = part.amount - part.settled
+        if not change:
+            return
         if change > 0:
             self._collect(meter, part, change, now)
         else:
@@ -246,24 +256,40 @@ class Account:
 
     def _give_back(self, meter: MeterState, part: Slice, amount: Decimal, now: datetime) -> Decimal:
         """Give back up to an amount, as far as the meter has been charged. Returns how much."""
-        left = amount
-        for uncovered, paid in ((part.uncovered, part.paid), (meter.uncovered, meter.paid)):
-            freed = min(left, uncovered, meter.uncovered)
-            if freed > 0:
-                left -= freed
-                self._cover(meter, part, freed)
-            for grant_id in reversed(list(paid)):
-                returned = min(left, paid[grant_id], meter.paid.get(grant_id, ZERO))
-                if returned > 0:
-                    left -= returned
-                    self.returned = True
-                    for book in (self.state.consumed, part.paid, meter.paid):
-                        book[grant_id] = book.get(grant_id, ZERO) - returned
-                        if not book[grant_id]:
-                            del book[grant_id]
+        span = self._span(part)
+        uncovered = sum((other.uncovered for other in meter.slices if self._span(other) == span), ZERO)
+        left = amount - self._free(meter, part, min(amount, uncovered))
+        grants = [grant for grant in reversed(self.grants) if grant.id in meter.paid]
+        for grant in grants:
+            if grant.effective_at <= part.start < (grant.ends_at or NEVER):
+                left -= self._return(meter, part, grant.id, left)
+        left -= self._free(meter, part, left)
+        for grant in grants:
+            left -= self._return(meter, part, grant.id, left)
         if self.returned:
             self._weigh(now)
         return amount - left
+
+    def _free(self, meter: MeterState, part: Slice, amount: Decimal) -> Decimal:
+        """Take up to an amount off what is uncovered. Returns how much."""
+        freed = max(min(amount, meter.uncovered), ZERO)
+        return self._cover(meter, part, freed)
+
+    def _return(self, meter: MeterState, part: Slice, grant_id: str, amount: Decimal) -> Decimal:
+        """Give a grant back up to an amount of what it paid for a meter. Returns how much."""
+        returned = min(amount, meter.paid.get(grant_id, ZERO))
+        if returned <= 0:
+            return ZERO
+        self.returned = True
+        for book in (self.state.consumed, part.paid, meter.paid):
+            book[grant_id] = book.get(grant_id, ZERO) - returned
+            if not book[grant_id]:
+                del book[grant_id]
+        return returned
+
+    def _span(self, part: Slice) -> int:
+        """Slices with the same span may be paid for by the same grants."""
+        return bisect_right(self.boundaries, part.start)
 
     def cover(self, now: datetime) -> list[MeterState]:
         """

@@ -200,6 +200,26 @@ def close_windows(meter: MeterState, late_windows: int) -> bool:
     return True
 
 
+def move_payment(source: Slice, target: Slice, amount: Decimal) -> None:
+    """
+    Take an amount from what was paid for a slice to what was paid for another of the same meter.
+
+    First what is uncovered, then by the grants that paid last. What the slice was not charged stays owed between them.
+    """
+    uncovered = min(amount, max(source.uncovered, ZERO))
+    left = amount - uncovered
+    for grant_id in reversed(list(source.paid)):
+        taken = min(left, source.paid[grant_id])
+        if taken > 0:
+            left -= taken
+            source.paid[grant_id] -= taken
+            if not source.paid[grant_id]:
+                del source.paid[grant_id]
+            target.paid[grant_id] = target.paid.get(grant_id, ZERO) + taken
+    source.uncovered -= uncovered + left
+    target.uncovered += uncovered + left
+
+
 def merged(parts: list[Slice]) -> Slice:
     """The slices of one window as one."""
     whole = Slice(parts[0].start, parts[-1].end, parts[0].window_start)
