@@ -4,11 +4,13 @@ SETTLE: burns credit grants in order, and keeps what is uncovered.
 State is kept per customer, in one currency; all amounts are exact decimals.
 
 Burn order (OpenMeter's): lower priority first; at equal priority a grant restricted to features before
-an unrestricted one; then earlier expiry, none last; then the older grant. A correction gives back in
-reverse order of collection: first what is uncovered, then the grant that paid last, and of the slice that
-is corrected before any other. A grant pays only for usage at or after its effective instant and before it
-expired or was voided; under `credit_only` it also repays what was used beyond the balance. What was given
-back pays at once for what is uncovered and may be paid with it.
+an unrestricted one; then earlier expiry, none last; then the older grant. A correction gives back in the
+reverse order: first what is uncovered, then to the last grant that paid for the meter, those that may pay
+for usage of the time that is corrected before any other. It goes by the meter and not by the window, and
+what only moves between windows stays paid for: so who paid does not depend on how the stream was cut. A
+grant pays only for usage at or after its effective instant and before it expired or was voided; under
+`credit_only` it also repays what was used beyond the balance. What was given back pays at once for what is
+uncovered and may be paid with it.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
+import re
 import ssl
 import subprocess
 import sys
@@ -17,6 +17,7 @@ from msgspec import Struct
 from tests.conftest import Stores
 from tests.engine_runs import wait_for
 
+LISTENS = re.compile(r"The API listens on (http://127\.0\.0\.1:\d+);")
 START = "from tollway.commands.api import api; api()"
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -47,44 +48,35 @@ class Service(Struct, frozen=True):
         return found.json() if found.content else None
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def api_process(stores: Stores, **environment: str) -> Iterator[Service]:
-    """The API as a process of its own; killed at the end if it still runs."""
-    port = free_port()
+    """The API as a process of its own, on any port; killed at the end if it still runs."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("TOLLWAY_")}
     variables |= {
         "TOLLWAY_HOME": str(stores.settings.home),
         "TOLLWAY_REDIS_URL": stores.redis_url,
         "TOLLWAY_POSTGRES_DSN": stores.postgres_dsn,
-        "TOLLWAY_API_PORT": str(port),
+        "TOLLWAY_API_PORT": "0",
         **environment,
     }
     log = stores.settings.home / "api.log"
     with log.open("ab") as out:
+        before = out.tell()
         process = subprocess.Popen([sys.executable, "-c", START], stdout=out, stderr=out, env=variables)
-    service = Service(f"http://127.0.0.1:{port}", process)
+
+    def said() -> str:
+        return log.read_bytes()[before:].decode()
+
     try:
-        wait_for(lambda: _listens(service) or process.poll() is not None, "the API")
-        assert process.poll() is None, log.read_text()
+        wait_for(lambda: LISTENS.search(said()) or process.poll() is not None, "the API")
+        found = LISTENS.search(said())
+        assert found is not None, said()
+        service = Service(found[1], process)
+        assert service.call("GET", "/healthz").status_code == 200
         yield service
     finally:
         if process.poll() is None:
             process.kill()
         process.wait()
-        said = log.read_text()
-        assert "not foreseen" not in said, said
-        assert "Traceback" not in said, said
-
-
-def _listens(service: Service) -> bool:
-    try:
-        return service.call("GET", "/healthz").status_code == 200
-    except httpx.TransportError:
-        return False
+        assert "not foreseen" not in said(), said()
+        assert "Traceback" not in said(), said()

@@ -23,7 +23,7 @@ from tests.conftest import Stores
 from tests.engine_runs import engine_log, engine_process, wait_for
 
 V1, V3 = "/api/v1", "/api/v3/openmeter"
-EXAMPLES = os.environ.get("CONTRACT_EXAMPLES", "4")
+EXAMPLES = os.environ.get("CONTRACT_EXAMPLES", "2")
 """So many requests are made up for each operation, on top of those that try the limits of each field."""
 SEED = os.environ.get("CONTRACT_SEED", "20260302")
 PHASES = os.environ.get("CONTRACT_PHASES", "examples,coverage,fuzzing")

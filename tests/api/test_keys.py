@@ -23,9 +23,10 @@ from openmeter import Client as OpenMeter
 from openmeter.aio import Client as AsyncOpenMeter
 
 from tests.api.conftest import Client
-from tests.api.service import Service, api_process, free_port
+from tests.api.service import NO_TLS, Service, api_process
 from tests.conftest import Stores
 from tests.engine_runs import wait_for
+from tests.ports import free_port
 from tollway.api.app import create_app
 from tollway.api.docs import document
 from tollway.api.keys import COPY, KeyRing, NoSuchKey, Role, create_key, list_keys, read_copy, revoke_key
@@ -177,7 +178,7 @@ def test_a_key_opens_and_stops_opening_within_a_second_in_every_worker(stores: S
     with api_process(stores, TOLLWAY_API_WORKERS="2", TOLLWAY_API_KEYS="required") as service:
 
         def codes(key: str) -> set[int]:
-            with httpx.Client(headers=bearer(key) | {"Connection": "close"}) as client:
+            with httpx.Client(headers=bearer(key) | {"Connection": "close"}, verify=NO_TLS) as client:
                 return {client.get(f"{service.url}/metrics").status_code for _ in range(12)}
 
         wait_for(lambda: codes(admin) == {200}, "both workers")
@@ -312,7 +313,7 @@ def test_no_secret_is_in_a_log_or_an_answer(stores: Stores) -> None:
             ("GET", "/nothing", bearer(key)),
             ("GET", "/metrics", bearer(key)),
         ):
-            answer = httpx.request(method, f"{service.url}{path}", headers=headers, timeout=30)
+            answer = httpx.request(method, f"{service.url}{path}", headers=headers, timeout=30, verify=NO_TLS)
             answers.append(answer.text + str(answer.headers))
         log = said(stores)
     for secret in [*secrets, *([str(password)] if password else [])]:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
+from statistics import median
 from typing import Any, cast
 
 import httpx
@@ -24,13 +25,13 @@ import redis
 from config.settings import SettingError
 from sinks.event_log import stream_key
 from tests.api.conftest import Client
-from tests.api.service import Service, api_process
+from tests.api.service import NO_TLS, Service, api_process
 from tests.conftest import Stores
 from tests.engine_runs import wait_for
 from tollway.api import ingest
 from tollway.api.app import BODY_BYTES_MAX
 from tollway.api.settings import API_SETTINGS, ApiSettings, load_api_settings
-from tollway.api.stores import ANSWER_SECONDS, LOOK_SECONDS
+from tollway.api.stores import ANSWER_SECONDS, LOOK_SECONDS, ApiStores
 from tollway.control import _LOCK
 
 V1 = "/api/v1/events"
@@ -126,9 +127,12 @@ def test_a_slow_client_is_hung_up_on_and_holds_up_nobody(stores: Stores) -> None
         body.send(b"{")
         resting.send(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
         assert resting.status() == 200
-        asked = time.monotonic()
-        assert service.call("GET", "/healthz").status_code == 200
-        assert time.monotonic() - asked < 1
+        took = []
+        for _ in range(3):
+            asked = time.monotonic()
+            assert service.call("GET", "/healthz").status_code == 200
+            took.append(time.monotonic() - asked)
+        assert min(took) < 1, "not because others are slow"
         assert (silent.status(), headers.status(), resting.status()) == (0, 0, 0)
         assert body.status() == 408
         assert {wire.status() for wire in many} == {408}
@@ -155,11 +159,13 @@ def test_a_ledger_that_does_not_answer_is_given_up_on_while_the_gate_and_ingest_
             for number in range(20)
         ]
         time.sleep(0.5)
+        took = []
         for number in range(5):
             asked = time.monotonic()
             assert service.call("GET", GATE).status_code == 200
             assert service.call("POST", V1, event(str(number))).status_code == 204
-            assert time.monotonic() - asked < 1
+            took.append(time.monotonic() - asked)
+        assert median(took) < 1
         answers = [future.result() for future in waiting]
         assert time.monotonic() - started < 2 * SLOW_SECONDS + 5
         assert {answer.status_code for answer in answers} <= {400, 503}
@@ -215,7 +221,9 @@ def test_what_comes_while_too_much_is_in_hand_gets_429_and_a_place_later(
         assert service.call("GET", GATE).status_code == 404
         # One that announces nothing is refused too, as soon as too much of it has come.
         chunks = (b"x" * 400 for _ in range(3))
-        unannounced = httpx.post(f"{service.url}{V1}", content=chunks, headers={"content-type": "application/json"})
+        unannounced = httpx.post(
+            f"{service.url}{V1}", content=chunks, headers={"content-type": "application/json"}, verify=NO_TLS
+        )
         assert unannounced.status_code == 429
         first.send(content)
         assert first.status() == 204
@@ -341,22 +349,44 @@ def stopped(stores: Stores) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize(("hang", "gate_code"), [(writes_hang, 404), (stopped, 503)])
+@pytest.mark.parametrize(
+    ("hang", "gate_code", "options", "answer_seconds"),
+    [
+        (writes_hang, 404, "", ANSWER_SECONDS),
+        (stopped, 503, "?socket_timeout=1&socket_connect_timeout=1", 1),
+    ],
+    ids=["writes_hang", "stopped"],
+)
 def test_a_valkey_that_hangs_is_given_up_on(
-    stores: Stores, hang: Callable[[Stores], AbstractContextManager[None]], gate_code: int
+    stores: Stores,
+    hang: Callable[[Stores], AbstractContextManager[None]],
+    gate_code: int,
+    options: str,
+    answer_seconds: float,
 ) -> None:
     """503 with Retry-After within the time that a store has to answer, for many at once; then all goes on."""
-    with api_process(stores) as service, ThreadPoolExecutor(60) as pool:
+    with (
+        api_process(stores, TOLLWAY_REDIS_URL=stores.redis_url + options) as service,
+        ThreadPoolExecutor(60) as pool,
+    ):
         assert service.call("POST", V1, event("1")).status_code == 204
         with hang(stores):
             started = time.monotonic()
             answers = list(pool.map(lambda number: service.call("POST", V1, event(f"2-{number}")), range(60)))
             assert {(answer.status_code, answer.headers["retry-after"]) for answer in answers} == {(503, "1")}
-            assert time.monotonic() - started < 3 * ANSWER_SECONDS
+            assert time.monotonic() - started < 2 * answer_seconds + ANSWER_SECONDS
             assert service.call("GET", GATE).status_code == gate_code
             assert service.call("GET", "/api/v1/customers").status_code == 200
         time.sleep(LOOK_SECONDS)
         assert service.call("POST", V1, event("3")).status_code == 204
+
+
+def test_a_store_has_so_long_to_answer_where_its_address_does_not_say(stores: Stores) -> None:
+    """The connections of requests and those of the gate alike."""
+    for options, seconds in (("", ANSWER_SECONDS), ("?socket_timeout=1", 1)):
+        opened = ApiStores(stores.redis_url + options, stores.postgres_dsn, partitions=2)
+        for client in (opened.redis, opened._async):
+            assert cast(Any, client).connection_pool.connection_kwargs["socket_timeout"] == seconds
 
 
 def test_every_answer_has_the_headers_that_make_browsers_careful(client: Client) -> None:

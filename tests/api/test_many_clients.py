@@ -85,10 +85,11 @@ class Crowd:
         )
         await self.make(http, "grant", key, grants, grant | {"amount": str(WELCOME[number % 2]), "key": "welcome"})
         for turn in range(ROUNDS):
+            # Before the usage of its turn: what a plan of this kind used before a grant stays on the invoice.
+            await self.make(http, "top-up", key, grants, grant | {"amount": str(TOP_UP), "key": f"top-up-{turn}"})
             await self.use(http, number, key, turn)
             await self.read(http, key, READS[(number // CUSTOMERS + turn) % len(READS)])
             await self.use(http, number, key, turn)
-            await self.make(http, "top-up", key, grants, grant | {"amount": str(TOP_UP), "key": f"top-up-{turn}"})
             await self.read(http, key, READS[(number // CUSTOMERS + turn + 1) % len(READS)])
 
     async def use(self, http: httpx.AsyncClient, number: int, key: str, turn: int) -> None:

@@ -9,30 +9,19 @@ import httpx
 import pytest
 
 from tests.api.conftest import plan
-from tests.api.service import api_process, free_port
+from tests.api.service import NO_TLS, api_process
 from tests.conftest import Stores
 from tests.engine_runs import engine_log, engine_process, query, wait_for
+from tests.ports import free_ports
 
 V1, V3 = "/api/v1", "/api/v3/openmeter"
 ROUNDS = 8
 PARKED = re.compile(r'^tollway_events_total\{end="parked".*?\} (\S+)$', re.MULTILINE)
 
 
-def free_ports(count: int) -> int:
-    """The first of some ports in a row that nobody listens on."""
-    while True:
-        first = free_port()
-        try:
-            with httpx.Client() as probe:
-                for port in range(first, first + count):
-                    probe.get(f"http://127.0.0.1:{port}")
-        except httpx.ConnectError:
-            return first
-
-
 def parked(port: int, processes: int) -> float:
     """How many events were ever parked, by all processes."""
-    pages = [httpx.get(f"http://127.0.0.1:{port + place}/metrics").text for place in range(processes)]
+    pages = [httpx.get(f"http://127.0.0.1:{port + place}/metrics", verify=NO_TLS).text for place in range(processes)]
     assert all("tollway_events_total" in page for page in pages)
     return sum(float(number) for page in pages for number in PARKED.findall(page))
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import runpy
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from tests.conftest import Stores
 from tests.deploy.files import ROOT, compose
 from tests.deploy.image import build
 from tests.engine_runs import wait_for
+from tests.ports import free_ports
 
 HEALTHY = runpy.run_path(str(ROOT / "deploy" / "healthy.py"))
 EVENT = (
@@ -34,19 +33,6 @@ EVENT = (
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The image's commands."""
     return build(tmp_path_factory.mktemp("image"))
-
-
-def free_ports() -> int:
-    """The first of three ports side by side that nobody has, below those that systems give out by themselves."""
-    while True:
-        port = random.SystemRandom().randrange(20_000, 30_000)
-        with socket.socket() as first, socket.socket() as second, socket.socket() as third:
-            try:
-                for number, probe in enumerate((first, second, third)):
-                    probe.bind(("127.0.0.1", port + number))
-            except OSError:
-                continue
-        return port
 
 
 class Container:
@@ -133,7 +119,7 @@ def test_it_has_what_the_commands_need_and_no_more(programs: Path) -> None:
 
 def test_its_services_run_and_end_well(programs: Path, stores: Stores) -> None:
     """Two processes of the dataflow and the API, each healthy by the image's own check; usage sent is charged."""
-    container = Container(programs, stores, free_ports())
+    container = Container(programs, stores, free_ports(3))
     container.told("tollway", "key", "create", "--role", "admin", "--name", "me")
     with container.running("engine"), container.running("api"):
         container.told("tollway", "apply", str(ROOT / "config" / "catalog" / "ai_tokens.yaml"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,6 +19,7 @@ from dataflows.recovery import PROCESSES, Cluster, RecoveryStoreScattered, recov
 from tests.conftest import Stores
 from tests.deploy.files import rescale
 from tests.engine_runs import append, check_ledger, engine_log, engine_process, write_records
+from tests.ports import free_ports
 from tests.world import catalog_records, customer_records, events
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -39,20 +39,6 @@ def a_stream(stores: Stores) -> list[dict[str, Any]]:
     return list(events(chance, 3 * SHARE, CUSTOMERS, MONTH, NOW - MONTH))
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody has, below those that systems give out by themselves."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.SystemRandom().randrange(20_000, 30_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        found.append(port)
-    return found
-
-
 def home(stores: Stores, number: int) -> Path:
     """The home folder of a machine."""
     return stores.settings.home / "homes" / str(number)
@@ -66,7 +52,8 @@ def kept(stores: Stores, number: int) -> list[str]:
 @contextmanager
 def machines(stores: Stores, size: int) -> Iterator[list[Popen[bytes]]]:
     """One process on each machine, which read the log to its end."""
-    addresses = ",".join(f"127.0.0.1:{port}" for port in free_ports(size))
+    first = free_ports(size)
+    addresses = ",".join(f"127.0.0.1:{port}" for port in range(first, first + size))
     with ExitStack() as stack:
         yield [
             stack.enter_context(

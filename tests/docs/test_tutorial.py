@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tests.api.service import free_port
 from tests.docs.pages import ROOT, Block, blocks
 from tests.docs.test_examples import NOTHING, OUTPUT, pattern, ran, running
+from tests.ports import free_port
 
 PAGE = ROOT / "docs" / "tutorial.md"
 ANSWER = ("json", "answer")

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.api.service import NO_TLS
 from tests.e2e.command import ROOT, Home, wait_for
 from tollway.commands import serving
 
@@ -76,7 +77,7 @@ def runs(pid: int) -> bool:
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/healthz").status_code == 200
+        return httpx.get(f"{url}/healthz", verify=NO_TLS).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -88,7 +89,7 @@ def test_what_is_sent_over_http_is_rated_and_all_of_it_ends_together(home: Home)
         assert httpx.post(f"{url}/api/v1/events", json=EVENT).status_code == 204
 
         def live() -> Decimal:
-            found = httpx.get(f"{url}/api/v3/tollway/customers/acme/account").json()
+            found = httpx.get(f"{url}/api/v3/tollway/customers/acme/account", verify=NO_TLS).json()
             return Decimal(found["balance"]["live"])
 
         wait_for(lambda: live() == 8, "the balance after 12 USD of usage")

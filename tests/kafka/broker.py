@@ -12,7 +12,6 @@ import fcntl
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,6 +21,8 @@ from uuid import uuid4
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+
+from tests.ports import free_ports
 
 KAFKA_VERSION = "4.1.1"
 RUNNING = "TOLLWAY_TEST_KAFKA"
@@ -122,7 +123,8 @@ class Broker:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._jars = jars()
-        self._port, self._sasl_port, controller_port = _free_ports(3)
+        self._port = free_ports(3)
+        self._sasl_port, controller_port = self._port + 1, self._port + 2
         self._process: subprocess.Popen[bytes] | None = None
         self._properties = folder / "server.properties"
         self._properties.write_text(
@@ -222,11 +224,3 @@ def broker() -> Iterator[Broker]:
 def _with_parent() -> list[str]:
     """What lets the broker end with whoever started it, also where that is killed; nothing where it can't be had."""
     return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for found in sockets:
-            found.bind(("127.0.0.1", 0))
-        return [found.getsockname()[1] for found in sockets]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
 from config.kafka import KafkaSettings
 from tests.conftest import Stores
 from tests.engine_runs import append, check_ledger, query, wait_for, write_records
 from tests.kafka.records import lag, produce, send
-from tests.kafka.runs import CUSTOMERS, NOW, drain, engine, rated, untidy, usage, world
+from tests.kafka.runs import CUSTOMERS, drain, engine, rated, untidy, usage, world
 from tests.world import line
 
 JSON = ("content-type", b"application/json")
@@ -101,7 +102,7 @@ def test_an_event_without_a_time_has_that_of_its_message(stores: Stores, kafka: 
     stream = [{name: text for name, text in event.items() if name != "time"} for event in usage(5, 200)]
     produce(kafka, stream)
     drain(stores, kafka)
-    check_ledger(stores, [event | {"time": NOW.isoformat()} for event in stream], CUSTOMERS)
+    check_ledger(stores, [event | {"time": datetime.now(UTC).isoformat()} for event in stream], CUSTOMERS)
 
 
 def test_sigterm_stops_cleanly_and_the_lag_is_told_while_it_runs(stores: Stores, kafka: KafkaSettings) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -22,10 +21,11 @@ from dataflows.sources.streams import StreamSource
 from rating.outcome import ParkCode
 from sinks import metrics
 from sinks.postgres.totals import read_totals
-from tests.api.service import free_port
+from tests.api.service import NO_TLS
 from tests.cluster.test_cluster import children_of
 from tests.conftest import Stores
 from tests.engine_runs import append, drain, engine_log, engine_process, query, wait_for, write_records
+from tests.ports import free_port, free_ports
 from tests.world import catalog_records, customer_records, events
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -45,23 +45,10 @@ def a_stream(stores: Stores, seed: int, count: int) -> list[dict[str, Any]]:
     return list(events(random.Random(seed), count, CUSTOMERS, MONTH, NOW - MONTH))
 
 
-def two_free_ports() -> int:
-    """The first of two ports side by side that nobody has, below those that systems give out by themselves."""
-    while True:
-        port = random.SystemRandom().randrange(20_000, 30_000)
-        with socket.socket() as first, socket.socket() as second:
-            try:
-                first.bind(("127.0.0.1", port))
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-        return port
-
-
 def page(port: int, host: str = "127.0.0.1") -> Page:
     """What a process tells; nothing while it does not answer."""
     try:
-        text = httpx.get(f"http://{host}:{port}/metrics", trust_env=False).text
+        text = httpx.get(f"http://{host}:{port}/metrics", trust_env=False, verify=NO_TLS).text
     except httpx.TransportError:
         return {}
     families = text_string_to_metric_families(text)
@@ -83,7 +70,7 @@ def test_a_cluster_tells_what_the_ledger_has(stores: Stores) -> None:
     ahead = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=240)
     stream[-1]["time"] = ahead.isoformat()
     append(stores, [*stream, *stream[:300]])
-    port = two_free_ports()
+    port = free_ports(2)
     with engine_process(stores, "--processes", "2", TOLLWAY_METRICS_PORT=str(port)) as supervisor:
 
         def ended() -> float:

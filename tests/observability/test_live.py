@@ -13,10 +13,10 @@ import pytest
 import yaml
 from msgspec import Struct
 
-from tests.api.service import free_port
 from tests.e2e.command import ROOT, Home, wait_for
 from tests.observability.files import CONFIG, alerts, measured, queries
 from tests.observability.prometheus import Prometheus, prometheus
+from tests.ports import free_ports
 
 CATALOG = str(ROOT / "config" / "catalog" / "demo.yaml")
 TRAFFIC_SECONDS = 4.0
@@ -61,7 +61,8 @@ def config_for(folder: Path, engine_port: int, api_port: int, key: str) -> Path:
 def watched(tmp_path_factory: pytest.TempPathFactory, binaries: Path) -> Iterator[Watched]:
     """`tollway up` with keys required, used for some seconds while a Prometheus scrapes it."""
     folder = tmp_path_factory.mktemp("watched")
-    engine_port, api_port, port = free_port(), free_port(), free_port()
+    engine_port = free_ports(3)
+    api_port, port = engine_port + 1, engine_port + 2
     settings = {"METRICS_PORT": engine_port, "API_PORT": api_port, "API_KEYS": "required", "EPOCH_MS": 300}
     home = Home(folder / "home", {f"TOLLWAY_{name}": str(value) for name, value in settings.items()})
     key = home.ok("key", "create", "--role", "admin").out.strip()
