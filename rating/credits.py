@@ -24,7 +24,7 @@ from msgspec import Struct, field
 
 from rating.catalog import Catalog, Customer, Grant, Placement, SettlementMode, Subscription
 from rating.money import ZERO
-from rating.usage import FLOOR, Lane, MeterKey, MeterState, Slice, cut_slices, move_payment, slice_at
+from rating.usage import FLOOR, Lane, MeterKey, MeterState, Slice, book, cut_slices, move_payment, share, slice_at
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -251,43 +251,53 @@ class Account:
         grant_id = live.grant.id
         live.remaining -= taken
         for paid in (self.state.consumed, part.paid, meter.paid):
-            paid[grant_id] = paid.get(grant_id, ZERO) + taken
+            book(paid, grant_id, taken)
         self.consumed += taken
         self._add(live.grant, -taken, now)
         return taken
 
     def _give_back(self, meter: MeterState, part: Slice, amount: Decimal, now: datetime) -> Decimal:
         """Give back up to an amount, as far as the meter has been charged. Returns how much."""
-        span = self._span(part)
-        uncovered = sum((other.uncovered for other in meter.slices if self._span(other) == span), ZERO)
-        left = amount - self._free(meter, part, min(amount, uncovered))
-        grants = [grant for grant in reversed(self.grants) if grant.id in meter.paid]
-        for grant in grants:
-            if grant.effective_at <= part.start < (grant.ends_at or NEVER):
-                left -= self._return(meter, part, grant.id, left)
-        left -= self._free(meter, part, left)
-        for grant in grants:
-            left -= self._return(meter, part, grant.id, left)
+        left = amount
+        paid_by = [grant for grant in reversed(self.grants) if grant.id in meter.paid]
+        payers = [grant.id for grant in paid_by if grant.id in part.paid or _may_pay(grant, part)]
+        for payer in (None, *payers):
+            for other in (part, *meter.slices):
+                if left and share(other, payer) > 0:
+                    taken = min(left, share(other, payer), share(meter, payer))
+                    if other is not part:
+                        taken = self._take_over(meter, part, other, taken)
+                    left -= self._return(meter, other, payer, taken)
+        # What is left was charged in windows that have left the state, or where a period became cheaper as a whole.
+        for payer in (*payers, None, *(grant.id for grant in paid_by)):
+            left -= self._return(meter, part, payer, min(left, share(meter, payer)))
         if self.returned:
             self._weigh(now)
         return amount - left
 
-    def _free(self, meter: MeterState, part: Slice, amount: Decimal) -> Decimal:
-        """Take up to an amount off what is uncovered. Returns how much."""
-        freed = max(min(amount, meter.uncovered), ZERO)
-        return self._cover(meter, part, freed)
+    def _take_over(self, meter: MeterState, part: Slice, other: Slice, amount: Decimal) -> Decimal:
+        """Let grants that paid for a slice pay for another as well, where they may. Returns how much they can."""
+        left = amount
+        for grant in self.grants:
+            taken = min(left, share(part, grant.id))
+            if taken > 0 and _may_pay(grant, other):
+                left -= taken
+                book(part.paid, grant.id, -taken)
+                book(other.paid, grant.id, taken)
+        if left != amount:
+            meter.rechain = True
+        return amount - left
 
-    def _return(self, meter: MeterState, part: Slice, grant_id: str, amount: Decimal) -> Decimal:
-        """Give a grant back up to an amount of what it paid for a meter. Returns how much."""
-        returned = min(amount, meter.paid.get(grant_id, ZERO))
-        if returned <= 0:
+    def _return(self, meter: MeterState, part: Slice, payer: str | None, amount: Decimal) -> Decimal:
+        """Give back to who paid for a meter, or take off what is uncovered. Returns how much."""
+        if amount <= 0:
             return ZERO
+        if payer is None:
+            return self._cover(meter, part, amount)
         self.returned = True
-        for book in (self.state.consumed, part.paid, meter.paid):
-            book[grant_id] = book.get(grant_id, ZERO) - returned
-            if not book[grant_id]:
-                del book[grant_id]
-        return returned
+        for paid in (self.state.consumed, part.paid, meter.paid):
+            book(paid, payer, -amount)
+        return amount
 
     def _span(self, part: Slice) -> int:
         """Slices with the same span may be paid for by the same grants."""
@@ -403,6 +413,10 @@ class Account:
             headroom = self.headroom = FLOOR.divide(headroom, len(lanes) + 1)
         for lane in lanes:
             lane.bound(headroom, sum(other.meter is lane.meter for other in lanes))
+
+
+def _may_pay(grant: Grant, part: Slice) -> bool:
+    return grant.effective_at <= part.start < (grant.ends_at or NEVER)
 
 
 def _change(part: Slice) -> Decimal:

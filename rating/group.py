@@ -439,7 +439,7 @@ class KeyGroup:
             whole = meter.rechain
             price_meter(meter, pricing)
             account.settle(meter, meter.slices if whole else meter.slices[-1:], now)
-            told.append((meter, whole))
+            told.append((meter, whole or meter.rechain))
         if account.returned or (state.overage and account.settled):
             told += [(meter, True) for meter in account.cover(now)]
         for meter, whole in told:

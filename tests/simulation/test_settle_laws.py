@@ -9,14 +9,29 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from rating.catalog import Grant, Record, SettlementMode
 from rating.meters import Aggregation
+from rating.money import ZERO
 from rating.prices import Pricing, Tier, Volume
 from rating.rows import BalanceRow
 from rating.rules import Rules
 from tests.rating.strategies import amounts, pricings, usage_prices
-from tests.simulation.settling import DAY, ID, World, card, customer, event, grant, metered, plan, subscription, unit
+from tests.simulation.settling import (
+    DAY,
+    HOUR,
+    ID,
+    World,
+    card,
+    customer,
+    event,
+    grant,
+    metered,
+    plan,
+    subscription,
+    unit,
+)
 from tests.world import START
 
 FEATURES = ("a", "b", "c")
@@ -36,7 +51,9 @@ def grants(draw: st.DrawFn) -> list[Grant]:
 
 
 @st.composite
-def worlds(draw: st.DrawFn, rising: bool = False, blocks: bool | None = None) -> list[Record]:
+def worlds(
+    draw: st.DrawFn, rising: bool = False, blocks: bool | None = None, mode: SettlementMode | None = None
+) -> list[Record]:
     """A customer with a plan of three features and some grants."""
     records: list[Record] = []
     cards = []
@@ -53,7 +70,7 @@ def worlds(draw: st.DrawFn, rising: bool = False, blocks: bool | None = None) ->
         *records,
         plan(*cards),
         customer(low_balance_thresholds=limits, block_when_exhausted=blocks),
-        subscription(draw(st.sampled_from(SettlementMode))),
+        subscription(mode or draw(st.sampled_from(SettlementMode))),
         *draw(grants()),
     ]
 
@@ -129,6 +146,35 @@ def test_what_moves_between_the_windows_of_a_meter_stays_with_the_meter() -> Non
     batch.fold(*stream)
     batch.beat()
     assert batch.by_feature() == single.by_feature() == {"a": (D(64), D(64), D("63.1")), "b": (D(74), D("0.1"), D(0))}
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    records=worlds(rising=True, mode=SettlementMode.CREDIT_THEN_INVOICE),
+    topups=st.lists(grants(), max_size=3),
+    stream=streams(),
+    seed=st.integers(0, 2**32),
+)
+def test_no_window_is_paid_for_below_zero(
+    records: list[Record], topups: list[list[Grant]], stream: list[dict[str, Any]], seed: int
+) -> None:
+    """
+    Where more usage never costs less, a window gives back no more than was paid for it.
+
+    But for the last digit of a third of a unit, which moves with the total before it.
+    """
+    world = opened(records, late_windows=10)
+    chance = random.Random(seed)
+    for number, topup in enumerate(topups):
+        size = chance.randrange(1, 20)
+        world.use(*stream[:size])
+        del stream[:size]
+        for found in topup:
+            start = START + chance.randrange(6) * HOUR
+            end = start + chance.randrange(1, 6) * HOUR if chance.random() < 0.4 else None
+            world.apply(replace(found, id=f"{found.id}-{number}", effective_at=start, expires_at=end))
+    world.use(*stream)
+    assert all(min(row.paid.values(), default=ZERO) > D("-1e-25") for row in world.charges.values())
 
 
 @settings(max_examples=300, deadline=None)
