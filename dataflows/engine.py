@@ -140,7 +140,8 @@ def run_engine(
                 run_main(flow, epoch_interval=epoch, recovery_config=recovery)
             else:
                 with ending_while_waiting(control.begun):
-                    _run_as_one_of(cluster, flow, epoch, recovery)
+                    if not stopping.is_set():
+                        _run_as_one_of(cluster, flow, epoch, recovery)
         if topics is not None:
             topics.finish()
     finally:

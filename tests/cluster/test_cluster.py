@@ -160,6 +160,29 @@ def test_a_process_that_waits_for_the_others_can_be_stopped(stores: Stores) -> N
     assert "were not there yet" in engine_log(stores)
 
 
+@pytest.mark.parametrize("seconds", [0.1, 0.4, 0.6, 0.8])
+def test_a_cluster_can_be_stopped_while_it_starts(stores: Stores, seconds: float) -> None:
+    """Some processes may know of the others by then, and some may not: none waits for one that has ended."""
+    with engine_process(stores, "--processes", "2") as supervisor:
+        wait_for(lambda: len(children_of(supervisor.pid)) == 2, "both processes")
+        pids = children_of(supervisor.pid)
+        time.sleep(seconds)
+        supervisor.terminate()
+        assert supervisor.wait(20) == 0, engine_log(stores)
+    assert all(map(gone, pids.values()))
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.6])
+def test_processes_end_when_their_supervisor_is_killed_while_they_start(stores: Stores, seconds: float) -> None:
+    """SIGKILL leaves nobody to tell them, and none waits for one that has ended."""
+    with engine_process(stores, "--processes", "2") as supervisor:
+        wait_for(lambda: len(children_of(supervisor.pid)) == 2, "both processes")
+        pids = children_of(supervisor.pid)
+        time.sleep(seconds)
+        supervisor.kill()
+        wait_for(lambda: all(map(gone, pids.values())), "the processes to end", 20)
+
+
 def test_a_ledger_has_one_dataflow(stores: Stores, tmp_path: Path) -> None:
     """A second one, of another home, is refused: each would take back what the other wrote."""
     stream = a_stream(stores, 7, 200)

@@ -88,6 +88,7 @@ def test_a_cluster_tells_what_the_ledger_has(stores: Stores) -> None:
         wait_for(lambda: not page(port), "all to end")
         wait_for(lambda: by(page(port), "tollway_customers", "access"), "the totals after all began again")
         wait_for(lambda: by(page(port), "tollway_customers", "access") == in_ledger(stores), "the same totals")
+        wait_for(lambda: page(port + 1), "the other process")
         pages = [page(port), page(port + 1)]
         check_totals(stores, pages)
         again = [sum(by(found, "tollway_signals_total", "kind").values()) for found in pages]

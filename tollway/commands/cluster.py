@@ -34,6 +34,8 @@ PAUSE_SECONDS: Final = (0.2, 10.0)
 """The pause before all are started again: the shortest, and the longest."""
 STEADY_SECONDS: Final = 30.0
 """A cluster that ran for so long is started again after the shortest pause."""
+NOT_BEGUN: Final = (-signal.SIGTERM, 128 + signal.SIGTERM)
+"""The exit codes of a process that was told to end before it had read anything."""
 ATTEMPTS_MAX: Final = 8
 """So many starts in a row may fail before they ran steadily."""
 
@@ -63,6 +65,8 @@ def supervise(size: int, arguments: Sequence[str], environment: dict[str, str], 
     while not stopping.is_set():
         started = time.monotonic()
         codes = _run_once(size, arguments, environment, stopping)
+        if stopping.is_set():
+            codes = [0 if code in NOT_BEGUN else code for code in codes]
         if not any(codes):
             return
         if stopping.is_set():
@@ -138,8 +142,8 @@ def _free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-def end_with_input(stopping: Event) -> None:
-    """Set `stopping` when standard input ends: who started this process is gone."""
+def end_with_input() -> None:
+    """End this process as SIGTERM does when standard input ends: who started it is gone."""
     while os.read(sys.stdin.fileno(), 1024):
         pass
-    stopping.set()
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -83,14 +83,13 @@ def run(
             )
         _supervise(chosen, processes, files, drain=drain)
         return
-    stopping = Event()
     if ends_with_input:
-        Thread(target=end_with_input, args=(stopping,), daemon=True).start()
+        Thread(target=end_with_input, daemon=True).start()
     cluster = _cluster(process_id, addresses)
     if ends_with_input and cluster is not None and chosen.metrics_port:
         # The processes of a supervised cluster share a machine.
         chosen = msgspec.structs.replace(chosen, metrics_port=chosen.metrics_port + cluster.process_id)
-    _rate(chosen, files=files, drain=drain, stopping=stopping, cluster=cluster)
+    _rate(chosen, files=files, drain=drain, cluster=cluster)
 
 
 def down(quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing.")] = False) -> None:
@@ -153,12 +152,11 @@ def _rate(
     *,
     drain: bool = False,
     listening: ApiSettings | None = None,
-    stopping: Event | None = None,
     cluster: Cluster | None = None,
 ) -> None:
     """Run the dataflow on servers, alone in its home, and beside it the API if it is to listen."""
     kafka = load_kafka(os.environ)
-    stopping = stopping or Event()
+    stopping = Event()
     place = cluster.process_id if cluster is not None else None
     with (
         servers(chosen, report=say) as endpoints,
