@@ -7,7 +7,8 @@ Burn order (OpenMeter's): lower priority first; at equal priority a grant restri
 an unrestricted one; then earlier expiry, none last; then the older grant. A correction gives back in the
 reverse order: first what is uncovered, then to the last grant that paid for the meter, those that may pay
 for usage of the time that is corrected before any other. It goes by the meter and not by the window, and
-what only moves between windows stays paid for: so who paid does not depend on how the stream was cut. A
+what only moves between windows stays paid for: so who paid does not depend on how the stream was cut. Where
+the grant that gets it back had paid for another window, who paid for the corrected one takes that over. A
 grant pays only for usage at or after its effective instant and before it expired or was voided; under
 `credit_only` it also repays what was used beyond the balance. What was given back pays at once for what is
 uncovered and may be paid with it.

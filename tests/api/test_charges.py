@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ CHARGES = "/api/v3/openmeter/customers/acme/charges"
 NOW = datetime.now(UTC)
 LONG_AGO = NOW - timedelta(days=40)
 """A billing period that began then is over."""
-GRACE_SECONDS = 3600
+GRACE_SECONDS = 3
 """It still takes usage so long after its subscription was made."""
 
 
@@ -48,8 +49,9 @@ def call(client: Client, stores: Stores, number: int, at: datetime = NOW) -> Non
 
 
 def close(stores: Stores) -> None:
-    """Let there be no grace any more, so that the periods that are over close."""
-    drain(stores, grace_seconds=0)
+    """Wait out the grace, so that the periods that are over close."""
+    time.sleep(GRACE_SECONDS)
+    drain(stores, grace_seconds=GRACE_SECONDS)
 
 
 def charges(client: Client, **parameters: Any) -> dict[tuple[str, str], dict[str, Any]]:
