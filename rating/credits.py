@@ -207,11 +207,10 @@ class Account:
         if len(changed) > 1:
             changed.sort(key=_change)
             self._move(changed)
+            for part in changed:
+                self._settle_slice(meter, part, now)
         for part in changed:
             self._settle_slice(meter, part, now)
-        for part in changed:
-            if part.amount != part.settled:
-                self._settle_slice(meter, part, now)
             assert part.amount == part.settled, f"meter {meter.card_key} gave back more than it was charged"
 
     def _move(self, changed: list[Slice]) -> None:
@@ -412,8 +411,9 @@ class Account:
         headroom = self.headroom
         if headroom is not None:
             headroom = self.headroom = FLOOR.divide(headroom, len(lanes) + 1)
-        for lane in lanes:
-            lane.bound(headroom, sum(other.meter is lane.meter for other in lanes))
+        meters = [id(lane.meter) for lane in lanes]
+        for lane, meter in zip(lanes, meters, strict=True):
+            lane.bound(headroom, meters.count(meter))
 
 
 def _may_pay(grant: Grant, part: Slice) -> bool:

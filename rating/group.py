@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from zlib import crc32
 
 import msgspec
 from msgspec import Struct, field
+from xxhash import xxh32_intdigest
 
 from rating.access import balance_row
 from rating.calendar import TICK, Calendar
@@ -137,7 +137,7 @@ class KeyGroup:
         newest = self.seen.newest_event or received_at
         too_far = received_at + self.rules.max_ahead
         lanes = self._lanes
-        for event, line, fingerprint in zip(events, lines, map(crc32, lines), strict=True):
+        for event, line, fingerprint in zip(events, lines, map(xxh32_intdigest, lines), strict=True):
             if type(event) is Rejected:
                 self._reject(event, out)
                 continue

@@ -5,7 +5,7 @@ Floor: a plain loop that decodes the same events and adds them up exactly, by cu
 log → keyed step → Valkey and PostgreSQL, recovery on. Both are one process; the pipeline's servers are counted
 apart. Also: the time from handing an event to the log until the signal that blocks its customer is heard.
 
-Run it with `make bench`; `--events`, `--customers` and `--json` change what it does.
+Run it with `make bench`; `--events`, `--customers`, `--rounds` and `--json` change what it does.
 """
 
 from __future__ import annotations
@@ -179,9 +179,42 @@ def cpu_of(pid: int) -> float:
     return total
 
 
-def throughput(count: int, customers: int) -> dict[str, Any]:
-    """The whole pipeline over a log that is full, and the floor."""
+def throughput(count: int, customers: int, rounds: int) -> dict[str, Any]:
+    """The whole pipeline over a log that is full, and the floor: medians over rounds of both, one after the other."""
     lines = make_events(count, customers)
+    found = [one_round(lines, customers) for _ in range(rounds)]
+
+    def median(name: str) -> float:
+        return statistics.median(measured[name] for measured in found)
+
+    ratios = {
+        name: sorted(round(measured[name] / measured[f"floor_{name}"], 2) for measured in found)
+        for name in ("cpu", "wall")
+    }
+    return {
+        "events": count,
+        "customers": customers,
+        "rounds": rounds,
+        "floor": {
+            "events_per_second": round(count / median("floor_wall")),
+            "cpu_us_per_event": round(median("floor_cpu") / count * 1e6, 3),
+        },
+        "pipeline": {
+            "events_per_second": round(count / median("wall")),
+            "cpu_us_per_event": round(median("cpu") / count * 1e6, 3),
+            "servers_cpu_us_per_event": round(median("servers_cpu") / count * 1e6, 3),
+            "start_and_stop_seconds": round(median("idle_wall"), 2),
+        },
+        "ratio_cpu": statistics.median(ratios["cpu"]),
+        "ratio_wall": statistics.median(ratios["wall"]),
+        "ratios_cpu": ratios["cpu"],
+        "ratios_wall": ratios["wall"],
+    }
+
+
+def one_round(lines: list[bytes], customers: int) -> dict[str, float]:
+    """Seconds of the floor, and of the pipeline on new servers; the time it takes to start and to stop is left out."""
+    count = len(lines)
     floors = [floor(lines) for _ in range(ROUNDS_OF_FLOOR)]
     home = Path(tempfile.mkdtemp(prefix="tollway-bench-"))
     try:
@@ -195,7 +228,7 @@ def throughput(count: int, customers: int) -> dict[str, Any]:
             pids = [server.pid for server in status(home).servers if server.pid]
             before = [cpu_of(pid) for pid in pids]
             wall, cpu = drained(home)
-            server_cpu = sum(cpu_of(pid) for pid in pids) - sum(before)
+            servers_cpu = sum(cpu_of(pid) for pid in pids) - sum(before)
             with psycopg.connect(endpoints.postgres_dsn) as connection:
                 found = connection.execute("select sum(events), sum(usage) from usage_periods").fetchone()
             tokens = sum(msgspec.json.decode(line)["data"]["tokens"] for line in lines)
@@ -203,24 +236,13 @@ def throughput(count: int, customers: int) -> dict[str, Any]:
     finally:
         stop_servers(home)
         shutil.rmtree(home, ignore_errors=True)
-    floor_wall = statistics.median(wall_ for wall_, _ in floors)
-    floor_cpu = statistics.median(cpu_ for _, cpu_ in floors)
-    wall, cpu = wall - idle_wall, cpu - idle_cpu
     return {
-        "events": count,
-        "customers": customers,
-        "floor": {
-            "events_per_second": round(count / floor_wall),
-            "cpu_us_per_event": round(floor_cpu / count * 1e6, 3),
-        },
-        "pipeline": {
-            "events_per_second": round(count / wall),
-            "cpu_us_per_event": round(cpu / count * 1e6, 3),
-            "servers_cpu_us_per_event": round(server_cpu / count * 1e6, 3),
-            "start_and_stop_seconds": round(idle_wall, 2),
-        },
-        "ratio_cpu": round(cpu / floor_cpu, 2),
-        "ratio_wall": round(wall / floor_wall, 2),
+        "floor_wall": statistics.median(wall_ for wall_, _ in floors),
+        "floor_cpu": statistics.median(cpu_ for _, cpu_ in floors),
+        "wall": wall - idle_wall,
+        "cpu": cpu - idle_cpu,
+        "servers_cpu": servers_cpu,
+        "idle_wall": idle_wall,
     }
 
 
@@ -321,11 +343,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--customers", type=int, default=10_000)
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds of floor and pipeline, of which the median counts"
+    )
     parser.add_argument("--rate", type=int, default=5_000, help="events a second for the signal latency")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     found = {
-        "throughput": throughput(chosen.events, chosen.customers),
+        "throughput": throughput(chosen.events, chosen.customers, chosen.rounds),
         "latency": signal_latency(min(chosen.customers, 2_000), chosen.rate),
     }
     if chosen.json:
@@ -333,13 +358,15 @@ def main() -> None:
         return
     rates, spans = found["throughput"], found["latency"]
     sys.stdout.write(
-        f"{rates['events']:,} events, {rates['customers']:,} customers x {len(FEATURES)} features\n"
+        f"{rates['events']:,} events, {rates['customers']:,} customers x {len(FEATURES)} features,"
+        f" medians of {rates['rounds']} rounds\n"
         f"  floor     {rates['floor']['events_per_second']:>9,} events/s"
         f"  {rates['floor']['cpu_us_per_event']:>7} us CPU/event\n"
         f"  pipeline  {rates['pipeline']['events_per_second']:>9,} events/s"
         f"  {rates['pipeline']['cpu_us_per_event']:>7} us CPU/event"
         f"  (+ {rates['pipeline']['servers_cpu_us_per_event']} us in Valkey and PostgreSQL)\n"
-        f"  ratio     {rates['ratio_wall']} x by time, {rates['ratio_cpu']} x by CPU\n"
+        f"  ratio     {rates['ratio_wall']} x by time ({rates['ratios_wall'][0]} to {rates['ratios_wall'][-1]}),"
+        f" {rates['ratio_cpu']} x by CPU ({rates['ratios_cpu'][0]} to {rates['ratios_cpu'][-1]})\n"
         f"ingest to block signal at {spans['events_per_second']:,} events/s: "
         f"p50 {spans['ingest_to_signal_ms']['p50']} ms, p99 {spans['ingest_to_signal_ms']['p99']} ms"
         f" ({spans['signals']} signals)\n"
