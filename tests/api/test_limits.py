@@ -32,7 +32,7 @@ from tollway.api import ingest
 from tollway.api.app import BODY_BYTES_MAX
 from tollway.api.settings import API_SETTINGS, ApiSettings, load_api_settings
 from tollway.api.stores import ANSWER_SECONDS, LOOK_SECONDS, ApiStores
-from tollway.control import _LOCK
+from tollway.control import CONTROL_LOCK
 
 V1 = "/api/v1/events"
 GATE = "/api/v1/customers/acme/access"
@@ -151,7 +151,7 @@ def test_a_ledger_that_does_not_answer_is_given_up_on_while_the_gate_and_ingest_
     ):
         service.post("/api/v1/customers", {"key": "acme", "name": "Acme"})
         locking.execute("lock table customers, api_plans, meters, features in access exclusive mode")
-        locking.execute("select pg_advisory_lock(%s)", (_LOCK,))
+        locking.execute("select pg_advisory_lock(%s)", (CONTROL_LOCK,))
         started = time.monotonic()
         waiting = [pool.submit(service.call, "GET", "/api/v1/customers") for _ in range(40)]
         waiting += [
@@ -186,7 +186,7 @@ def test_requests_under_way_are_finished_when_it_is_told_to_end(stores: Stores) 
         ThreadPoolExecutor(2) as pool,
         wires(service, 1) as (arriving,),
     ):
-        locking.execute("select pg_advisory_lock(%s)", (_LOCK,))
+        locking.execute("select pg_advisory_lock(%s)", (CONTROL_LOCK,))
         changing = pool.submit(service.call, "POST", "/api/v1/customers", {"key": "acme", "name": "Acme"})
         arriving.begin(len(content))
         wait_for(lambda: in_flight(service) == len(content), "the events to be under way")
@@ -194,7 +194,7 @@ def test_requests_under_way_are_finished_when_it_is_told_to_end(stores: Stores) 
         time.sleep(1)
         assert service.process.poll() is None
         arriving.send(content)
-        locking.execute("select pg_advisory_unlock(%s)", (_LOCK,))
+        locking.execute("select pg_advisory_unlock(%s)", (CONTROL_LOCK,))
         assert changing.result().status_code == 201
         assert arriving.status() == 204
         assert service.process.wait(30) == 0

@@ -24,6 +24,7 @@ from tollway.control import (
     GrantDraft,
     SubscriptionDraft,
 )
+from tollway.control.head import ControlHead
 
 D = Decimal
 
@@ -75,7 +76,9 @@ def test_the_head_is_raised_before_a_change_returns(world: World) -> None:
 
 def test_the_head_never_falls(world: World) -> None:
     """A writer that comes late to Redis does not take the head back."""
-    world.plane._raise_head(100)
+    head = ControlHead(world.stores.redis_url)
+    head.raise_to(100)
+    head.close()
     world.plane.grant("acme", D(1))
     assert world.head() == 100
 

@@ -1,0 +1,50 @@
+"""
+The control plane: the only writer of the catalog tables and of the control log.
+
+Amounts are exact decimals in the customer's currency, instants are aware and in UTC. A change is its catalog
+rows and its entries in the control log in one transaction, or nothing at all. All changes queue at one
+advisory lock, so that entry ids become visible in order: a reader that saw entry 7 will never find a 6 later.
+Reads do not queue.
+
+    plane                           ControlPlane: one call for each change and each read
+    sessions                        its connections: transactions one after the other, beside reads
+    changes                         Changes: a transaction, and the operations on it
+    meters, features, plans,        what may change of each resource, and what that comes to
+    customers, subscriptions,
+    grants
+    drafts, checks, errors          what is asked for, what is checked field by field, how it is refused
+    transaction, subjects           what a transaction has read, and is going to write
+    writing, head                   the log, the catalog rows, and the head in Redis
+"""
+
+from tollway.control.changes import Changes
+from tollway.control.checks import YEAR_MAX, YEAR_MIN
+from tollway.control.drafts import CustomerDraft, GrantDraft, PlanDraft, SubscriptionDraft
+from tollway.control.errors import ControlCode, ControlError, from_meter_error, within
+from tollway.control.grants import PRIORITY_MAX
+from tollway.control.plane import ControlPlane
+from tollway.control.plans import PHASES_MAX
+from tollway.control.transaction import Transaction, new_id, utc_now
+from tollway.control.writing import CHANNEL, CONTROL_LOCK
+
+__all__ = [
+    "CHANNEL",
+    "CONTROL_LOCK",
+    "PHASES_MAX",
+    "PRIORITY_MAX",
+    "YEAR_MAX",
+    "YEAR_MIN",
+    "Changes",
+    "ControlCode",
+    "ControlError",
+    "ControlPlane",
+    "CustomerDraft",
+    "GrantDraft",
+    "PlanDraft",
+    "SubscriptionDraft",
+    "Transaction",
+    "from_meter_error",
+    "new_id",
+    "utc_now",
+    "within",
+]

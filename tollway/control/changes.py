@@ -1,0 +1,36 @@
+"""
+What can be changed, all on the one transaction in view.
+
+The rules of each resource are functions in a module of its own; here they become methods, so that whoever
+holds a transaction has everything at hand: `changes.void_grant(grant_id)`.
+"""
+
+from __future__ import annotations
+
+from tollway.control import customers, features, grants, meters, plans, subscriptions
+from tollway.control.transaction import Transaction
+from tollway.control.writing import write
+
+
+class Changes(Transaction):
+    """
+    The catalog as one transaction sees it, and the operations that change it.
+
+    Operations check first and record last, so that one that raises leaves no trace. They raise `ControlError`.
+    """
+
+    put_meter = meters.put_meter
+    put_feature = features.put_feature
+    publish_plan = plans.publish_plan
+    put_customer = customers.put_customer
+    subscribe = subscriptions.subscribe
+    same_subscription = subscriptions.same_subscription
+    cancel_subscription = subscriptions.cancel_subscription
+    grant = grants.grant
+    void_grant = grants.void_grant
+
+    def flush(self) -> int:
+        """Write what is recorded. Returns the id of the newest entry of the control log, 0 if it is empty."""
+        newest = write(self)
+        self.forget_changes()
+        return newest

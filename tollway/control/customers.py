@@ -1,0 +1,84 @@
+"""
+Customers: who is charged, in which currency, and by which subjects its usage is known.
+
+A customer keeps its id and its key. Its currency stays as soon as a subscription or a grant is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from rating.catalog import Customer
+from rating.events import ATTRIBUTE_LENGTH_MAX
+from tollway.control.checks import check_currency, check_customer_key, check_positive, check_storable, check_text
+from tollway.control.drafts import CustomerDraft
+from tollway.control.errors import conflict, within
+from tollway.control.grants import grant
+from tollway.control.subscriptions import subscribe
+from tollway.control.transaction import Transaction
+
+
+def put_customer(changes: Transaction, draft: CustomerDraft) -> Customer:
+    """Make the customer of a key, or change it to be as the draft says; then subscribe it, and grant."""
+    customer = _put_customer(changes, draft)
+    if draft.subscription is not None:
+        with within("subscription"):
+            subscribe(changes, customer, draft.subscription)
+    for index, grant_draft in enumerate(draft.grants):
+        with within(f"grants[{index}]"):
+            grant(changes, customer, grant_draft)
+    return customer
+
+
+def _put_customer(changes: Transaction, draft: CustomerDraft) -> Customer:
+    _check_fields(draft)
+    known = changes.find_customer_by_key(draft.key)
+    subjects = tuple(dict.fromkeys(draft.subjects))
+    _check_subjects_are_free(changes, draft.key, subjects, known)
+    if known is not None and known.currency != draft.currency and changes.has_dealings(known.id):
+        what = f"expected `{known.currency}`, got `{draft.currency}`: there are subscriptions or grants"
+        hint = "keep the currency, or make a customer with a key of its own for the other one"
+        raise conflict("currency", what, hint)
+    customer = Customer(
+        id=changes.identify(changes.now(), "customer", draft.key) if known is None else known.id,
+        key=draft.key,
+        name=draft.name or draft.key,
+        currency=draft.currency,
+        subjects=subjects,
+        block_when_exhausted=draft.block_when_exhausted,
+        low_balance_thresholds=_from_high_to_low(draft.low_balance_thresholds),
+    )
+    if customer == known:
+        return known
+    changes.record(customer)
+    return customer
+
+
+def _check_fields(draft: CustomerDraft) -> None:
+    check_customer_key(draft.key, "key")
+    check_storable(draft.name, "name")
+    check_currency(draft.currency, "currency")
+    for index, subject in enumerate(draft.subjects):
+        check_text(subject, f"subjects[{index}]", ATTRIBUTE_LENGTH_MAX)
+    for index, threshold in enumerate(draft.low_balance_thresholds):
+        hint = "write a balance at which to signal; running out is signalled in any case"
+        check_positive(threshold, f"low_balance_thresholds[{index}]", hint)
+
+
+def _check_subjects_are_free(
+    changes: Transaction, key: str, subjects: Sequence[str], customer: Customer | None
+) -> None:
+    """Check that no other customer has the key, which is a subject too, or one of the subjects."""
+    for index, subject in enumerate((key, *subjects)):
+        owner_id = changes.subjects.owner_id(subject)
+        if owner_id is None or (customer is not None and owner_id == customer.id):
+            continue
+        owner = changes.customer(owner_id)
+        what = f"expected a subject that is free, got `{subject}`, which customer `{owner.key}` has"
+        hint = f"remove it from `{owner.key}` first, or choose another; a customer's key is a subject too"
+        raise conflict("key" if index == 0 else f"subjects[{index - 1}]", what, hint)
+
+
+def _from_high_to_low(thresholds: Sequence[Decimal]) -> tuple[Decimal, ...]:
+    return tuple(sorted(set(thresholds), reverse=True))

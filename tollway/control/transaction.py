@@ -1,0 +1,292 @@
+"""
+The catalog as one transaction sees it: what it read, and on top of that what it is going to write.
+
+A thing is read when it is first asked for, and what is recorded is seen from then on, before it is written.
+Without a connection it is an empty catalog in memory, which is how a file is checked, and read as records,
+without any database.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from typing import Any, Final, LiteralString, TypeVar
+
+import psycopg
+from msgspec import Struct
+from ulid import ULID
+
+from rating.catalog import Customer, FeatureSet, Grant, MeterSet, PlanVersion, Record, Subscription, decode_record
+from rating.meters import Feature, Meter
+from tollway.control.drafts import CustomerDraft
+from tollway.control.errors import ControlCode, ControlError, found
+from tollway.control.subjects import SubjectOwners
+from tollway.storable import is_storable
+
+_ID: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+
+_R = TypeVar("_R", bound=Struct)
+
+
+def utc_now() -> datetime:
+    """The instant it is."""
+    return datetime.now(UTC)
+
+
+def new_id(at: datetime, *_parts: str) -> str:
+    """A ULID. Those of one process rise, also within a millisecond: the older of two grants sorts first."""
+    return str(ULID.from_datetime(at))
+
+
+def decode(body: str, kind: type[_R]) -> _R:
+    """The record of a row of the catalog, which is of the kind that the table holds."""
+    record = decode_record(body)
+    assert isinstance(record, kind), f"expected a {kind.__name__} in the catalog"
+    return record
+
+
+class Transaction:
+    """
+    What there is, and what shall be.
+
+    Args:
+        connection: Is read on, in the transaction it is in; None for an empty catalog.
+        now: Tells the instant it is.
+        identify: Makes an id, from an instant and what the thing is called.
+    """
+
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any] | None,
+        now: Callable[[], datetime] = utc_now,
+        identify: Callable[..., str] = new_id,
+    ) -> None:
+        self.connection = connection
+        self.now = now
+        self.identify = identify
+        self.records: list[Record] = []
+        """What is to be written, in order."""
+        self.subjects = SubjectOwners(self.rows)
+        self.subscription_keys: dict[tuple[str, str], str] = {}
+        """The id of the subscription that has a key of a customer's, as far as they were read."""
+        self.keys_given_up: set[str] = set()
+        """Ids of subscriptions whose key another one takes over."""
+        self._meters: dict[str, Meter | None] = {}
+        self._features: dict[str, Feature | None] = {}
+        self._plans: dict[str, list[PlanVersion]] = {}
+        self._customers: dict[str, Customer] = {}
+        self._customer_ids: dict[str, str | None] = {}
+        self._created: set[str] = set()
+        """Customers that are new, of whom there is nothing to look up."""
+        self._subscriptions: dict[str, dict[str, Subscription]] = {}
+        self._grants: dict[str, Grant] = {}
+        self._grant_ids: dict[tuple[str, str], str | None] = {}
+
+    def rows(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
+        """The rows of a query; none where there is no database, or for a text that it could not hold."""
+        unstorable = (isinstance(value, str) and not is_storable(value) for value in values)
+        if self.connection is None or any(unstorable):
+            return []
+        return self.connection.execute(query, values).fetchall()
+
+    # -- one thing, or None ---------------------------------------------------------------------
+
+    def find_meter(self, key: str) -> Meter | None:
+        """The meter of a key, if there is one."""
+        if key not in self._meters:
+            rows = self.rows("select body::text from meters where key = %s", key)
+            self._meters[key] = decode(rows[0][0], MeterSet).meter if rows else None
+        return self._meters[key]
+
+    def find_feature(self, key: str) -> Feature | None:
+        """The feature of a key, if there is one."""
+        if key not in self._features:
+            rows = self.rows("select body::text from features where key = %s", key)
+            self._features[key] = decode(rows[0][0], FeatureSet).feature if rows else None
+        return self._features[key]
+
+    def find_customer(self, key_or_id: str) -> Customer | None:
+        """The customer with an id, or else with a key, if there is one."""
+        if key_or_id not in self._customers and _ID.fullmatch(key_or_id):
+            for (body,) in self.rows("select body::text from customers where id = %s", key_or_id):
+                self._customers[key_or_id] = decode(body, Customer)
+        return self._customers.get(key_or_id) or self.find_customer_by_key(key_or_id)
+
+    def find_customer_by_key(self, key: str) -> Customer | None:
+        """The customer of a key, if there is one."""
+        if key not in self._customer_ids:
+            self._customer_ids[key] = None
+            for customer_id, body in self.rows("select id, body::text from customers where key = %s", key):
+                self._customer_ids[key] = customer_id
+                self._customers.setdefault(customer_id, decode(body, Customer))
+        customer_id = self._customer_ids[key]
+        return None if customer_id is None else self._customers[customer_id]
+
+    def subscription_by_key(self, customer_id: str, key: str) -> Subscription | None:
+        """The subscription that has a key of the customer's, if one has."""
+        held = self.subscriptions(customer_id)
+        subscription_id = self.subscription_keys.get((customer_id, key))
+        return None if subscription_id is None else held[subscription_id]
+
+    def grant_by_key(self, customer_id: str, key: str) -> Grant | None:
+        """The grant that has a key of the customer's, if one has."""
+        place = customer_id, key
+        if place not in self._grant_ids:
+            self._grant_ids[place] = None
+            if customer_id not in self._created:
+                self._load_grants(
+                    self.rows("select body::text from grants where customer_id = %s and key = %s", customer_id, key)
+                )
+        grant_id = self._grant_ids[place]
+        return None if grant_id is None else self._grants[grant_id]
+
+    # -- one thing that has to be there ---------------------------------------------------------
+
+    def meter(self, key: str, path: str = "key") -> Meter:
+        """The meter of a key. Raises `ControlError` if there is none."""
+        return found(self.find_meter(key), "meter", key, path)
+
+    def feature(self, key: str, path: str = "key") -> Feature:
+        """The feature of a key. Raises `ControlError` if there is none."""
+        return found(self.find_feature(key), "feature", key, path)
+
+    def plan(self, key: str, version: int | None = None, path: str = "key") -> PlanVersion:
+        """A version of a plan, None for the newest. Raises `ControlError` if there is none."""
+        versions = self.plan_versions(key)
+        newest = found(versions[-1] if versions else None, "plan", key, path)
+        if version is None:
+            return newest
+        for plan in versions:
+            if plan.version == version:
+                return plan
+        what = f"plan `{key}` has no version {version}"
+        hint = f"its newest is {newest.version}; leave the version out for that"
+        raise ControlError(ControlCode.NOT_FOUND, what, _sibling(path, "version"), hint)
+
+    def customer(self, key_or_id: str, path: str = "customer") -> Customer:
+        """The customer with an id or key. Raises `ControlError` if there is none."""
+        return found(self.find_customer(key_or_id), "customer", key_or_id, path)
+
+    def subscription(self, subscription_id: str) -> Subscription:
+        """The subscription of an id. Raises `ControlError` if there is none."""
+        for (customer_id,) in self.rows("select customer_id from subscriptions where id = %s", subscription_id):
+            self.subscriptions(customer_id)
+        known = (held[subscription_id] for held in self._subscriptions.values() if subscription_id in held)
+        return found(next(known, None), "subscription", subscription_id, "id")
+
+    def find_grant(self, grant_id: str) -> Grant:
+        """The grant of an id. Raises `ControlError` if there is none."""
+        if grant_id not in self._grants:
+            for (body,) in self.rows("select body::text from grants where id = %s", grant_id):
+                self._grants[grant_id] = decode(body, Grant)
+        return found(self._grants.get(grant_id), "grant", grant_id, "id")
+
+    # -- several --------------------------------------------------------------------------------
+
+    def plan_versions(self, key: str) -> list[PlanVersion]:
+        """The published versions of a plan, the newest last."""
+        if key not in self._plans:
+            rows = self.rows("select body::text from plans where key = %s order by version", key)
+            self._plans[key] = [decode(body, PlanVersion) for (body,) in rows]
+        return self._plans[key]
+
+    def subscriptions(self, customer_id: str) -> dict[str, Subscription]:
+        """All subscriptions a customer ever had, by id."""
+        if customer_id not in self._subscriptions:
+            self._load_subscriptions([customer_id])
+        return self._subscriptions[customer_id]
+
+    def has_dealings(self, customer_id: str) -> bool:
+        """Whether a customer ever had a subscription or a grant."""
+        if self.subscriptions(customer_id) or any(grant.customer_id == customer_id for grant in self._grants.values()):
+            return True
+        return bool(self.rows("select from grants where customer_id = %s limit 1", customer_id))
+
+    def prefetch(self, drafts: Collection[CustomerDraft]) -> None:
+        """Read what setting up many customers has to look up, in a few queries instead of some for each."""
+        self.subjects.prefetch({subject for draft in drafts for subject in (draft.key, *draft.subjects)})
+        keys = [draft.key for draft in drafts if draft.key not in self._customer_ids]
+        self._customer_ids.update(dict.fromkeys(keys))
+        rows = self.rows("select id, key, body::text from customers where key = any(%s)", keys)
+        for customer_id, key, body in rows:
+            self._customers[customer_id] = decode(body, Customer)
+            self._customer_ids[key] = customer_id
+        self._load_subscriptions([customer_id for customer_id, _, _ in rows if customer_id not in self._subscriptions])
+        places = {
+            (customer_id, grant.key)
+            for draft in drafts
+            if (customer_id := self._customer_ids[draft.key]) is not None
+            for grant in draft.grants
+            if grant.key is not None
+        }.difference(self._grant_ids)
+        self._grant_ids.update(dict.fromkeys(places))
+        owners = list({customer_id for customer_id, _ in places})
+        self._load_grants(
+            self.rows("select body::text from grants where customer_id = any(%s) and key is not null", owners)
+        )
+
+    def _load_subscriptions(self, customer_ids: list[str]) -> None:
+        self._subscriptions.update({customer_id: {} for customer_id in customer_ids})
+        if self._created.issuperset(customer_ids):
+            return
+        query: LiteralString = (
+            "select customer_id, key, body::text from subscriptions where customer_id = any(%s) order by id"
+        )
+        for customer_id, key, body in self.rows(query, customer_ids):
+            subscription = decode(body, Subscription)
+            self._subscriptions[customer_id][subscription.id] = subscription
+            if key is not None:
+                self.subscription_keys[customer_id, key] = subscription.id
+
+    def _load_grants(self, rows: list[tuple[Any, ...]]) -> None:
+        for (body,) in rows:
+            grant = decode(body, Grant)
+            self._keep_grant(self._grants.get(grant.id, grant))
+
+    def _keep_grant(self, grant: Grant) -> None:
+        self._grants[grant.id] = grant
+        if grant.key is not None:
+            self._grant_ids[grant.customer_id, grant.key] = grant.id
+
+    # -- what shall be --------------------------------------------------------------------------
+
+    def record(self, record: Record) -> None:
+        """Have a record written, and see it from now on."""
+        self.records.append(record)
+        match record:
+            case MeterSet(meter):
+                self._meters[meter.key] = meter
+            case FeatureSet(feature):
+                self._features[feature.key] = feature
+            case PlanVersion():
+                self.plan_versions(record.key).append(record)
+            case Customer():
+                before = self._customers.get(record.id)
+                if before is None:
+                    self._created.add(record.id)
+                self.subjects.change_hands(before, record)
+                self._customers[record.id] = record
+                self._customer_ids[record.key] = record.id
+            case Subscription():
+                self.subscriptions(record.customer_id)[record.id] = record
+            case Grant():
+                self._keep_grant(record)
+
+    def give_key(self, key: str, subscription: Subscription) -> None:
+        """Have a subscription take over a key of its customer's, from the one that has it."""
+        place = subscription.customer_id, key
+        if place in self.subscription_keys:
+            self.keys_given_up.add(self.subscription_keys[place])
+        self.subscription_keys[place] = subscription.id
+
+    def forget_changes(self) -> None:
+        """Begin anew with nothing to write; what was recorded is still seen."""
+        self.records = []
+        self.subjects.forget_changes()
+        self.keys_given_up = set()
+
+
+def _sibling(path: str, name: str) -> str:
+    head, dot, _ = path.rpartition(".")
+    return f"{head}{dot}{name}"

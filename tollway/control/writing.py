@@ -1,0 +1,131 @@
+"""
+How a transaction is written: its entries in the control log, then its rows in the catalog tables.
+
+All who write queue at one lock of the database, from before an entry gets its id until the entry is
+committed, so that entry ids become visible in order.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, LiteralString
+
+import psycopg
+
+from rating.catalog import (
+    Customer,
+    FeatureSet,
+    Grant,
+    MeterSet,
+    PlanVersion,
+    Record,
+    Subscription,
+    encode_record,
+    key_group,
+)
+from tollway.control.transaction import Transaction
+
+CHANNEL: Final = "tollway_control"
+"""PostgreSQL notifies here, with the newest entry id, when the control log grew."""
+
+CONTROL_LOCK: Final = 0x746F6C6C
+"""The advisory lock that all changes queue at."""
+
+Rows = dict[str, dict[object, tuple[object, ...]]]
+"""By table and key: of a thing that changed twice, only the last row is written."""
+
+_UPSERTS: Final[dict[str, LiteralString]] = {
+    "meters": "insert into meters (key, body) select key, body::jsonb"
+    " from unnest(%s::text[], %s::text[]) as new (key, body)"
+    " on conflict (key) do update set body = excluded.body",
+    "features": "insert into features (key, body) select key, body::jsonb"
+    " from unnest(%s::text[], %s::text[]) as new (key, body)"
+    " on conflict (key) do update set body = excluded.body",
+    "plans": "insert into plans (key, version, body) select key, version, body::jsonb"
+    " from unnest(%s::text[], %s::integer[], %s::text[]) as new (key, version, body)",
+    "customers": "insert into customers (id, key, body) select id, key, body::jsonb"
+    " from unnest(%s::text[], %s::text[], %s::text[]) as new (id, key, body)"
+    " on conflict (id) do update set body = excluded.body",
+    "customer_subjects": "insert into customer_subjects (subject, customer_id)"
+    " select * from unnest(%s::text[], %s::text[])",
+    "subscriptions": "insert into subscriptions (id, customer_id, key, body)"
+    " select id, customer_id, key, body::jsonb"
+    " from unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as new (id, customer_id, key, body)"
+    " on conflict (id) do update set body = excluded.body",
+    "grants": "insert into grants (id, customer_id, key, body)"
+    " select id, customer_id, key, body::jsonb"
+    " from unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as new (id, customer_id, key, body)"
+    " on conflict (id) do update set body = excluded.body",
+}
+"""By table, in the order in which they refer to each other: a statement that takes an array per column."""
+
+
+def queue_up(connection: psycopg.Connection[Any]) -> None:
+    """Wait until no other transaction changes the catalog; none will until this one has ended."""
+    connection.execute("select pg_advisory_xact_lock(%s)", (CONTROL_LOCK,))
+
+
+def write(changes: Transaction) -> int:
+    """Write what is recorded. Returns the id of the newest entry of the control log, 0 if it is empty."""
+    assert changes.connection is not None
+    with changes.connection.cursor() as cursor:
+        if changes.records:
+            rows = _log(cursor, changes)
+            _upsert(cursor, changes, rows)
+        newest = cursor.execute("select coalesce(max(id), 0) from control_log").fetchone()
+        assert newest is not None
+        if changes.records:
+            cursor.execute("select pg_notify(%s, %s)", (CHANNEL, str(newest[0])))
+    return int(newest[0])
+
+
+def _log(cursor: psycopg.Cursor[Any], changes: Transaction) -> Rows:
+    """Add the records to the control log. Returns the rows of the catalog that they come to."""
+    rows: Rows = {table: {} for table in _UPSERTS}
+    keys = {subscription_id: key for (_, key), subscription_id in changes.subscription_keys.items()}
+    with cursor.copy("copy control_log (kind, key_group, customer_id, body) from stdin") as copy:
+        for record in changes.records:
+            body = encode_record(record).decode()
+            customer_id = _concerns(record)
+            group = None if customer_id is None else key_group(customer_id)
+            copy.write_row((record.__struct_config__.tag, group, customer_id, body))
+            match record:
+                case MeterSet(meter):
+                    rows["meters"][meter.key] = (meter.key, body)
+                case FeatureSet(feature):
+                    rows["features"][feature.key] = (feature.key, body)
+                case PlanVersion():
+                    rows["plans"][record.key, record.version] = (record.key, record.version, body)
+                case Customer():
+                    rows["customers"][record.id] = (record.id, record.key, body)
+                case Subscription():
+                    key = keys.get(record.id)
+                    rows["subscriptions"][record.id] = (record.id, record.customer_id, key, body)
+                case Grant():
+                    rows["grants"][record.id] = (record.id, record.customer_id, record.key, body)
+    rows["customer_subjects"] = {taken[0]: taken for taken in changes.subjects.taken.items()}
+    return rows
+
+
+def _upsert(cursor: psycopg.Cursor[Any], changes: Transaction, rows: Rows) -> None:
+    # (1) A subject, and a subscription's key, is let go before another one takes it.
+    if changes.subjects.released:
+        released = list(changes.subjects.released)
+        cursor.execute("delete from customer_subjects where subject = any(%s)", (released,))
+    if changes.keys_given_up:
+        given_up = list(changes.keys_given_up)
+        cursor.execute("update subscriptions set key = null where id = any(%s)", (given_up,))
+    # (2) The rows, table by table: those that are referred to come first.
+    for table, statement in _UPSERTS.items():
+        if rows[table]:
+            cursor.execute(statement, [list(column) for column in zip(*rows[table].values(), strict=True)])
+
+
+def _concerns(record: Record) -> str | None:
+    """The id of the customer whom a record concerns, None where it concerns all."""
+    match record:
+        case Customer():
+            return record.id
+        case Subscription() | Grant():
+            return record.customer_id
+        case _:
+            return None
