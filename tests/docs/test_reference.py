@@ -149,7 +149,8 @@ def test_each_redis_key_is_documented() -> None:
 
 def test_each_field_of_a_catalog_file_is_documented() -> None:
     """Whatever the reader of catalog files and of prices asks for, by its name in a file."""
-    asked = set(FIELD_OF_FILE.findall((ROOT / "tollway/catalog_file.py").read_text()))
+    readers = (ROOT / "tollway/catalog_file").glob("*.py")
+    asked = {name for reader in readers for name in FIELD_OF_FILE.findall(reader.read_text())}
     prices = FIELD_OF_PRICE.findall((ROOT / "rating/prices.py").read_text())
     asked |= {snake(name) for found in prices for name in found if name}
     assert {"event_type", "rate_cards", "effective_at", "up_to_amount", "quantity_per_package"} <= asked

@@ -1,0 +1,186 @@
+"""
+Applying a catalog file: the catalog becomes what the file says, and what the file does not mention stays.
+
+A file is applied all of it or, on any error, nothing; applied again, it changes nothing. In an empty catalog
+it comes to control records, which is how usage is rated from a file alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from hashlib import sha256
+from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+from ulid import ULID
+
+from rating.catalog import Customer, Record
+from tollway.catalog_file.places import line_of, name_in_file
+from tollway.catalog_file.reading import CatalogFile
+from tollway.control import Changes, ControlError, ControlPlane, CustomerDraft, GrantDraft, PlanDraft, SubscriptionDraft
+
+_T = TypeVar("_T")
+
+
+class Change(Struct, frozen=True):
+    """What applying a file did about one thing in it."""
+
+    kind: str
+    key: str
+    action: str
+    """created, updated, unchanged, or published with a version."""
+    detail: str = ""
+
+
+def apply(plane: ControlPlane, file: CatalogFile) -> list[Change]:
+    """
+    Bring the catalog to what a file says, all of it or, on any error, nothing.
+
+    What the file does not mention stays. Done again, it changes nothing. Raises `ControlError`.
+    """
+    with plane.changing() as changes:
+        changes.prefetch(file.customers)
+        return _apply(changes, file)
+
+
+def records(file: CatalogFile, now: datetime) -> list[Record]:
+    """
+    A file as the control records that it comes to in an empty catalog, with the same ids every time.
+
+    Raises `ControlError` where the file does not stand on its own.
+    """
+    changes = Changes(None, lambda: now, _stable_ids())
+    _apply(changes, file)
+    return changes.records
+
+
+def _stable_ids() -> Callable[..., str]:
+    """Ids by what a thing is called. A customer's grants rise in the order of the file, as they burn."""
+    numbers: Counter[tuple[str, ...]] = Counter()
+
+    def identify(_at: datetime, *parts: str) -> str:
+        numbers[parts[:2]] += 1
+        digest = sha256("\x00".join(parts).encode()).digest()
+        return str(ULID.from_bytes(numbers[parts[:2]].to_bytes(6, "big") + digest[:10]))
+
+    return identify
+
+
+def _apply(changes: Changes, file: CatalogFile) -> list[Change]:
+    done: list[Change] = []
+    for index, meter in enumerate(file.meters):
+        with _at(file, f"$.meters[{index}]"):
+            known_meter = changes.find_meter(meter.key)
+            done.append(_change("meter", meter.key, known_meter, changes.put_meter(meter)))
+    for index, feature in enumerate(file.features):
+        with _at(file, f"$.features[{index}]"):
+            known_feature = changes.find_feature(feature.key)
+            done.append(_change("feature", feature.key, known_feature, changes.put_feature(feature)))
+    for index, plan in enumerate(file.plans):
+        with _at(file, f"$.plans[{index}]"):
+            done.append(_publish(changes, plan))
+    known_customers = [changes.find_customer_by_key(draft.key) for draft in file.customers]
+    _let_go_of_moving_subjects(changes, file)
+    for index, (draft, known) in enumerate(zip(file.customers, known_customers, strict=True)):
+        path = f"$.customers[{index}]"
+        with _at(file, path):
+            customer = changes.put_customer(replace(draft, subscription=None, grants=()))
+            done.append(_change("customer", draft.key, known, customer))
+        if draft.subscription is not None:
+            with _at(file, f"{path}.subscription"):
+                done.append(_subscribe(changes, customer, draft.subscription))
+        for position, grant in enumerate(draft.grants):
+            with _at(file, f"{path}.grants[{position}]"):
+                done.append(_grant(changes, customer, grant))
+    return done
+
+
+def _change(kind: str, key: str, before: _T | None, after: _T, detail: str = "") -> Change:
+    action = "created" if before is None else "unchanged" if before == after else "updated"
+    return Change(kind, key, action, detail)
+
+
+def _publish(changes: Changes, draft: PlanDraft) -> Change:
+    newest_before = len(changes.plan_versions(draft.key))
+    plan = changes.publish_plan(draft)
+    if plan.version > newest_before:
+        return Change("plan", draft.key, f"published v{plan.version}")
+    return Change("plan", draft.key, "unchanged", f"v{plan.version}")
+
+
+def _let_go_of_moving_subjects(changes: Changes, file: CatalogFile) -> None:
+    """Take from its customer each subject that the file gives to another: their order must not matter."""
+    claimed = {draft.key: draft.key for draft in file.customers}
+    claimed |= {subject: draft.key for draft in file.customers for subject in draft.subjects}
+    for draft in file.customers:
+        known = changes.find_customer_by_key(draft.key)
+        if known is not None:
+            kept = tuple(s for s in known.subjects if claimed.get(s, draft.key) == draft.key)
+            if kept != known.subjects:
+                changes.put_customer(
+                    CustomerDraft(
+                        key=known.key,
+                        name=known.name,
+                        currency=known.currency,
+                        subjects=kept,
+                        block_when_exhausted=known.block_when_exhausted,
+                        low_balance_thresholds=known.low_balance_thresholds,
+                    )
+                )
+
+
+def _subscribe(changes: Changes, customer: Customer, draft: SubscriptionDraft) -> Change:
+    """
+    Subscribe a customer, or change its subscription from now on if its terms are others.
+
+    `from` is when the customer first subscribes: an instant that has passed does not move a change back.
+    """
+    assert draft.key is not None
+    key = f"{customer.key}/{draft.key}"
+    known = changes.subscription_by_key(customer.id, draft.key)
+    if known is None:
+        made = changes.subscribe(customer, draft)
+        return Change("subscription", key, "created", _described(made.plan_key, made.plan_version))
+    start = draft.active_from
+    again = replace(draft, active_from=None)
+    stays = changes.same_subscription(customer, again)
+    if stays is None:
+        later = start if start is not None and start > changes.now() else None
+        made = changes.subscribe(customer, replace(draft, active_from=later))
+        was = _described(known.plan_key, known.plan_version)
+        detail = f"{_described(made.plan_key, made.plan_version)}, was {was}"
+        return Change("subscription", key, "updated", detail)
+    detail = _described(stays.plan_key, stays.plan_version)
+    newest = changes.plan(stays.plan_key).version
+    if newest != stays.plan_version and draft.version is None:
+        detail += f"; to move it to the newest, write `version: {newest}`"
+    return Change("subscription", key, "unchanged", detail)
+
+
+def _grant(changes: Changes, customer: Customer, draft: GrantDraft) -> Change:
+    assert draft.key is not None
+    known = changes.grant_by_key(customer.id, draft.key)
+    made = changes.grant(customer, draft)
+    voided = "" if made.voided_at is None else "it was voided"
+    return _change("grant", f"{customer.key}/{draft.key}", known, made, voided)
+
+
+def _described(plan_key: str, version: int) -> str:
+    return f"{plan_key} v{version}"
+
+
+@contextmanager
+def _at(file: CatalogFile, path: str) -> Iterator[None]:
+    """Tell where in the file an error of the control plane came from."""
+    try:
+        yield
+    except ControlError as error:
+        inner = name_in_file(error.path)
+        if path in file.bare_plans:
+            inner = inner.removeprefix("phases[0].")
+        where = f"{path}.{inner}"
+        raise ControlError(error.code, error.what, where, error.hint, line_of(where, file.lines)) from error

@@ -1,0 +1,69 @@
+"""Reading a catalog file: it either says something that can be used, or is refused with path, line and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec import Struct
+
+from rating.meters import Feature, Meter
+from tollway.catalog_file.customers import read_customer
+from tollway.catalog_file.document import read_yaml
+from tollway.catalog_file.fields import as_fields, take_each
+from tollway.catalog_file.meters import read_feature, read_meter
+from tollway.catalog_file.places import CatalogFileError, check_keys_differ, located
+from tollway.catalog_file.plans import read_plan
+from tollway.control import CustomerDraft, PlanDraft
+
+
+class CatalogFile(Struct, frozen=True):
+    """What a catalog file says, in its order."""
+
+    meters: tuple[Meter, ...]
+    features: tuple[Feature, ...]
+    plans: tuple[PlanDraft, ...]
+    customers: tuple[CustomerDraft, ...]
+    lines: dict[str, int]
+    """The line of each path."""
+    bare_plans: frozenset[str]
+    """The paths of plans with rate cards of their own, in place of phases."""
+
+
+def load_catalog_file(path: Path | str) -> CatalogFile:
+    """
+    Read a catalog file.
+
+    Raises:
+        CatalogFileError: It can't be opened, is no YAML, or says something that can't be used.
+    """
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        what = f"can't open this file: {error.strerror}"
+        hint = "name a YAML file, such as config/catalog/ai_tokens.yaml"
+        raise CatalogFileError(what, str(path), hint) from error
+    return read_catalog(text)
+
+
+def read_catalog(text: str | bytes) -> CatalogFile:
+    """Read what a catalog file holds. Raises `CatalogFileError` if that can't be used."""
+    lines: dict[str, int] = {}
+    value = read_yaml(text, lines)
+    bare_plans: set[str] = set()
+    with located(lines):
+        fields = as_fields(value, "$")
+        file = CatalogFile(
+            meters=take_each(fields, "meters", read_meter),
+            features=take_each(fields, "features", read_feature),
+            plans=take_each(fields, "plans", lambda item, path: read_plan(item, path, bare_plans)),
+            customers=take_each(fields, "customers", read_customer),
+            lines=lines,
+            bare_plans=frozenset(bare_plans),
+        )
+        fields.end()
+    for name in ("meters", "features", "plans", "customers"):
+        check_keys_differ([thing.key for thing in getattr(file, name)], f"$.{name}", lines)
+    for index, customer in enumerate(file.customers):
+        keys = [grant.key for grant in customer.grants]
+        check_keys_differ(keys, f"$.customers[{index}].grants", lines)
+    return file
