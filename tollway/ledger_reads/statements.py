@@ -1,0 +1,46 @@
+"""
+How the ledger is read: statements by the name of their file in `tollway/sql/`, instants in UTC.
+
+Statements run on the connection that is given, whatever its transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import psycopg
+from msgspec import Struct
+from psycopg.rows import dict_row
+
+Connection = psycopg.Connection[Any]
+
+_SQL: Final = Path(__file__).parents[1] / "sql"
+_T = TypeVar("_T", bound=Struct)
+
+
+def rows(connection: Connection, name: str, values: Mapping[str, object]) -> list[dict[str, Any]]:
+    """The rows of the statement `sql/<name>.sql`, instants in UTC."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(statement(name), values)
+        found = cursor.fetchall()
+    return [{column: _utc(value) for column, value in row.items()} for row in found]
+
+
+def structs(connection: Connection, name: str, values: Mapping[str, object], kind: type[_T]) -> list[_T]:
+    """The rows of the statement `sql/<name>.sql`, as structs."""
+    return [msgspec.convert(row, kind) for row in rows(connection, name, values)]
+
+
+@cache
+def statement(name: str) -> bytes:
+    """The text of `sql/<name>.sql`."""
+    return (_SQL / f"{name}.sql").read_bytes()
+
+
+def _utc(value: Any) -> Any:
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
