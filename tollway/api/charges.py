@@ -25,7 +25,7 @@ from rating.details import details
 from rating.money import ZERO, plain, round_minor, use_exact
 from rating.prices import Flat, Pricing, discounts_to_v1, price_to_v1
 from tollway.api.features import features
-from tollway.api.plan_bodies import price_v3
+from tollway.api.plan_v3 import price_v3
 from tollway.api.problems import bad_request
 from tollway.api.stores import Stores
 from tollway.api.threads import threaded

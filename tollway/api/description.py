@@ -18,7 +18,8 @@ from tollway.api.answers import ANSWERS
 from tollway.api.answers.prices import Price, PriceV3
 from tollway.api.answers.shared import Problem, ProblemV3
 from tollway.api.answers.usage import Event
-from tollway.api.plan_bodies import RateCardCreate, RateCardCreateV3
+from tollway.api.plan_bodies import RateCardCreate
+from tollway.api.plan_v3 import RateCardCreateV3
 from tollway.api.wire import Json, camel_name
 
 METHODS: Final = ("get", "post", "put", "delete")

@@ -16,17 +16,9 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from ulid import ULID
 
 from rating.catalog import PlanVersion, decode_record
-from tollway.api.plan_bodies import (
-    PlanBody,
-    PlanCreate,
-    PlanCreateV3,
-    StoredPlan,
-    as_body,
-    body_v1,
-    body_v3,
-    compiled,
-    from_v3,
-)
+from tollway.api.plan_bodies import PlanBody, PlanCreate, StoredPlan, body_v1
+from tollway.api.plan_terms import as_body, compiled
+from tollway.api.plan_v3 import PlanCreateV3, body_v3, from_v3
 from tollway.api.problems import Invalid, Problem, conflict, not_found
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import threaded

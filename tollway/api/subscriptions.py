@@ -8,16 +8,26 @@ from typing import Annotated
 import msgspec
 from litestar import get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
-from msgspec import Struct
 
 from rating.catalog import PlanVersion, SettlementMode, Subscription
-from rating.periods import Cadence, add_duration, period_at
+from rating.periods import Cadence, period_at
 from tollway.api import notes
 from tollway.api.customers import is_deleted
-from tollway.api.plan_bodies import ProRatingConfig, StoredPlan
 from tollway.api.plans import stored_plans
 from tollway.api.problems import bad_request, conflict, not_found
 from tollway.api.stores import ApiStores, Stores
+from tollway.api.subscription_answers import find_subscription, subscription_v3, subscriptions_of, without_phases
+from tollway.api.subscription_bodies import (
+    CustomerReferenceV3,
+    PlanReference,
+    PlanReferenceV3,
+    SubscriptionCancel,
+    SubscriptionCancelV3,
+    SubscriptionChange,
+    SubscriptionChangeV3,
+    SubscriptionCreate,
+    SubscriptionCreateV3,
+)
 from tollway.api.threads import threaded
 from tollway.api.wire import (
     PAGE_SIZE,
@@ -27,105 +37,14 @@ from tollway.api.wire import (
     PageNumberV3,
     PageSizeV1,
     PageSizeV3,
-    Text,
     camel,
-    compact,
-    instant,
-    labelled,
     page_v1,
     page_v3,
 )
 from tollway.control import YEAR_MAX, YEAR_MIN, Changes, ControlCode, ControlError, SubscriptionDraft
-from tollway.ledger_reads import Connection
 
 IMMEDIATE = "immediate"
 NEXT_BILLING_CYCLE = "next_billing_cycle"
-
-
-class PlanReference(Struct, rename="camel", kw_only=True):
-    """A version of a plan; without a version, the newest."""
-
-    key: str
-    version: int | None = None
-
-
-class SubscriptionCreate(Struct, rename="camel", kw_only=True):
-    """A subscription of a customer, named by id or by key, to a plan."""
-
-    plan: PlanReference
-    customer_id: str | None = None
-    customer_key: str | None = None
-    name: Text | None = None
-    description: Text | None = None
-    metadata: Metadata | None = None
-    timing: str | None = None
-    """`immediate`, `next_billing_cycle`, or an instant in RFC 3339."""
-    billing_anchor: datetime | None = None
-    settlement_mode: SettlementMode | None = None
-
-
-class SubscriptionCancel(Struct, rename="camel", kw_only=True):
-    """When a subscription is to end; now, if that is not said."""
-
-    timing: str | None = None
-
-
-class SubscriptionChange(Struct, rename="camel", kw_only=True):
-    """The plan that follows, and from when on."""
-
-    timing: str
-    plan: PlanReference
-    name: Text | None = None
-    description: Text | None = None
-    metadata: Metadata | None = None
-    billing_anchor: datetime | None = None
-    settlement_mode: SettlementMode | None = None
-
-
-class CustomerReferenceV3(Struct, kw_only=True, forbid_unknown_fields=True):
-    """A customer, by id or by key."""
-
-    id: str | None = None
-    key: str | None = None
-
-
-class PlanReferenceV3(Struct, kw_only=True, forbid_unknown_fields=True):
-    """A version of a plan; without a version, the newest."""
-
-    key: str | None = None
-    id: str | None = None
-    version: int | None = None
-
-
-class SubscriptionCreateV3(Struct, kw_only=True, forbid_unknown_fields=True):
-    """A subscription of a customer to a plan."""
-
-    plan: PlanReferenceV3
-    customer: CustomerReferenceV3 | None = None
-    customer_id: str | None = None
-    customer_key: str | None = None
-    name: Text | None = None
-    labels: Metadata | None = None
-    timing: str | None = None
-    billing_anchor: datetime | None = None
-    settlement_mode: SettlementMode | None = None
-
-
-class SubscriptionCancelV3(Struct, kw_only=True, forbid_unknown_fields=True):
-    """When a subscription is to end; now, if that is not said."""
-
-    timing: str | None = None
-
-
-class SubscriptionChangeV3(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The plan that follows, and from when on."""
-
-    timing: str
-    plan: PlanReferenceV3
-    name: Text | None = None
-    labels: Metadata | None = None
-    billing_anchor: datetime | None = None
-    settlement_mode: SettlementMode | None = None
 
 
 def _moment(timing: str | None, now: datetime, current: Subscription | None, plan: PlanVersion | None) -> datetime:
@@ -210,101 +129,11 @@ def _change(stores: ApiStores, subscription_id: str, body: SubscriptionChange) -
     return find_subscription(stores, held.id), find_subscription(stores, made.id)
 
 
-def find_subscription(stores: ApiStores, subscription_id: str) -> Json:
-    """A subscription with its phases, in snake_case. Raises `Problem`."""
-    with stores.connection() as connection:
-        for found in notes.read(connection, "subscription", "where id = %s", subscription_id):
-            return _bodies(connection, [found])[0]
-    raise not_found("subscription", subscription_id)
-
-
-def _of_customer(connection: Connection, customer: str) -> list[Json]:
-    for (customer_id,) in connection.execute(
-        "select id from customers where id = %s or key = %s order by id = %s desc limit 1", (customer,) * 3
-    ):
-        found = notes.read(connection, "subscription", "where customer_id = %s order by id", customer_id)
-        return _bodies(connection, found)
-    raise not_found("customer", customer)
-
-
-def _bodies(connection: Connection, found: list[notes.Noted]) -> list[Json]:
-    plans: dict[tuple[str, int], StoredPlan] = {}
-    for key in {noted.record.plan_key for noted in found if isinstance(noted.record, Subscription)}:
-        plans |= {(key, plan.version): plan for plan in stored_plans(connection, key) if plan.published_at}
-    return [_body(noted, plans) for noted in found]
-
-
-def _body(found: notes.Noted, plans: dict[tuple[str, int], StoredPlan]) -> Json:
-    held = found.record
-    assert isinstance(held, Subscription)
-    plan = plans[held.plan_key, held.plan_version]
-    return compact(
-        {
-            "id": held.id,
-            "name": plan.body.name,
-            "status": _status(held, datetime.now(UTC)),
-            "customer_id": held.customer_id,
-            "plan": {"id": plan.id, "key": held.plan_key, "version": held.plan_version},
-            "currency": plan.body.currency,
-            "active_from": instant(held.active_from),
-            "active_to": instant(held.active_to),
-            "billing_anchor": instant(held.anchor),
-            "billing_cadence": plan.body.billing_cadence,
-            "pro_rating_config": {
-                "enabled": (plan.body.pro_rating_config or ProRatingConfig()).enabled,
-                "mode": "prorate_prices",
-            },
-            "settlement_mode": held.settlement_mode.value,
-            "alignment": {"billables_must_align": True},
-            "phases": _phases(held, plan),
-            "created_at": instant(found.created_at),
-            "updated_at": instant(found.updated_at),
-        }
-        | found.notes
-    )
-
-
-def _status(held: Subscription, now: datetime) -> str:
-    if held.active_from > now:
-        return "scheduled"
-    if held.active_to is None:
-        return "active"
-    return "canceled" if held.active_to > now else "inactive"
-
-
-def _phases(held: Subscription, plan: StoredPlan) -> list[Json]:
-    found: list[Json] = []
-    start = held.active_from
-    for phase in plan.body.phases:
-        end = add_duration(start, Cadence.parse(phase.duration)) if phase.duration else None
-        until = held.active_to if end is None else min(end, held.active_to or end)
-        body: Json = {
-            "id": f"{held.id}:{phase.key}",
-            "key": phase.key,
-            "name": phase.name,
-            "active_from": instant(start),
-            "active_to": instant(until),
-            "items": [],
-            "item_timelines": {},
-            "created_at": instant(held.recorded_at),
-            "updated_at": instant(held.recorded_at),
-        }
-        found.append(compact(body))
-        if end is None or until != end:
-            break
-        start = end
-    return found
-
-
-def _plain(body: Json) -> Json:
-    return {name: value for name, value in body.items() if name != "phases"}
-
-
 @post("/api/v1/subscriptions", status_code=201, tags=["Set-up"])
 @threaded
 def create_subscription_v1(data: JSONBody[SubscriptionCreate], stores: Stores) -> Json:
     """Subscribe a customer to a plan."""
-    return camel(_plain(_subscribe(stores, data)))
+    return camel(without_phases(_subscribe(stores, data)))
 
 
 @get("/api/v1/subscriptions/{subscription:str}", tags=["Set-up"])
@@ -321,7 +150,7 @@ def list_customer_subscriptions_v1(
 ) -> Json:
     """All subscriptions that a customer ever had."""
     with stores.connection() as connection:
-        found = [camel(_plain(body)) for body in _of_customer(connection, customer)]
+        found = [camel(without_phases(body)) for body in subscriptions_of(connection, customer)]
     return page_v1(found, page, page_size)
 
 
@@ -329,7 +158,7 @@ def list_customer_subscriptions_v1(
 @threaded
 def cancel_subscription_v1(subscription: FromPath[str], data: JSONBody[SubscriptionCancel], stores: Stores) -> Json:
     """End a subscription, now or later."""
-    return camel(_plain(_cancel(stores, subscription, data.timing)))
+    return camel(without_phases(_cancel(stores, subscription, data.timing)))
 
 
 @post("/api/v1/subscriptions/{subscription:str}/change", status_code=200, tags=["Set-up"])
@@ -337,7 +166,7 @@ def cancel_subscription_v1(subscription: FromPath[str], data: JSONBody[Subscript
 def change_subscription_v1(subscription: FromPath[str], data: JSONBody[SubscriptionChange], stores: Stores) -> Json:
     """End a subscription, and start another one in the same instant."""
     current, following = _change(stores, subscription, data)
-    return {"current": camel(_plain(current)), "next": camel(following)}
+    return {"current": camel(without_phases(current)), "next": camel(following)}
 
 
 @post("/api/v3/openmeter/subscriptions", status_code=201, tags=["Set-up"])
@@ -355,7 +184,7 @@ def create_subscription_v3(data: JSONBody[SubscriptionCreateV3], stores: Stores)
         billing_anchor=data.billing_anchor,
         settlement_mode=data.settlement_mode,
     )
-    return _v3(_subscribe(stores, body))
+    return subscription_v3(_subscribe(stores, body))
 
 
 @get("/api/v3/openmeter/subscriptions", tags=["Set-up"])
@@ -368,21 +197,21 @@ def list_subscriptions_v3(
 ) -> Json:
     """All subscriptions that a customer ever had."""
     with stores.connection() as connection:
-        return page_v3([_v3(body) for body in _of_customer(connection, customer_id)], number, size)
+        return page_v3([subscription_v3(body) for body in subscriptions_of(connection, customer_id)], number, size)
 
 
 @get("/api/v3/openmeter/subscriptions/{subscription:str}", tags=["Set-up"])
 @threaded
 def get_subscription_v3(subscription: FromPath[str], stores: Stores) -> Json:
     """A subscription."""
-    return _v3(find_subscription(stores, subscription))
+    return subscription_v3(find_subscription(stores, subscription))
 
 
 @post("/api/v3/openmeter/subscriptions/{subscription:str}/cancel", status_code=200, tags=["Set-up"])
 @threaded
 def cancel_subscription_v3(subscription: FromPath[str], data: JSONBody[SubscriptionCancelV3], stores: Stores) -> Json:
     """End a subscription, now or later."""
-    return _v3(_cancel(stores, subscription, data.timing))
+    return subscription_v3(_cancel(stores, subscription, data.timing))
 
 
 @post("/api/v3/openmeter/subscriptions/{subscription:str}/change", status_code=200, tags=["Set-up"])
@@ -398,7 +227,7 @@ def change_subscription_v3(subscription: FromPath[str], data: JSONBody[Subscript
         settlement_mode=data.settlement_mode,
     )
     current, following = _change(stores, subscription, body)
-    return {"current": _v3(current), "next": _v3(following)}
+    return {"current": subscription_v3(current), "next": subscription_v3(following)}
 
 
 def _plan_v3(stores: ApiStores, reference: PlanReferenceV3) -> PlanReference:
@@ -409,10 +238,6 @@ def _plan_v3(stores: ApiStores, reference: PlanReferenceV3) -> PlanReference:
             if plan.id == reference.id and plan.published_at is not None:
                 return PlanReference(key=plan.body.key, version=plan.version)
     raise not_found("published plan", reference.id or "")
-
-
-def _v3(body: Json) -> Json:
-    return labelled(_plain(body)) | {"customer": {"id": body["customer_id"]}}
 
 
 ROUTES = [
