@@ -559,6 +559,23 @@ def test_one_bad_customer_among_many_leaves_none(world: World) -> None:
     assert world.plane.count_customers() == 1
 
 
+@pytest.mark.parametrize(
+    ("draft", "path"),
+    [
+        (CustomerDraft(key="a\x00b"), "key"),
+        (CustomerDraft(key="initech", subjects=("fine", "a\x00b")), "subjects[1]"),
+        (CustomerDraft(key="acme", grants=(GrantDraft(amount=D(1), key="a\x00b"),)), "grants[0].key"),
+    ],
+)
+def test_a_text_that_no_row_can_hold_is_refused_in_a_bulk_too(world: World, draft: CustomerDraft, path: str) -> None:
+    """What is looked up for many customers at once names the field, as for one alone; nobody is written."""
+    before = world.plane.count_customers()
+    with pytest.raises(ControlError) as refused:
+        world.plane.bulk_customers([CustomerDraft(key="hooli"), draft])
+    assert refused.value.path.endswith(path)
+    assert world.plane.count_customers() == before
+
+
 def test_a_batch_and_a_bulk_within_it_see_each_other(world: World) -> None:
     """What a batch did before is not read over by what a bulk looks up."""
     world.plane.grant("acme", D(1), key="old")

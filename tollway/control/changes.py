@@ -16,7 +16,8 @@ class Changes(Transaction):
     """
     The catalog as one transaction sees it, and the operations that change it.
 
-    Operations check first and record last, so that one that raises leaves no trace. They raise `ControlError`.
+    Operations check first and record last, so that one that raises leaves no trace; but `put_customer` is several, and
+    who catches its error has to roll back. They raise `ControlError`.
     """
 
     put_meter = meters.put_meter

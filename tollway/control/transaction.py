@@ -84,11 +84,11 @@ class Transaction:
         self._grant_ids: dict[tuple[str, str], str | None] = {}
 
     def rows(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
-        """The rows of a query; none where there is no database, or for a text that it could not hold."""
-        unstorable = (isinstance(value, str) and not is_storable(value) for value in values)
-        if self.connection is None or any(unstorable):
+        """The rows of a query; none where there is no database, or for a text that it could not hold, also in a list."""
+        if self.connection is None or any(isinstance(value, str) and not is_storable(value) for value in values):
             return []
-        return self.connection.execute(query, values).fetchall()
+        storable = [[*filter(is_storable, value)] if isinstance(value, list) else value for value in values]
+        return self.connection.execute(query, storable).fetchall()
 
     # -- one thing, or None ---------------------------------------------------------------------
 
