@@ -57,7 +57,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "rate": ("rate:rate", "Rate a file of events in one go"),
     },
     "When something is wrong": {
-        "doctor": ("inspect:doctor", "Check settings, servers, schema and ledger"),
+        "doctor": ("doctor:doctor", "Check settings, servers, schema, ledger and Kafka"),
     },
 }
 """

@@ -27,8 +27,32 @@ ASK_SECONDS = 2.0
 REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 """Errors that waiting does not mend."""
 
+AGAIN_SECONDS = 30.0
+"""What librdkafka logs it logs many times a second while a broker is away: the same is let pass so often."""
+
+
+class _Sparing(logging.Filter):
+    """Lets through what was not logged just now, and nothing about settings: consumers are given producers' too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._logged: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if "CONFWARN" in message:
+            return False
+        now = time.monotonic()
+        self._logged = {known: at for known, at in self._logged.items() if now - at < AGAIN_SECONDS}
+        what, _, _ = message.partition(" (after ")
+        if what in self._logged:
+            return False
+        self._logged[what] = now
+        return True
+
+
 _log = logging.getLogger("tollway.kafka")
-_log.addFilter(lambda record: "CONFWARN" not in record.getMessage())  # consumers are given producers' settings too
+_log.addFilter(_Sparing())
 
 Client = TypeVar("Client")
 OnCommit = Callable[[KafkaError | None, list[TopicPartition]], None]

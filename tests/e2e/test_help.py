@@ -74,7 +74,7 @@ def test_a_failure_that_nobody_foresaw_is_a_defect_with_its_traceback(
     def broken() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("tollway.commands.inspect.doctor", broken)
+    monkeypatch.setattr("tollway.commands.doctor.doctor", broken)
     assert run(["doctor"]) == console.DEFECT
     said = capsys.readouterr().err
     assert "Traceback" in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -100,3 +101,23 @@ def test_brokers_that_are_away_are_said_to_be_away() -> None:
     away = tollway(settings_at("127.0.0.1:1"), "kafka", "init")
     assert away.returncode == 3
     assert b"Kafka does not answer" in away.stderr
+    assert away.stderr.count(b"Connection refused") == 1, "said once, however often it was tried"
+
+
+def test_the_doctor_looks_at_the_topics(bootstrap: str, tmp_path: Path) -> None:
+    """Missing ones are wrong until they are made; brokers that are away are a server that can't be reached."""
+    kafka = settings_at(bootstrap)
+    home = {"TOLLWAY_HOME": str(tmp_path / "home")}
+
+    def doctor() -> tuple[int, str]:
+        ended = tollway(kafka, "doctor", "--json", **home)
+        (found,) = (check["found"] for check in msgspec.json.decode(ended.stdout) if check["check"] == "Kafka")
+        return ended.returncode, found
+
+    code, found = doctor()
+    assert code == 1
+    assert f"missing: {kafka.topic_events}" in found
+    assert tollway(kafka, "kafka", "init").returncode == 0
+    assert doctor() == (0, "all topics are there")
+    kafka = settings_at("127.0.0.1:1")
+    assert doctor()[0] == 3

@@ -84,7 +84,7 @@ class Transaction:
         self._grant_ids: dict[tuple[str, str], str | None] = {}
 
     def rows(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
-        """The rows of a query; none where there is no database, or for a text that it could not hold, also in a list."""
+        """The rows of a query; none without a database, or for a text, alone or in a list, that it could not hold."""
         if self.connection is None or any(isinstance(value, str) and not is_storable(value) for value in values):
             return []
         storable = [[*filter(is_storable, value)] if isinstance(value, list) else value for value in values]

@@ -1,0 +1,153 @@
+"""`tollway doctor`: looks at everything that has to be right, and says what to do about what is not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import Annotated, Any
+
+import psycopg
+import redis
+import typer
+
+from config.kafka import load_kafka
+from config.settings import SETTINGS, SettingError, Settings
+from sinks.kafka.client import KafkaUnavailable, admin
+from sinks.kafka.topics import look, wanted
+from tollway.api.settings import API_SETTINGS, load_api_settings
+from tollway.commands.dataflow import crash_log, running
+from tollway.commands.stores import NothingThere, stores
+from tollway.console import BAD_INPUT, NO_SERVER, OK, REFUSED, out, print_json, settings
+from tollway.embedded import Endpoints, ServerError, status
+
+FREE_BYTES_MIN = 1 << 30
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """
+    Check settings, servers, schema, ledger and Kafka, and say what to do about what is wrong.
+
+    The exit code is 2 for a bad setting, 3 for a server that can't be reached, 1 for anything else that is wrong.
+
+    Example: tollway doctor
+    """
+    checks = _Checks()
+    version = ".".join(map(str, sys.version_info[:3]))
+    checks.add("python", (3, 11) <= sys.version_info[:2] < (3, 13), f"{version} (3.11 or 3.12 is needed)")
+    try:
+        chosen = settings()
+    except SettingError as failure:
+        checks.add("settings", False, str(failure), BAD_INPUT)
+    else:
+        checks.add("settings", True, f"{len(SETTINGS)} settings, home folder {chosen.home}")
+        _check_home(checks, chosen)
+        _check_servers(checks, chosen)
+    _check_api(checks)
+    _check_kafka(checks)
+    if as_json:
+        print_json(checks.found)
+    else:
+        for entry in checks.found:
+            out.print(f"{'ok ' if entry['ok'] else 'BAD'} {entry['check']}: {entry['found']}")
+    raise typer.Exit(checks.code)
+
+
+class _Checks:
+    """What was looked at, and the exit code: that of the first thing that is wrong."""
+
+    def __init__(self) -> None:
+        self.found: list[dict[str, Any]] = []
+        self.code = OK
+
+    def add(self, name: str, good: bool, found: str, code: int = REFUSED) -> None:
+        self.found.append({"check": name, "ok": good, "found": found})
+        if not good and self.code == OK:
+            self.code = code
+
+
+def _check_home(checks: _Checks, chosen: Settings) -> None:
+    if chosen.home.is_dir():
+        free = shutil.disk_usage(chosen.home).free
+        enough = free >= FREE_BYTES_MIN
+        checks.add("disk", enough, f"{free >> 20} MiB free" + ("" if enough else ": make room, or the servers stop"))
+    process = running(chosen.home)
+    state = "does not run: `tollway up` starts it" if process is None else f"runs as process {process}"
+    checks.add("dataflow", True, state)
+    crash = crash_log(chosen.home)
+    if process is None and crash.exists():
+        checks.add("last end of the dataflow", False, f"a failure: see `{crash}`, then start it again")
+
+
+def _check_servers(checks: _Checks, chosen: Settings) -> None:
+    given = {"Valkey": chosen.redis_url, "PostgreSQL": chosen.postgres_dsn}
+    embedded = [server for server in status(chosen.home).servers if given[server.name] is None]
+    for server in embedded:
+        hint = f": look into `{server.folder / 'server.log'}`" if server.state == "not answering" else ""
+        checks.add(f"embedded {server.name}", not hint, server.state + hint, NO_SERVER)
+    if any(server.state != "running" for server in embedded):
+        checks.add("stores", True, "not looked into: `tollway up` starts the servers")
+        return
+    try:
+        with stores(chosen) as (endpoints, connection):
+            checks.add("schema", True, "present")
+            _check_ledger(checks, connection)
+            _check_durability(checks, endpoints)
+    except NothingThere as failure:
+        checks.add("schema", False, str(failure))
+    except ServerError as failure:
+        checks.add("stores", False, str(failure), NO_SERVER)
+
+
+def _check_ledger(checks: _Checks, connection: psycopg.Connection[Any]) -> None:
+    counts = connection.execute(
+        "select (select count(*) from parked_events), (select count(*) from dead_letters),"
+        " (select count(*) from balances where charged <> consumed + uncovered"
+        " or funded <> settled + pending + consumed + expired + voided)"
+    ).fetchone()
+    assert counts is not None
+    parked_count, dead, unbalanced = counts
+    checks.add("parked events", True, f"{parked_count} wait" + (": see `tollway parked`" if parked_count else ""))
+    checks.add("dead letters", True, f"{dead}" + (": see `tollway dead-letters`" if dead else ""))
+    holds = (
+        "holds for every customer" if not unbalanced else f"fails for {unbalanced} customers: stop, and ask for help"
+    )
+    checks.add("conservation", not unbalanced, holds)
+
+
+def _check_durability(checks: _Checks, endpoints: Endpoints) -> None:
+    with redis.Redis.from_url(endpoints.redis_url, decode_responses=True, protocol=3) as client:
+        try:
+            asked: Any = client.config_get("appendfsync")
+        except redis.ResponseError:
+            checks.add("event log durability", True, "Redis does not tell: see to it that `appendfsync` is `always`")
+            return
+    always = asked.get("appendfsync") == "always"
+    hint = "an event in the log may be lost when Redis dies: `CONFIG SET appendfsync always`"
+    checks.add("event log durability", always, "always" if always else hint)
+
+
+def _check_api(checks: _Checks) -> None:
+    try:
+        listening = load_api_settings(os.environ)
+    except SettingError as failure:
+        checks.add("API settings", False, str(failure), BAD_INPUT)
+    else:
+        checks.add("API settings", True, f"{len(API_SETTINGS)} settings, address {listening.host}:{listening.port}")
+
+
+def _check_kafka(checks: _Checks) -> None:
+    try:
+        kafka = load_kafka(os.environ)
+        if kafka is None:
+            checks.add("Kafka", True, "not set: usage comes from the embedded event log")
+            return
+        topics = wanted(kafka)
+        missing = [topic.name for topic, seen in zip(topics, look(admin(kafka), topics), strict=True) if seen is None]
+    except SettingError as failure:
+        checks.add("Kafka", False, str(failure), BAD_INPUT)
+    except KafkaUnavailable as failure:
+        checks.add("Kafka", False, str(failure), NO_SERVER)
+    else:
+        found = f"missing: {', '.join(missing)}; `tollway kafka init` makes them" if missing else "all topics are there"
+        checks.add("Kafka", not missing, found)
