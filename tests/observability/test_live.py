@@ -74,6 +74,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory, binaries: Path) -> Iterato
         wait_for(lambda: started.values('up{job=~"tollway-.*"}') == [1, 1], "both to be scraped")
         use(found)
         wait_for(lambda: started.values('tollway_customers{access="blocked"}') == [1], "the ledger to be read")
+        parked = started.values("sum(tollway_parked_events)")
+        send(found, event(1_000_000, subject="nobody"))
+        wait_for(lambda: started.values("sum(tollway_parked_events)") > parked, "one more event to wait")
         time.sleep(1.5)
         yield found
 
