@@ -56,9 +56,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     epoch_ms: int = 2000
     partitions: int = 4
     log_retention_seconds: int = 259_200
+    log_accept_gap: bool = False
     recovery: bool = True
     recovery_partitions: int = 4
     recovery_shared: bool = True
+    recovery_copy_seconds: int = 600
     batch_bytes: int = 4_194_304
     metrics_port: int = 0
     metrics_host: str = "127.0.0.1"
@@ -190,9 +192,18 @@ SETTINGS: tuple[Setting, ...] = (
         maximum=1024,
     ),
     Setting("log_retention_seconds", "how long the embedded log keeps events, in seconds", "259200", minimum=60),
+    Setting(
+        "log_accept_gap", "whether to go on where entries left the embedded log that were not read yet", "off", "bool"
+    ),
     Setting("recovery", "whether state is snapshotted, so that a restart resumes", "on", "bool"),
     Setting("recovery_partitions", "the partitions of the recovery store, fixed once it exists", "4", minimum=1),
     Setting("recovery_shared", "whether all processes of a cluster share the home folder", "off", "bool"),
+    Setting(
+        "recovery_copy_seconds",
+        "how far apart the copies of the recovery store in PostgreSQL are, in seconds; 0 for none",
+        "600",
+        minimum=0,
+    ),
     Setting("batch_bytes", "the size of one raw batch, in bytes", "4194304", minimum=1024, maximum=67_108_864),
     Setting("metrics_port", "the port that serves metrics, 0 for none", "9464", minimum=0, maximum=65_535),
     Setting("metrics_host", "the address that serves metrics; 0.0.0.0 for all", "10.0.0.7", "host"),

@@ -73,6 +73,18 @@ def rules_of(settings: Settings) -> Rules:
     )
 
 
+def stream_source(settings: Settings, redis_url: str, stopping: Event, *, drain: bool) -> StreamSource:
+    """The embedded event log as the settings have it."""
+    return StreamSource(
+        redis_url,
+        settings.batch_bytes,
+        settings.log_retention_seconds,
+        stopping,
+        drain=drain,
+        accept_gap=settings.log_accept_gap,
+    )
+
+
 def run_engine(
     settings: Settings,
     redis_url: str,
@@ -95,9 +107,7 @@ def run_engine(
     log = EventLog(redis_url, settings.partitions)
     view = CatalogView(postgres_dsn)
     view.catch_up()
-    usage: dict[str, object] = {
-        "events": StreamSource(redis_url, settings.batch_bytes, settings.log_retention_seconds, stopping, drain)
-    }
+    usage: dict[str, object] = {"events": stream_source(settings, redis_url, stopping, drain=drain)}
     if files:
         usage["files"] = FileSource(files, settings.batch_bytes, view, stopping)
     topics = None

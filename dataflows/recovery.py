@@ -17,6 +17,8 @@ from pathlib import Path
 from bytewax.recovery import init_db_dir
 from msgspec import Struct
 
+FOLDER = "recovery"
+"""The store, in the home folder."""
 PROCESSES = "processes"
 """The file in the store that says how many processes share it."""
 
@@ -59,7 +61,7 @@ def recovery_store(home: Path, partitions: int, cluster: Cluster = ALONE, *, sha
     Raises:
         RecoveryStoreScattered: The folder has a share that was made for another number of processes.
     """
-    store = home / "recovery"
+    store = home / FOLDER
     if shared or (cluster.size == 1 and not (store / PROCESSES).exists()):
         _make_whole(store, partitions)
     else:
@@ -86,7 +88,7 @@ def _make_share(store: Path, partitions: int, cluster: Cluster) -> None:
     store.mkdir(parents=True, exist_ok=True)
     known = store / PROCESSES
     made_for = known.read_text().strip() if known.exists() else None
-    there = {number for number in range(partitions) if _file(store, number).exists()}
+    there = {number for number in range(partitions) if part_file(store, number).exists()}
     share = set(range(cluster.process_id, partitions, cluster.size))
     # The number is written last: without it, making the share was cut short.
     if there - share or (share - there and made_for is not None):
@@ -101,7 +103,7 @@ def _make_share(store: Path, partitions: int, cluster: Cluster) -> None:
         with tempfile.TemporaryDirectory(dir=store) as fresh:
             init_db_dir(Path(fresh), partitions)
             for number in share - there:
-                _file(Path(fresh), number).rename(_file(store, number))
+                part_file(Path(fresh), number).rename(part_file(store, number))
     known.write_text(f"{cluster.size}\n")
 
 
@@ -109,5 +111,11 @@ def _named(numbers: set[int]) -> str:
     return ", ".join(map(str, sorted(numbers))) or "none"
 
 
-def _file(folder: Path, number: int) -> Path:
-    return folder / f"part-{number}.sqlite3"
+def part_file(store: Path, number: int) -> Path:
+    """The file of one recovery partition."""
+    return store / f"part-{number}.sqlite3"
+
+
+def part_files(store: Path) -> list[Path]:
+    """The recovery partitions that a folder has."""
+    return sorted(store.glob("part-*.sqlite3"))

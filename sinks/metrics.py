@@ -97,6 +97,10 @@ parked_events = Gauge("tollway_parked_events", "Events that wait for the catalog
 ledger_read_timestamp_seconds = Gauge(
     "tollway_ledger_read_timestamp_seconds", "When customers, amounts and parked events were read from the ledger."
 )
+recovery_copied_timestamp_seconds = Gauge(
+    "tollway_recovery_copied_timestamp_seconds",
+    "When the recovery store was last copied, or copying began; 0 in a process that does not copy it.",
+)
 
 # A counter that is there from the start, at 0, shows its first increase.
 events_total.labels("rated", "")

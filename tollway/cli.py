@@ -35,6 +35,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "down": ("engine:down", "Stop servers that were left running"),
         "key": ("keys:app", "Make, list and revoke API keys"),
         "kafka": ("kafka:app", "Make and check Kafka's topics"),
+        "recovery": ("recovery:app", "Copy the recovery store; make a lost one anew"),
     },
     "Getting things in": {
         "apply": ("money:apply", "Set up meters, plans and customers from a file"),

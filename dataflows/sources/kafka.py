@@ -268,6 +268,11 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Resume]):
         """Public, since recovery knows it. Another topic is another step: it has offsets of its own."""
         return "kafka-" + self.topic.replace(".", "_")
 
+    @property
+    def beginning(self) -> Resume:
+        """What a partition resumes from that has to be read from its very first message; once parts are listed."""
+        return 0, self.topic_id
+
     def list_parts(self) -> list[str]:
         count = partitions_of(self._admin, self.topic)
         if compacted(self._admin, self.topic):

@@ -58,11 +58,10 @@ class SignalPartition(StatefulSourcePartition[tuple[str, bytes], str]):
         source.after = after
         if self._client.exists(SIGNALS):
             info: Any = self._client.xinfo_stream(SIGNALS)
-            deleted = info.get("max-deleted-entry-id", "0-0")
-            if _order(deleted) > _order(after):
-                _log.error(
-                    "signals up to %s left the stream before they were sent to Kafka, from %s on", deleted, after
-                )
+            first = info["first-entry"]
+            # Only so many of the newest stay: one that was read leaves after as many that were not.
+            if info["entries-added"] > info["length"] and first is not None and _order(first[0]) > _order(after):
+                _log.error("signals between %s and %s left the stream before they were sent to Kafka", after, first[0])
 
     def next_batch(self) -> list[tuple[str, bytes]]:
         source = self._source

@@ -7,6 +7,7 @@ says when it was received. Entries that every reader has consumed leave after a 
 
 from __future__ import annotations
 
+import logging
 import time
 from datetime import UTC, datetime, timedelta
 from threading import Event
@@ -22,57 +23,70 @@ from sinks.metrics import SourceLag
 IDLE = timedelta(milliseconds=5)
 ENTRIES_MAX = 512
 TRIM_EVERY_SECONDS = 30.0
-FIRST = "0-0"
+Resume = tuple[str, int]
+"""What the recovery store keeps of a partition: the last entry that was read, and how many there were up to it."""
+FIRST: Resume = ("0-0", 0)
 LAG_SOURCE = "events"
 """The source in metrics, by its step's id."""
+
+_log = logging.getLogger("tollway.streams")
 
 
 class OffsetGone(Exception):
     """
-    Entries after the offset to resume from were trimmed from the log.
+    Entries after the offset to resume from left the log: recovery store and ledger are older than its retention.
 
-    Remedy: raise `TOLLWAY_LOG_RETENTION_SECONDS`, and rebuild the balances from a log that is whole.
+    Remedy: put back a backup of the log, or go on without them with `TOLLWAY_LOG_ACCEPT_GAP`.
     """
 
 
-class StreamPartition(StatefulSourcePartition[RawBatch, str]):
+class StreamPartition(StatefulSourcePartition[RawBatch, Resume]):
     """Reads one stream from an offset on."""
 
     def __init__(
         self,
         client: redis.Redis,
         key: str,
-        offset: str,
+        resume: Resume,
         batch_bytes: int,
         retention_seconds: int,
         stopping: Event,
         drain: bool,
+        accept_gap: bool,
     ) -> None:
         self._client = client
         self._key = key
-        self._offset = offset
-        self._committed = offset
+        self._offset, self._read = resume
+        self._committed = self._offset
         self._batch_bytes = batch_bytes
         self._retention_seconds = retention_seconds
         self._stopping = stopping
         self._drain = drain
+        self._accept_gap = accept_gap
         self._idle = False
         self._trimmed_at = time.monotonic()
         self._count = 16
-        self._check_offset()
-        self._lag = SourceLag(LAG_SOURCE, key.rpartition(":")[2], None if offset == FIRST else _order(offset)[0] / 1000)
+        self._check_whole()
+        read_to = None if resume == FIRST else _order(self._offset)[0] / 1000
+        self._lag = SourceLag(LAG_SOURCE, key.rpartition(":")[2], read_to)
 
-    def _check_offset(self) -> None:
-        if not self._client.exists(self._key):
-            return
-        info: Any = self._client.xinfo_stream(self._key)
-        deleted = info.get("max-deleted-entry-id", b"0-0").decode()
-        if _order(deleted) > _order(self._offset):
-            raise OffsetGone(
-                f"stream `{self._key}`: entries up to {deleted} were trimmed,"
-                f" but the flow had read only up to {self._offset}\n"
-                "hint: raise TOLLWAY_LOG_RETENTION_SECONDS, and rebuild from a log that is whole"
-            )
+    def _check_whole(self) -> None:
+        """See to it that only entries have left the stream that were read. The server counts all that it ever had."""
+        added = gone = 0
+        if self._client.exists(self._key):
+            info: Any = self._client.xinfo_stream(self._key)
+            added, gone = info["entries-added"], info["entries-added"] - info["length"]
+        if added < self._read:
+            _log.error("stream %s was made anew: what had not been read of the one before is lost", self._key)
+            self._read = gone
+        if gone > self._read:
+            found = f"stream `{self._key}`: {gone - self._read} entries after {self._offset} left it unread"
+            if not self._accept_gap:
+                raise OffsetGone(
+                    f"{found}\nhint: put back a backup of the log; TOLLWAY_LOG_ACCEPT_GAP=on goes on without them"
+                )
+            _log.error("%s: goes on without them", found)
+            self._read = gone
 
     def next_batch(self) -> list[RawBatch]:
         if self._stopping.is_set():
@@ -90,6 +104,7 @@ class StreamPartition(StatefulSourcePartition[RawBatch, str]):
         self._idle = False
         entries = found[self._key.encode()][0] if isinstance(found, dict) else found[0][1]
         self._offset = entries[-1][0].decode()
+        self._read += len(entries)
         segments = [(int(entry_id.split(b"-")[0]) * 1000, fields[b"e"]) for entry_id, fields in entries]
         self._lag.read(segments[-1][0] / 1_000_000)
         size = sum(len(blob) for _, blob in segments)
@@ -99,10 +114,10 @@ class StreamPartition(StatefulSourcePartition[RawBatch, str]):
     def next_awake(self) -> datetime | None:
         return datetime.now(UTC) + IDLE if self._idle else None
 
-    def snapshot(self) -> str:
+    def snapshot(self) -> Resume:
         self._trim()
         self._committed = self._offset
-        return self._offset
+        return self._offset, self._read
 
     def _trim(self) -> None:
         """Let entries go that are older than the retention and were consumed before the last epoch."""
@@ -123,7 +138,7 @@ def _order(entry_id: str) -> tuple[int, int]:
     return int(milliseconds), int(sequence or 0)
 
 
-class StreamSource(FixedPartitionedSource[RawBatch, str]):
+class StreamSource(FixedPartitionedSource[RawBatch, Resume]):
     """
     All partitions of the embedded event log.
 
@@ -133,16 +148,30 @@ class StreamSource(FixedPartitionedSource[RawBatch, str]):
         retention_seconds: How long consumed entries are kept.
         stopping: Set from outside to end the flow.
         drain: End at the end of the log instead of waiting for more.
+        accept_gap: Go on where entries left the log that were not read.
     """
 
     def __init__(
-        self, url: str, batch_bytes: int, retention_seconds: int, stopping: Event, drain: bool = False
+        self,
+        url: str,
+        batch_bytes: int,
+        retention_seconds: int,
+        stopping: Event,
+        *,
+        drain: bool = False,
+        accept_gap: bool = False,
     ) -> None:
         self._url = url
         self._batch_bytes = batch_bytes
         self._retention_seconds = retention_seconds
         self._stopping = stopping
         self._drain = drain
+        self._accept_gap = accept_gap
+
+    @property
+    def beginning(self) -> Resume:
+        """What a partition resumes from that has to be read from its very first entry."""
+        return FIRST
 
     def list_parts(self) -> list[str]:
         client = redis.Redis.from_url(self._url)
@@ -151,7 +180,7 @@ class StreamSource(FixedPartitionedSource[RawBatch, str]):
         finally:
             client.close()
 
-    def build_part(self, step_id: str, for_part: str, resume_state: str | None) -> StreamPartition:
+    def build_part(self, step_id: str, for_part: str, resume_state: Resume | None) -> StreamPartition:
         client = redis.Redis.from_url(self._url, protocol=3)
         return StreamPartition(
             client,
@@ -161,4 +190,5 @@ class StreamSource(FixedPartitionedSource[RawBatch, str]):
             self._retention_seconds,
             self._stopping,
             self._drain,
+            self._accept_gap,
         )

@@ -58,7 +58,8 @@ class RecoveryStoreMissing(Exception):
     """
     The ledger holds commits that the recovery store knows nothing of.
 
-    Remedy: point `TOLLWAY_HOME` at the folder whose recovery store belongs to the ledger.
+    Remedy: point `TOLLWAY_HOME` at the folder whose recovery store belongs to the ledger; if that is lost, make it
+    anew with `tollway recovery rebuild`.
     """
 
 
@@ -166,13 +167,36 @@ class Ledger:
                     raise RecoveryStoreMissing(
                         f"the ledger holds commit {newest} of sink partition {part},"
                         f" but the recovery store ends at {sequence}\n"
-                        "hint: set TOLLWAY_HOME to the folder whose recovery store belongs to this ledger"
+                        "hint: set TOLLWAY_HOME to the folder whose recovery store belongs to this ledger; if that is"
+                        " lost, move what is left of it away: `tollway recovery rebuild` makes it anew"
                     )
                 self._connection.execute(f"delete {written_later}".encode(), (part, sequence))
 
     def close(self) -> None:
         """End the connection."""
         self._connection.close()
+
+
+def rewind(connection: psycopg.Connection[Any], sequences: dict[int, int]) -> int:
+    """
+    Take the ledger back to earlier commits, of which the recovery store is: what was written later is read again.
+
+    Args:
+        connection: To the ledger, within a transaction.
+        sequences: The commit of each sink partition to go back to; one that is not named goes back to the beginning.
+
+    Returns:
+        How many rows were deleted.
+    """
+    deleted = 0
+    known = connection.execute("select sink_part from sink_commits").fetchall()
+    for part in sorted({part for (part,) in known} | sequences.keys()):
+        sequence = sequences.get(part, 0)
+        for table in TAKEN_BACK:
+            statement = f"delete from {table} where sink_part = %s and sink_seq > %s"
+            deleted += connection.execute(statement.encode(), (part, sequence)).rowcount
+        connection.execute("update sink_commits set sink_seq = %s where sink_part = %s", (sequence, part))
+    return deleted
 
 
 def rows_of(outcome: Outcome, *commit: int) -> dict[Hashable, tuple[Any, ...]]:

@@ -6,12 +6,17 @@ import random
 import shutil
 from datetime import UTC, datetime
 from decimal import Decimal
+from threading import Event
 from typing import Any
 
 import psycopg
 import pytest
 from bytewax.errors import BytewaxRuntimeError
 
+from dataflows.engine import stream_source
+from dataflows.rebuild import rebuild
+from dataflows.recovery import FOLDER
+from dataflows.recovery_copies import copy_store
 from sinks.postgres.ledger import LedgerOutdated, RecoveryStoreMissing
 from tests.conftest import Stores
 from tests.engine_runs import append, check_ledger, drain, query, write_records
@@ -89,6 +94,24 @@ def test_who_came_after_the_backup_is_set_up_again(stores: Stores, stream: list[
     for _ in range(2):  # what waited is put into the log, and is read the next time
         drain(stores)
     check_ledger(stores, stream, CUSTOMERS + 1)
+
+
+def test_a_backup_of_the_ledger_alone_has_what_it_takes(stores: Stores, stream: list[dict[str, Any]]) -> None:
+    """It has a copy of the recovery store, older than itself: what came after the copy is read again."""
+    store = stores.settings.home / FOLDER
+    copy_store(store, stores.postgres_dsn, NOW)
+    for number in range(2):
+        stream += [event | {"id": f"{number}-{event['id']}"} for event in stream[:200]]
+        append(stores, stream[-200:])
+        drain(stores)
+        if number == 0:
+            copied(stores, database(stores), f"{database(stores)}_backup")
+    restored(stores, recovery=False)
+    shutil.rmtree(store)
+    log = stream_source(stores.settings, stores.redis_url, Event(), drain=True)
+    assert rebuild(store, stores.postgres_dsn, {"events": log}, 4).copy is not None
+    drain(stores)
+    check_ledger(stores, stream, CUSTOMERS)
 
 
 def test_an_old_recovery_store_does_not_fit_a_newer_ledger(stores: Stores, stream: list[dict[str, Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,11 +12,15 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from subprocess import Popen
+from threading import Event
 from typing import Any
 
 import pytest
 
-from dataflows.recovery import PROCESSES, Cluster, RecoveryStoreScattered, recovery_store
+from dataflows.engine import stream_source
+from dataflows.rebuild import rebuild
+from dataflows.recovery import FOLDER, PROCESSES, Cluster, RecoveryStoreScattered, recovery_store
+from dataflows.recovery_copies import copy_store
 from tests.conftest import Stores
 from tests.deploy.files import rescale
 from tests.engine_runs import append, check_ledger, engine_log, engine_process, write_records
@@ -95,6 +100,32 @@ def test_the_number_of_machines_may_change_by_the_steps_of_the_guide(stores: Sto
         append(stores, [*stream[number * SHARE : (number + 1) * SHARE], *stream[number * SHARE - 100 : number * SHARE]])
         drained_by(stores, after)
         check_ledger(stores, stream[: (number + 1) * SHARE], CUSTOMERS)
+
+
+def test_homes_that_were_lost_are_made_anew_from_what_each_had_copied(stores: Stores) -> None:
+    """Each copied its share; put together in one home, the store is shared out again by the steps of the guide."""
+    stream = a_stream(stores)
+    append(stores, stream[:SHARE])
+    drained_by(stores, 2)
+    at = datetime.now(UTC)
+    assert [copy_store(home(stores, number) / FOLDER, stores.postgres_dsn, at).parts for number in (0, 1)] == [
+        (0, 2),
+        (1, 3),
+    ]
+    append(stores, stream[SHARE : 2 * SHARE])
+    drained_by(stores, 2)
+    copy_store(home(stores, 1) / FOLDER, stores.postgres_dsn, datetime.now(UTC))  # the other did not come to it
+    for number in (0, 1):
+        shutil.rmtree(home(stores, number))
+    log = stream_source(stores.settings, stores.redis_url, Event(), drain=True)
+    made = rebuild(home(stores, 0) / FOLDER, stores.postgres_dsn, {"events": log}, 4)
+    assert made.copy is not None
+    assert made.copy.copied_at == at
+    home(stores, 1).mkdir()
+    moved(stores, 2)
+    append(stores, stream[2 * SHARE :])
+    drained_by(stores, 2)
+    check_ledger(stores, stream, CUSTOMERS)
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 3)])

@@ -23,6 +23,7 @@ from sinks.postgres.migrate import migrate
 from sinks.postgres.totals import telling_totals
 from tollway.api.settings import ApiSettings, load_api_settings
 from tollway.commands.cluster import end_with_input, supervise
+from tollway.commands.copying import copying
 from tollway.commands.dataflow import alone, crash_log, crashing_into
 from tollway.commands.serving import serving
 from tollway.console import say, settings
@@ -158,6 +159,7 @@ def _rate(
     kafka = load_kafka(os.environ)
     stopping = Event()
     place = cluster.process_id if cluster is not None else None
+    keeps_store = chosen.recovery and not (place and chosen.recovery_shared)
     with (
         servers(chosen, report=say) as endpoints,
         alone(chosen.home, place),
@@ -171,6 +173,7 @@ def _rate(
         with (
             serving(listening, stopping) if listening else nullcontext(),
             telling_totals(endpoints.postgres_dsn) if chosen.metrics_port and not place else nullcontext(),
+            copying(chosen, endpoints) if keeps_store else nullcontext(),
         ):
             say(
                 "The dataflow runs until the log has been read." if drain else "The dataflow runs. Stop it with Ctrl-C."

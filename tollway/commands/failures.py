@@ -15,7 +15,9 @@ from bytewax.errors import BytewaxRuntimeError
 
 from config.settings import SettingError
 from dataflows.engine import PeerLost
+from dataflows.rebuild import RecoveryStoreThere
 from dataflows.recovery import RecoveryStoreScattered
+from dataflows.recovery_copies import NotCopied
 from dataflows.sources import kafka
 from dataflows.sources.streams import OffsetGone
 from sinks.kafka.client import KafkaUnavailable, TopicMissing
@@ -64,6 +66,7 @@ def _explain(failure: BaseException) -> tuple[str, int] | None:
             | LedgerOutdated()
             | RecoveryStoreMissing()
             | RecoveryStoreScattered()
+            | RecoveryStoreThere()
             | OffsetGone()
         ):
             return str(failure), BAD_INPUT
@@ -76,7 +79,7 @@ def _explain(failure: BaseException) -> tuple[str, int] | None:
             return str(failure), BAD_INPUT if correctable else REFUSED
         case NothingBillable():
             return f"{failure.code}: {failure}", REFUSED
-        case NotFound() | NoSuchKey() | LedgerIncomplete() | NothingThere() | DemoFailed():
+        case NotFound() | NoSuchKey() | LedgerIncomplete() | NothingThere() | DemoFailed() | NotCopied():
             return str(failure), REFUSED
         case ServerError() | ApiEnded():
             return str(failure), NO_SERVER

@@ -68,7 +68,7 @@ def _told(show: Demo) -> dict[str, Any]:
             picture = show.picture
             say(
                 f"{picture.step}: {picture.sent} events sent, {picture.rated} rated, "
-                f"balance {float(picture.live):.2f} USD, access {picture.access}"
+                f"balance {float(picture.live):z.2f} USD, access {picture.access}"
             )
 
     teller = threading.Thread(target=tell, daemon=True)
