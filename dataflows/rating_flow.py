@@ -23,13 +23,14 @@ from dataflows.sources.signals import SignalSource
 from rating.dedup import LoadSegments
 from rating.rows import Outcome
 from rating.rules import Rules
+from sinks.kafka.outcomes import ChargesSent
 from sinks.kafka.signals import KafkaSignalSink
 
 
 class KafkaOutputs(Struct, frozen=True):
     """Topics that are written."""
 
-    outcomes: FixedPartitionedSink[Outcome, None]
+    outcomes: FixedPartitionedSink[Outcome, ChargesSent]
     """Access, charges and dead letters."""
     signals: tuple[SignalSource, KafkaSignalSink] | None
     """From the stream where they are raised to their topic."""

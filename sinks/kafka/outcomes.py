@@ -3,22 +3,25 @@ Access, charges and dead letters as Kafka messages.
 
 Rows are absolute, so only the newest of each key is sent, once an epoch; where access changes, it goes out at
 once. After a crash, what was sent since the last epoch is sent again: of two rows with one key the later holds.
+A charge that was sent then is undone first, as the ledger deletes its row: the usage may fall into other windows now.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+from confluent_kafka import Message
 
 from config.kafka import KafkaSettings
 from rating.money import plain
 from rating.rows import BalanceRow, ChargeRow, Outcome
 from sinks.kafka.client import admin, partitions_of
 from sinks.kafka.deliver import Delivery, Headers
+from sinks.kafka.sent import Ends, SentTo, ends_of, read_back
 from sinks.postgres.ledger import DUPLICATE_MISMATCH, MISMATCH_MESSAGE
 
 DEAD_LETTER_BYTES_MAX = 900_000
@@ -27,7 +30,13 @@ DEAD_LETTER_BYTES_MAX = 900_000
 CustomerKey = Callable[[str], str]
 """A customer's key by its id."""
 
+SENT_BY = "sink_part"
+"""The header of a charge that says which partition of the sink sent it."""
+
 _json = msgspec.json.Encoder().encode
+
+ChargesSent = tuple[str, Ends]
+"""What the recovery store keeps: the topic of charges, and where its partitions ended with the epoch."""
 
 
 def access_message(row: BalanceRow) -> tuple[bytes, bytes]:
@@ -56,6 +65,25 @@ def charge_message(row: ChargeRow, customer_key: str) -> tuple[bytes, bytes]:
     return customer_key.encode(), _json(value)
 
 
+def undoing(messages: Iterable[Message], sent_by: str) -> Iterator[tuple[bytes, bytes]]:
+    """
+    Key and value of what undoes charges: their own rows with nothing in them, and `undone`.
+
+    Args:
+        messages: What is in the topic, in the order of each customer; what somebody else sent is passed over.
+        sent_by: Undo only what this partition of the sink sent.
+    """
+    newest: dict[tuple[str, ...], tuple[bytes, dict[str, Any]]] = {}
+    for message in messages:
+        if (SENT_BY, sent_by.encode()) in (message.headers() or []):
+            row = msgspec.json.decode(message.value() or b"")
+            newest[tuple(row[name] for name in ChargeRow._fields[:5])] = message.key() or b"", row
+    nothing = dict.fromkeys(("quantity", "late_quantity", "amount", "commitment", "credits", "uncovered"), "0")
+    for key, row in newest.values():
+        if "undone" not in row:
+            yield key, _json(row | nothing | {"events": 0, "paid": {}, "undone": True})
+
+
 def dead_letter_messages(outcome: Outcome) -> Iterator[tuple[bytes, bytes, Headers]]:
     """Key, value and headers: the bytes as they came, and why they were refused. The key is their digest."""
     letters = [(letter.code, letter.message, letter.path, letter.raw) for letter in outcome.rejected]
@@ -67,11 +95,20 @@ def dead_letter_messages(outcome: Outcome) -> Iterator[tuple[bytes, bytes, Heade
         yield hashlib.sha256(raw).hexdigest().encode(), raw[:DEAD_LETTER_BYTES_MAX], headers
 
 
-class _OutcomePartition(StatefulSinkPartition[Outcome, None]):
-    def __init__(self, sink: KafkaOutcomeSink) -> None:
+class _OutcomePartition(StatefulSinkPartition[Outcome, ChargesSent]):
+    def __init__(self, sink: KafkaOutcomeSink, part: str, resume: ChargesSent | None) -> None:
         self._sink = sink
+        self._headers: Headers = [(SENT_BY, part.encode())]
         self._access: dict[str, BalanceRow] = {}
         self._charges: dict[tuple[Any, ...], ChargeRow] = {}
+        topic = sink.kafka.topic_charges
+        if topic and resume is not None and resume[0] == topic:
+            for key, value in undoing(read_back(sink.kafka, topic, dict(resume[1])), part):
+                self._send_charge(key, value)
+
+    def _send_charge(self, key: bytes, value: bytes) -> None:
+        sink = self._sink
+        sink.delivery.send(sink.kafka.topic_charges, key, value, self._headers, sink.charges_sent_to.arrived)
 
     def write_batch(self, values: list[Outcome]) -> None:
         kafka, delivery = self._sink.kafka, self._sink.delivery
@@ -90,19 +127,19 @@ class _OutcomePartition(StatefulSinkPartition[Outcome, None]):
                 for key, raw, headers in dead_letter_messages(outcome):
                     delivery.send(kafka.topic_dead_letters, key, raw, headers)
 
-    def snapshot(self) -> None:
-        kafka, delivery = self._sink.kafka, self._sink.delivery
+    def snapshot(self) -> ChargesSent:
+        sink = self._sink
         for row in self._access.values():
-            delivery.send(kafka.topic_access, *access_message(row))
+            sink.delivery.send(sink.kafka.topic_access, *access_message(row))
         for charge in self._charges.values():
-            message = charge_message(charge, self._sink.customer_key(charge.customer_id))
-            delivery.send(kafka.topic_charges, *message)
-        delivery.flush()
+            self._send_charge(*charge_message(charge, sink.customer_key(charge.customer_id)))
+        sink.delivery.flush()
         self._access.clear()
         self._charges.clear()
+        return sink.kafka.topic_charges, sink.charges_sent_to.ends
 
 
-class KafkaOutcomeSink(FixedPartitionedSink[Outcome, None]):
+class KafkaOutcomeSink(FixedPartitionedSink[Outcome, ChargesSent]):
     """
     Sends outcomes to their topics, arrived in `snapshot()`.
 
@@ -120,10 +157,12 @@ class KafkaOutcomeSink(FixedPartitionedSink[Outcome, None]):
         for topic in (self.kafka.topic_access, self.kafka.topic_charges, self.kafka.topic_dead_letters):
             if topic:
                 partitions_of(client, topic)
+        # Whatever is sent from now on comes after this.
+        self.charges_sent_to = SentTo(ends_of(self.kafka, self.kafka.topic_charges) if self.kafka.topic_charges else [])
         return [f"{part:02}" for part in range(self._partitions)]
 
     def part_fn(self, item_key: str) -> int:
         return int(item_key)
 
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _OutcomePartition:
-        return _OutcomePartition(self)
+    def build_part(self, step_id: str, for_part: str, resume_state: ChargesSent | None) -> _OutcomePartition:
+        return _OutcomePartition(self, for_part, resume_state)

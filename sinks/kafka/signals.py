@@ -9,23 +9,17 @@ had sent only after the next one looked. The key is the customer's, so that its 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from contextlib import closing
 
 import msgspec
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
-from confluent_kafka import KafkaError, Message, TopicPartition
+from confluent_kafka import Message
 from msgspec import Struct
 
 from config.kafka import KafkaSettings
-from sinks.kafka.client import admin, consumer, partitions_of, unavailable, watermarks
+from sinks.kafka.client import admin, partitions_of
 from sinks.kafka.deliver import Delivery
-
-READ_BACK_SECONDS = 60.0
-
-Ends = list[tuple[int, int]]
-"""For partitions of the topic, the offset that the next message will have."""
+from sinks.kafka.sent import Ends, SentTo, read_back
 
 
 class _Signal(Struct):
@@ -47,33 +41,7 @@ def sent_since(kafka: KafkaSettings, ends: dict[int, int]) -> set[str]:
     Raises:
         KafkaUnavailable: The brokers do not answer.
     """
-    topic = kafka.topic_signals
-    found: set[str] = set()
-    with closing(consumer(kafka)) as reader:
-        left = []
-        for number in range(partitions_of(admin(kafka), topic)):
-            first, end = watermarks(reader, topic, number)
-            start = ends.get(number, first)
-            # A topic that was made anew is shorter than what is remembered of it.
-            start = max(start, first) if start <= end else first
-            if start < end:
-                left.append(TopicPartition(topic, number, start))
-        reader.assign(left)
-        open_partitions = {at.partition for at in left}
-        deadline = time.monotonic() + READ_BACK_SECONDS
-        while open_partitions:
-            for message in reader.consume(1000, timeout=0.5):
-                error = message.error()
-                if error is None:
-                    found.add(_id_of(message))
-                    deadline = time.monotonic() + READ_BACK_SECONDS
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    open_partitions.discard(message.partition() or 0)
-                elif not error.retriable():
-                    raise unavailable(error)
-            if time.monotonic() > deadline:
-                raise unavailable(KafkaError(KafkaError._TIMED_OUT))
-    return found
+    return {_id_of(message) for message in read_back(kafka, kafka.topic_signals, ends)}
 
 
 def _id_of(message: Message) -> str:
@@ -87,22 +55,16 @@ class _SignalPartition(StatefulSinkPartition[bytes, Ends]):
     def __init__(self, kafka: KafkaSettings, delivery: Delivery, ends: Ends) -> None:
         self._topic = kafka.topic_signals
         self._delivery = delivery
-        self._ends = dict(ends)
-        self._sent = sent_since(kafka, self._ends)
+        self._sent_to = SentTo(ends)
+        self._sent = sent_since(kafka, dict(ends))
 
     def write_batch(self, values: list[bytes]) -> None:
         for lines in values:
-            send_signals(self._delivery, self._topic, lines, self._sent, self._arrived)
-
-    def _arrived(self, message: Message) -> None:
-        partition, offset = message.partition(), message.offset()
-        assert partition is not None, "what arrived has a place"
-        assert offset is not None, "what arrived has a place"
-        self._ends[partition] = max(self._ends.get(partition, 0), offset + 1)
+            send_signals(self._delivery, self._topic, lines, self._sent, self._sent_to.arrived)
 
     def snapshot(self) -> Ends:
         self._delivery.flush()
-        return sorted(self._ends.items())
+        return self._sent_to.ends
 
 
 def send_signals(

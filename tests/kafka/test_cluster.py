@@ -16,7 +16,7 @@ from tests.engine_runs import check_ledger, engine_log, query, wait_for, write_r
 from tests.kafka.conftest import settings_at
 from tests.kafka.records import lag, produce
 from tests.kafka.runs import engine, rated, untidy, usage, world
-from tests.kafka.test_sinks import check_signals
+from tests.kafka.test_sinks import check_charges, check_signals
 
 COUNT = int(os.environ.get("TOLLWAY_TEST_EVENTS", "40000"))
 """Events in the stream: as many as one likes, by the variable."""
@@ -50,5 +50,6 @@ def test_a_killed_cluster_comes_back_with_more_processes(stores: Stores, bootstr
         assert supervisor.wait(60) == 0, engine_log(stores)
     check_ledger(stores, stream, CUSTOMERS)
     check_signals(stores, kafka)
+    check_charges(kafka, stores)
     assert query(stores, "select count(*) from parked_events") == [(0,)]
     assert query(stores, "select count(*) from dead_letters") == [(0,)]
