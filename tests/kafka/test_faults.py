@@ -142,11 +142,14 @@ def test_a_compacted_topic_is_refused(stores: Stores, kafka: KafkaSettings) -> N
     assert "is compacted" in told(raised.value)
 
 
-def test_partitions_that_are_added_are_read_after_a_new_beginning(stores: Stores, kafka: KafkaSettings) -> None:
-    """The running process notices, ends its flow cleanly and begins again with all partitions."""
+@pytest.mark.parametrize("arguments", [(), ("--processes", "2")], ids=["alone", "cluster"])
+def test_partitions_that_are_added_are_read_after_a_new_beginning(
+    stores: Stores, kafka: KafkaSettings, arguments: tuple[str, ...]
+) -> None:
+    """The running process notices, ends its flow cleanly and begins again with all partitions; so does a cluster."""
     write_records(stores, world("300"))
     stream = usage(27, 2000)
-    with engine(stores, kafka, TOLLWAY_KAFKA_TOPIC_METADATA_REFRESH_INTERVAL_MS="200") as process:
+    with engine(stores, kafka, *arguments, TOLLWAY_KAFKA_TOPIC_METADATA_REFRESH_INTERVAL_MS="200") as process:
         produce(kafka, stream[:1000])
         until(process, stores, 1000)
         add_partitions(kafka, kafka.topic_events, 6)
