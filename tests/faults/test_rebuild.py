@@ -33,6 +33,8 @@ from tests.engine_runs import (
     write_records,
 )
 from tests.world import catalog_records, customer_records, events
+from tollway.commands.failures import explain
+from tollway.console import BAD_INPUT
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 MONTH = NOW.replace(day=1, hour=0, minute=0, second=0)
@@ -139,6 +141,45 @@ def test_a_gap_in_the_log_is_told_and_nothing_is_changed(stores: Stores, stream:
         made_anew(stores)
     check_ledger(stores, stream[:2000], CUSTOMERS)
     assert not (stores.settings.home / "recovery").exists()
+
+
+def test_a_gap_ends_the_flow_unless_it_is_accepted(
+    stores: Stores, stream: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Entries that left unread are an error with a remedy; the operator may go on without them, and it is logged."""
+    append(stores, stream[:1000])
+    drain(stores)
+    append(stores, stream[1000:2000])
+    with redis.Redis.from_url(stores.redis_url) as client:
+        for part in range(stores.settings.partitions):
+            client.xtrim(stream_key(part), maxlen=0, approximate=False)
+    append(stores, stream[2000:])
+    with pytest.raises(Exception, match="error") as raised:
+        drain(stores)
+    explained = explain(raised.value)
+    assert explained is not None
+    assert "left it unread" in explained[0]
+    assert "TOLLWAY_LOG_ACCEPT_GAP" in explained[0]
+    assert explained[1] == BAD_INPUT
+    drain(stores, log_accept_gap=True)
+    assert "goes on without them" in caplog.text
+    check_ledger(stores, stream[:1000] + stream[2000:], CUSTOMERS)
+    drain(stores)
+
+
+def test_a_log_that_was_made_anew_is_read(
+    stores: Stores, stream: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stream that had more entries once is another one: that is logged, and what is in it is rated."""
+    append(stores, stream[:1000])
+    drain(stores)
+    with redis.Redis.from_url(stores.redis_url) as client:
+        client.delete(*(stream_key(part) for part in range(stores.settings.partitions)))
+    drain(stores)
+    assert caplog.text.count("was made anew") == stores.settings.partitions
+    append(stores, stream[1000:2000])
+    drain(stores)
+    check_ledger(stores, stream[:2000], CUSTOMERS)
 
 
 def test_a_store_that_is_there_or_in_use_is_not_made_anew(stores: Stores, stream: list[dict[str, Any]]) -> None:
