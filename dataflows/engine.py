@@ -28,6 +28,7 @@ from config.kafka import KafkaSettings
 from config.settings import Settings
 from dataflows.catalog_view import CatalogView
 from dataflows.kafka_topics import KafkaTopics
+from dataflows.pace import Pace
 from dataflows.rating_flow import Wiring, rating_flow
 from dataflows.recovery import ALONE, Cluster, recovery_store
 from dataflows.redrive import Redrive
@@ -123,11 +124,13 @@ def run_engine(
         )
         usage[topics.source.step_id] = topics.source
     control = ControlSource(view, Redrive(postgres_dsn, log, view), stopping, drain)
+    epoch = timedelta(milliseconds=settings.epoch_ms)
     flow = rating_flow(
         Wiring(
             view=view,
             usage=usage,  # type: ignore[arg-type]
             control=control,
+            pace=Pace(epoch, alone=cluster.size == 1),
             rules=rules_of(settings),
             beat=timedelta(milliseconds=settings.beat_ms),
             load_segments=partial(load_seen_ids, postgres_dsn),
@@ -145,7 +148,6 @@ def run_engine(
     gc.set_threshold(100_000, 50, 1000)
     try:
         with sole_writer(postgres_dsn, cluster.process_id), stopping_on_signals(stopping):
-            epoch = timedelta(milliseconds=settings.epoch_ms)
             if cluster.size == 1:
                 run_main(flow, epoch_interval=epoch, recovery_config=recovery)
             else:

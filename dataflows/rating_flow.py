@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from dataflows.catalog_view import CatalogView
 from dataflows.messages import RawBatch
+from dataflows.pace import Pace
 from dataflows.rate import builder
 from dataflows.route import Router
 from dataflows.sources.control import ControlSource
@@ -43,6 +44,7 @@ class Wiring(Struct, frozen=True):
     usage: dict[str, FixedPartitionedSource[RawBatch, object]]
     """Sources of usage by step id."""
     control: ControlSource
+    pace: Pace
     rules: Rules
     beat: timedelta
     load_segments: LoadSegments
@@ -54,9 +56,9 @@ class Wiring(Struct, frozen=True):
 def rating_flow(wiring: Wiring) -> Dataflow:
     """Usage → route → rate (decode, attribute, RATE, SETTLE) → balances and ledger, and topics if there are any."""
     flow = Dataflow("tollway")
-    usage = [op.input(step_id, flow, source) for step_id, source in wiring.usage.items()]
+    usage = [op.input(step_id, flow, wiring.pace.keeping(source)) for step_id, source in wiring.usage.items()]
     messages = op.flat_map("route", op.merge("usage", *usage), Router(wiring.view).route)
-    notices = op.input("control", flow, wiring.control)
+    notices = op.input("control", flow, wiring.pace.keeping(wiring.control))
     keyed = op.merge("by_key_group", messages, notices)
     outcomes = op.stateful_batch("rate", keyed, builder(wiring.view, wiring.rules, wiring.beat, wiring.load_segments))
     op.output("balances", outcomes, wiring.balances)
@@ -65,5 +67,5 @@ def rating_flow(wiring: Wiring) -> Dataflow:
         op.output("kafka", outcomes, wiring.kafka.outcomes)
         if wiring.kafka.signals is not None:
             source, sink = wiring.kafka.signals
-            op.output("kafka_signals", op.input("signals", flow, source), sink)
+            op.output("kafka_signals", op.input("signals", flow, wiring.pace.keeping(source)), sink)
     return flow
