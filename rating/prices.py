@@ -305,13 +305,15 @@ def _tier_part(fields: Fields, name: str, kind: str) -> Decimal | None:
 
 
 def _wrapped_decimal(fields: Fields, name: str, inner: str) -> Decimal | None:
+    """With its wrapper or without. Of OpenMeter's clients it is a float: it has the digits that it is written with."""
     value, path = fields.take(name)
-    if not isinstance(value, dict):
-        return None if value is None else read_decimal(value, path)
-    wrapped = Fields(value, path)
-    number = wrapped.decimal(inner)
-    wrapped.end()
-    return number
+    if isinstance(value, dict):
+        wrapped = Fields(value, path)
+        value, path = wrapped.take(inner)
+        wrapped.end()
+    elif value is None:
+        return None
+    return read_decimal(Decimal(repr(value)) if isinstance(value, float) else value, path)
 
 
 def _tier_to_v1(tier: Tier) -> Json:

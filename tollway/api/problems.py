@@ -23,12 +23,13 @@ import redis
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from msgspec import Struct
+from msgspec.structs import replace
 from ulid import ULID
 
 from rating.meters import MeterError
 from rating.periods import CadenceError
 from rating.prices import PriceError
-from tollway.api.wire import Json, camel_name
+from tollway.api.wire import Json, camel_name, snake_name
 from tollway.control import ControlCode, ControlError
 from tollway.invoicing import LedgerIncomplete, NothingBillable
 from tollway.ledger_reads import NotFound
@@ -37,6 +38,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 1
 
 _log = logging.getLogger(__name__)
+_FIRST: Final = re.compile(r"[a-z_]+(?=$|[.\[])")
 _MISSING: Final = re.compile(r"Missing required query parameter '?([^' ]+)'?")
 
 
@@ -196,12 +198,40 @@ def body_of(problem: Problem, path: str) -> bytes:
         "detail": problem.detail,
         "instance": f"urn:request:{ULID()}",
     }
+    found = [replace(item, field=_as_sent(item.field, path)) for item in problem.invalid]
     if path.startswith("/api/v3"):
-        if problem.invalid:
-            body["invalid_parameters"] = [_v3(item) for item in problem.invalid]
+        if found:
+            body["invalid_parameters"] = [_v3(item) for item in found]
     else:
-        body["extensions"] = {"validationErrors": [_v1(item) for item in problem.invalid]}
+        body["extensions"] = {"validationErrors": [_v1(item) for item in found]}
     return msgspec.json.encode(body)
+
+
+_SENT_AS: Final[dict[str, dict[str, str]]] = {
+    "customers": {"subjects": "usage_attribution.subject_keys"},
+    "plans": {"cadence": "billing_cadence"},
+    "subscriptions": {"version": "plan.version", "at": "timing"},
+    "grants": {"features": "filters.features"},
+}
+_SENT_AS_V1: Final[dict[str, dict[str, str]]] = {
+    "meters": {"key": "slug"},
+    "features": {"filters": "meter_group_by_filters"},
+}
+"""By what a path is of: what the control plane calls a field, and what requests call it."""
+
+
+def _as_sent(field: str, path: str) -> str:
+    """The field by its name in a request to the path."""
+    named = _FIRST.match(field)
+    if named is None:
+        return field
+    tables = (_SENT_AS,) if path.startswith("/api/v3") else (_SENT_AS_V1, _SENT_AS)
+    for part in reversed(path.split("/")):
+        for table in tables:
+            known = table.get(part, {}).get(named[0])
+            if known is not None:
+                return known + field[named.end() :]
+    return field
 
 
 def _v1(item: Invalid) -> Json:
@@ -212,4 +242,10 @@ def _v1(item: Invalid) -> Json:
 def _v3(item: Invalid) -> Json:
     rule = item.code if item.code in ("unknown_property", "required") else "invalid"
     index: Json = {} if item.index is None else {"index": item.index}
-    return {"field": item.field, "rule": rule, "reason": item.message, "source": item.source, "code": item.code} | index
+    return {
+        "field": snake_name(item.field),
+        "rule": rule,
+        "reason": item.message,
+        "source": item.source,
+        "code": item.code,
+    } | index
