@@ -27,7 +27,7 @@ from rating.meters import PLAIN_INTEGER_LIMIT, quantity, top_field
 from rating.money import ZERO, use_exact
 from rating.outcome import ParkCode, Parked, RejectCode, Rejected
 from rating.routes import Route, measure, route_to
-from rating.rows import MismatchRow, Outcome
+from rating.rows import MismatchRow, Outcome, UsedSubject
 from rating.rules import Rules
 from rating.telling import charge_rows
 from rating.usage import Gathered, Lane, MeterState, close_windows, price_meter, slice_at
@@ -212,6 +212,7 @@ class KeyGroup:
                 self._park(found, event, at, line, out)
                 return False
             route = found
+            out.subjects.append(UsedSubject(route.account.state.customer_id, event.subject))
         if received_at >= route.closes_at:
             self._park(ParkCode.PERIOD_CLOSED, event, at, line, out)
             return False

@@ -114,12 +114,19 @@ class SeenIds(NamedTuple):
     """Segments with smaller numbers have been forgotten."""
 
 
+class UsedSubject(NamedTuple):
+    """A subject that a customer's usage came under. Told again whenever its route is found anew."""
+
+    customer_id: str
+    subject: str
+
+
 class Outcome:
     """All that a key group has to say after it was given input. Empty is falsy."""
 
     __slots__ = (
         "balances", "catalog_version", "charges", "ended", "mismatches",
-        "parked", "received", "rejected", "seen", "urgent",
+        "parked", "received", "rejected", "seen", "subjects", "urgent",
     )  # fmt: skip
 
     def __init__(self, catalog_version: int = 0) -> None:
@@ -131,6 +138,8 @@ class Outcome:
         self.parked: list[Parked] = []
         self.mismatches: list[MismatchRow] = []
         self.seen: list[SeenIds] = []
+        self.subjects: list[UsedSubject] = []
+        """Come with events that ended."""
         self.ended: Counter[tuple[str, str]] = Counter()
         """How events ended: (`rated` | `duplicate` | `parked` | `rejected`, reason) → how many."""
         self.received: list[tuple[datetime, int]] = []
@@ -143,7 +152,9 @@ class Outcome:
         return unpack_outcome, (pack_outcome(self),)
 
     def __bool__(self) -> bool:
-        return bool(self.balances or self.charges or self.ended or self.rejected or self.parked or self.seen)
+        return bool(
+            self.balances or self.charges or self.ended or self.rejected or self.parked or self.seen or self.subjects
+        )
 
 
 class _Packed(Struct, array_like=True):
@@ -156,6 +167,7 @@ class _Packed(Struct, array_like=True):
     parked: list[Parked]
     mismatches: list[MismatchRow]
     seen: list[SeenIds]
+    subjects: list[UsedSubject]
     received: list[tuple[datetime, int]]
     urgent: bool
 

@@ -30,6 +30,7 @@ TABLES: dict[str, str] = {
     "charges": "upsert_charges.sql",
     "balances": "upsert_balances.sql",
     "seen_ids": "upsert_seen_ids.sql",
+    "used_subjects": "insert_used_subjects.sql",
     "parked_events": "upsert_parked_events.sql",
     "dead_letters": "insert_dead_letters.sql",
     "sink_commits": "upsert_sink_commits.sql",
@@ -219,6 +220,8 @@ def rows_of(outcome: Outcome, *commit: int) -> dict[Hashable, tuple[Any, ...]]:
             bytes_text(seen.ids),
             seen.oldest_needed,
         )
+    for used in outcome.subjects:
+        rows["used_subjects", used] = used
     for parked in outcome.parked:
         rows["parked_events", parked.source, parked.id] = (
             parked.source,

@@ -148,21 +148,21 @@ def _customers(
     """
     The customers that are asked for, None for all, and the subject of each, where subjects are asked for.
 
-    Usage of a subject is known where it is all usage of its customer, so that customer has no other name.
+    Usage of a subject is known where all usage of its customer came under it, or under others that are named too.
     """
     ids = [find_customer(connection, name).id for name in named]
     if not subjects:
         return ids or None, {}
     found: dict[str, str] = {}
-    for row in rows(connection, "names_of_customers", {"subjects": subjects}):
-        others = [name for name in row["names"] if name not in subjects]
+    for row in rows(connection, "used_subjects", {"subjects": subjects}):
+        others = [subject for subject in row["subjects"] if subject not in subjects]
         if others:
             message = (
-                f"expected all names that customer `{row['id']}` has or had, `{others[0][:40]}` too:"
+                f"expected all subjects that usage of customer `{row['id']}` came under, `{others[0][:40]}` too:"
                 " the ledger has usage by customer; or use `filterCustomerId`"
             )
             raise bad_request("subject", message)
-        found[row["id"]] = row["names"][0] if len(row["names"]) == 1 else ""
+        found[row["id"]] = row["subjects"][0] if len(row["subjects"]) == 1 else ""
     chosen = [customer_id for customer_id in found if not ids or customer_id in ids]
     return chosen, {customer_id: subject for customer_id, subject in found.items() if subject}
 
