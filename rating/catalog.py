@@ -99,6 +99,8 @@ class Customer(Struct, frozen=True, tag="customer", tag_field="kind"):
     """Block under `credit_then_invoice` too when no credit is left."""
     low_balance_thresholds: tuple[Decimal, ...] = ()
     """Live balances at or below which a signal is raised, in the customer's currency."""
+    currency_open: bool = False
+    """Whether nobody has chosen the currency: the first subscription or grant does."""
 
 
 class Subscription(Struct, frozen=True, tag="subscription", tag_field="kind"):

@@ -140,3 +140,24 @@ def test_a_timing_that_is_none_is_refused(beta: Client, timing: str) -> None:
         answer = beta.post(path, json=body)
         assert answer.status_code == 400, (path, answer.text)
         assert answer.json()["invalid_parameters"]
+
+
+def test_a_customer_without_a_currency_takes_that_of_its_first_subscription_or_grant(beta: Client) -> None:
+    """As long as nobody named one; after that it stays."""
+    draft = made(beta, f"{V1}/plans", plan("europe", currency="EUR"))
+    made(beta, f"{V1}/plans/{draft['id']}/publish", None, 200)
+    for key in ("gamma", "delta"):
+        made(beta, f"{V1}/customers", {"key": key, "name": key})
+    made(beta, f"{V1}/customers", {"key": "usa", "name": "USA", "currency": "USD"})
+    europe = {"plan": {"key": "europe"}, "timing": "immediate"}
+    credit = {"name": "Credit", "funding_method": "none", "amount": "5"}
+
+    made(beta, f"{V1}/subscriptions", europe | {"customerKey": "gamma"})
+    assert got(beta, f"{V1}/customers/gamma")["currency"] == "EUR"
+    made(beta, f"{V3}/customers/gamma/credits/grants", credit | {"currency": "EUR"})
+    made(beta, f"{V3}/customers/gamma/credits/grants", credit | {"currency": "USD"}, 400)
+    made(beta, f"{V3}/customers/delta/credits/grants", credit | {"currency": "EUR"})
+    assert got(beta, f"{V1}/customers/delta")["currency"] == "EUR"
+    made(beta, f"{V1}/subscriptions", {"plan": {"key": "basic"}, "customerKey": "delta"}, 409)
+    made(beta, f"{V1}/subscriptions", europe | {"customerKey": "usa"}, 409)
+    assert got(beta, f"{V1}/customers/usa")["currency"] == "USD"

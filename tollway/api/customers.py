@@ -94,7 +94,7 @@ def _put_customer(changes: Changes, key: str, body: CustomerCreate, known: Custo
     draft = CustomerDraft(
         key=key,
         name=body.name,
-        currency=body.currency or (known.currency if known else "USD"),
+        currency=body.currency or None,
         subjects=tuple(subjects),
         block_when_exhausted=bool(known and known.block_when_exhausted) if blocks is None else blocks,
         low_balance_thresholds=tuple(known.low_balance_thresholds if known else ())
@@ -155,7 +155,7 @@ def _delete_customer(stores: ApiStores, id_or_key: str) -> None:
             CustomerDraft(
                 key=known.key,
                 name=known.name,
-                currency=known.currency,
+                currency=None,
                 block_when_exhausted=known.block_when_exhausted,
                 low_balance_thresholds=known.low_balance_thresholds,
             )

@@ -12,6 +12,7 @@ from decimal import Decimal
 from rating.catalog import Customer
 from rating.events import ATTRIBUTE_LENGTH_MAX
 from tollway.control.checks import check_currency, check_customer_key, check_positive, check_storable, check_text
+from tollway.control.currency import DEFAULT_CURRENCY
 from tollway.control.drafts import CustomerDraft
 from tollway.control.errors import conflict, within
 from tollway.control.grants import grant
@@ -27,8 +28,8 @@ def put_customer(changes: Transaction, draft: CustomerDraft) -> Customer:
             subscribe(changes, customer, draft.subscription)
     for index, grant_draft in enumerate(draft.grants):
         with within(f"grants[{index}]"):
-            grant(changes, customer, grant_draft)
-    return customer
+            grant(changes, customer.id, grant_draft)
+    return changes.customer(customer.id)
 
 
 def _put_customer(changes: Transaction, draft: CustomerDraft) -> Customer:
@@ -36,18 +37,20 @@ def _put_customer(changes: Transaction, draft: CustomerDraft) -> Customer:
     known = changes.find_customer_by_key(draft.key)
     subjects = tuple(dict.fromkeys(draft.subjects))
     _check_subjects_are_free(changes, draft.key, subjects, known)
-    if known is not None and known.currency != draft.currency and changes.has_dealings(known.id):
-        what = f"expected `{known.currency}`, got `{draft.currency}`: there are subscriptions or grants"
+    currency = draft.currency or (DEFAULT_CURRENCY if known is None else known.currency)
+    if known is not None and known.currency != currency and changes.has_dealings(known.id):
+        what = f"expected `{known.currency}`, got `{currency}`: there are subscriptions or grants"
         hint = "keep the currency, or make a customer with a key of its own for the other one"
         raise conflict("currency", what, hint)
     customer = Customer(
         id=changes.identify(changes.now(), "customer", draft.key) if known is None else known.id,
         key=draft.key,
         name=draft.name or draft.key,
-        currency=draft.currency,
+        currency=currency,
         subjects=subjects,
         block_when_exhausted=draft.block_when_exhausted,
         low_balance_thresholds=_from_high_to_low(draft.low_balance_thresholds),
+        currency_open=draft.currency is None and (known is None or known.currency_open),
     )
     if customer == known:
         return known
@@ -58,7 +61,8 @@ def _put_customer(changes: Transaction, draft: CustomerDraft) -> Customer:
 def _check_fields(draft: CustomerDraft) -> None:
     check_customer_key(draft.key, "key")
     check_storable(draft.name, "name")
-    check_currency(draft.currency, "currency")
+    if draft.currency is not None:
+        check_currency(draft.currency, "currency")
     for index, subject in enumerate(draft.subjects):
         check_text(subject, f"subjects[{index}]", ATTRIBUTE_LENGTH_MAX)
     for index, threshold in enumerate(draft.low_balance_thresholds):

@@ -69,7 +69,8 @@ class CustomerDraft(Struct, frozen=True, kw_only=True):
 
     key: str
     name: str = ""
-    currency: str = "USD"
+    currency: str | None = "USD"
+    """None: that of the first subscription or grant, and until then USD."""
     subjects: tuple[str, ...] = ()
     block_when_exhausted: bool = False
     low_balance_thresholds: tuple[Decimal, ...] = ()

@@ -16,6 +16,7 @@ from rating.catalog import Customer, Grant
 from rating.periods import Cadence, add_duration
 from tollway.control.checks import (
     KEY_LENGTH_MAX,
+    check_currency,
     check_duration,
     check_positive,
     check_storable,
@@ -24,6 +25,7 @@ from tollway.control.checks import (
     instant_text,
     utc_instant,
 )
+from tollway.control.currency import in_currency
 from tollway.control.drafts import GrantDraft
 from tollway.control.errors import ControlCode, ControlError, conflict, invalid
 from tollway.control.transaction import Transaction
@@ -42,6 +44,9 @@ def grant(changes: Transaction, customer: Customer | str, draft: GrantDraft) -> 
     """
     if isinstance(customer, str):
         customer = changes.customer(customer)
+    if draft.currency is not None:
+        check_currency(draft.currency, "currency")
+        customer = in_currency(changes, customer, draft.currency)
     effective = None if draft.effective_at is None else utc_instant(draft.effective_at, "effective_at")
     _check_fields(changes, customer, draft)
     now = utc_instant(changes.now(), "now")

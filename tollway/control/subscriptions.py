@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from rating.catalog import Customer, Subscription
 from tollway.control.checks import KEY_LENGTH_MAX, check_text, instant_text, utc_instant
+from tollway.control.currency import in_currency
 from tollway.control.drafts import SubscriptionDraft
 from tollway.control.errors import conflict
 from tollway.control.transaction import Transaction
@@ -33,6 +34,7 @@ def subscribe(changes: Transaction, customer: Customer | str, draft: Subscriptio
     now = utc_instant(changes.now(), "now")
     start = now if draft.active_from is None else utc_instant(draft.active_from, "active_from")
     anchor = start if draft.anchor is None else utc_instant(draft.anchor, "anchor")
+    customer = in_currency(changes, customer, plan.currency)
     if plan.currency != customer.currency:
         what = f"expected a plan in `{customer.currency}`, the customer's currency, got `{plan.currency}`"
         hint = "choose another plan, or publish this one in the customer's currency under another key"
