@@ -187,7 +187,11 @@ class Calendar:
                         if meter is not None and not meter.slices:
                             meter.dirty = True
                 if not ends:
-                    break
+                    # A phase in which nothing has a price.
+                    found = self.catalog.phase_at(subscription, at)
+                    if found is None or found[3] is None:
+                        break
+                    ends.append(found[3])
                 # Counted by what time did, not by what it found: usage may have opened the meter before.
                 state.transitions += standing
                 at = min(ends)
@@ -240,7 +244,7 @@ class Calendar:
 def _prorated(placement: Placement) -> Pricing:
     """The pricing of a rate card; a flat fee is prorated where the plan says so."""
     pricing, period, full = placement.card.pricing, placement.period, placement.full_period
-    if placement.plan.prorate and isinstance(pricing.price, Flat) and period != full:
+    if placement.plan.prorate and not placement.card.once and isinstance(pricing.price, Flat) and period != full:
         amount = prorate(pricing.price.amount, (period.start, period.end), (full.start, full.end))
         pricing = msgspec.structs.replace(pricing, price=msgspec.structs.replace(pricing.price, amount=amount))
     return pricing

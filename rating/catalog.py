@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from rating.entitlements import Entitlement, MeteredEntitlement
 from rating.meters import Feature, Meter
-from rating.periods import Cadence, Period, add_duration, period_at
+from rating.periods import CADENCE_MAX, Cadence, Period, add_duration, period_at
 from rating.prices import Pricing
 
 KEY_GROUPS = 64
@@ -50,6 +50,8 @@ class RateCard(Struct, frozen=True):
     cadence: str | None = None
     """ISO 8601; None: the plan's."""
     entitlement: Entitlement | None = None
+    once: bool = False
+    """Whether it is a fee that is due once, whatever the cadence: its one period is the whole phase."""
 
 
 class Phase(Struct, frozen=True):
@@ -265,22 +267,32 @@ class Catalog:
 
     def placements_at(self, subscription: Subscription, at: datetime) -> Iterator[Placement]:
         """The rate cards in force under a subscription at an instant, each with its billing period."""
-        plan = self.plans.get((subscription.plan_key, subscription.plan_version))
-        if plan is None:
+        found = self.phase_at(subscription, at)
+        if found is None:
             return
-        start = subscription.active_from
-        for phase in plan.phases:
-            end = add_duration(start, Cadence.parse(phase.duration)) if phase.duration else None
-            if end is None or at < end:
-                break
-            start = end
-        else:
-            return
+        plan, phase, start, end = found
         stops = [stop for stop in (end, subscription.active_to) if stop is not None]
         for card in phase.rate_cards:
-            full = period_at(subscription.anchor, Cadence.parse(card.cadence or plan.cadence), at)
+            if card.once:
+                full = Period(start, end or add_duration(start, CADENCE_MAX))
+            else:
+                full = period_at(subscription.anchor, Cadence.parse(card.cadence or plan.cadence), at)
             period = Period(max(full.start, start), min(full.end, *stops) if stops else full.end)
             yield Placement(subscription, plan, card, period, full)
+
+    def phase_at(
+        self, subscription: Subscription, at: datetime
+    ) -> tuple[PlanVersion, Phase, datetime, datetime | None] | None:
+        """The plan and its phase that a subscription is in at an instant, and from when to when."""
+        plan = self.plans.get((subscription.plan_key, subscription.plan_version))
+        start = subscription.active_from
+        for phase in plan.phases if plan is not None else ():
+            assert plan is not None
+            end = add_duration(start, Cadence.parse(phase.duration)) if phase.duration else None
+            if end is None or at < end:
+                return plan, phase, start, end
+            start = end
+        return None
 
     def metered_features(self, customer_id: str) -> frozenset[str]:
         """The features of which a customer's plans give so much and no more, so that their usage is told."""

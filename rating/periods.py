@@ -61,6 +61,9 @@ class Cadence(Struct, frozen=True):
         return _parse(text)
 
 
+CADENCE_MAX: Final = Cadence(CADENCE_MONTHS_MAX)
+
+
 class Period(Struct, frozen=True):
     """From `start` up to, not including, `end`; both in UTC."""
 

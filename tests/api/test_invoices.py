@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import Client
+from tests.api.conftest import Client, plan
+from tests.api.test_setup import made
 from tests.conftest import Stores
 from tests.engine_runs import drain
 
@@ -85,6 +86,41 @@ def test_an_invoice_goes_from_gathering_to_issued(shop: Client, stores: Stores) 
     assert act(shop, issued, "void")["statusDetails"]["availableActions"] == {}
     assert listed(shop) == [("gathering", "3.5"), ("voided", "1.5")]
     assert drawn(shop)["totals"]["total"] == "3.5"
+
+
+@pytest.mark.parametrize("version", ["v1", "v3"])
+def test_a_fee_without_a_cadence_is_billed_once(shop: Client, stores: Stores, version: str) -> None:
+    """A fee for setting up, in both APIs: the first invoice has it, the next does not; ended early it stays whole."""
+    body = plan("with_setup", proRatingConfig={"enabled": True, "mode": "prorate_prices"})
+    fee: dict[str, Any] = {"type": "flat_fee", "key": "setup", "name": "Setup"}
+    fee |= {"billingCadence": None, "price": {"type": "flat", "amount": "20", "paymentTerm": "in_advance"}}
+    body["phases"][0]["rateCards"].append(fee)
+    if version == "v1":
+        draft = made(shop, "/api/v1/plans", body)
+    else:
+        cards = [
+            {"key": "calls", "name": "Calls", "feature_key": "calls", "price": {"type": "unit", "amount": "0.5"}},
+            {"key": "setup", "name": "Setup", "billing_cadence": None, "price": {"type": "flat", "amount": "20"}},
+        ]
+        phases = [{"key": "main", "name": "Main", "rate_cards": cards}]
+        v3 = {"key": "with_setup", "name": "Setup", "currency": "USD", "billing_cadence": "P1M", "phases": phases}
+        made(shop, "/api/v3/openmeter/plans", v3)
+        draft = shop.get("/api/v1/plans/with_setup").json()
+    assert draft["phases"][0]["rateCards"][1]["billingCadence"] is None
+    made(shop, f"/api/v1/plans/{draft['id']}/publish", None, 200)
+    assert shop.get("/api/v1/plans/with_setup").json()["phases"][0]["rateCards"][1]["billingCadence"] is None
+    made(shop, "/api/v1/customers", {"key": "beta", "name": "Beta"})
+    began = (datetime.now(UTC) - timedelta(days=70)).isoformat()
+    subscribed = {"plan": {"key": "with_setup"}, "customerKey": "beta", "timing": began, "billingAnchor": began}
+    held = made(shop, "/api/v1/subscriptions", subscribed)
+    call(shop, stores, 2, "beta")
+    first = act(shop, drawn(shop, "beta"), "approve")
+    assert first["totals"]["total"] == "21"
+    made(shop, f"/api/v1/subscriptions/{held['id']}/cancel", {"timing": "next_billing_cycle"}, 200)
+    call(shop, stores, 2, "beta")
+    assert drawn(shop, "beta")["totals"]["total"] == "1"
+    charges = shop.get(f"/api/v3/openmeter/customers/{customer_id(shop, 'beta')}/charges").json()["data"]
+    assert [one["totals"]["booked"]["amount"] for one in charges if one["type"] == "flat_fee"] == ["20"]
 
 
 def test_what_cannot_be_done_is_refused(shop: Client, stores: Stores) -> None:

@@ -259,6 +259,8 @@ CONTRADICTIONS: dict[str, tuple[str, str, str, str, int]] = {
         "$.features[0].filters.region", 5),
     "an unknown plan": ("plan: pro", "plan: max", "not_found", "$.customers[0].subscription.plan", 16),
     "a cadence that is none": ("cadence: P1M", "cadence: monthly", "invalid", "$.plans[0].cadence", 8),
+    "a price by usage that is due once": ("{feature: calls, price", "{feature: calls, cadence: once, price", "invalid",
+        "$.plans[0].rate_cards[0].cadence", 11),
     "another currency": ("- key: globex", "- key: globex\n    currency: EUR", "conflict",
         "$.customers[0].subscription.plan", 17),
     "a subject twice": ("subjects: [g_1, 010]", "subjects: [g_1, acme]", "conflict",

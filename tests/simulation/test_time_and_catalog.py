@@ -309,6 +309,42 @@ def test_phases_follow_each_other() -> None:
     assert world.balance.charged == 13
 
 
+def test_a_phase_without_rate_cards_gives_way_to_the_next() -> None:
+    """A plan may begin with time in which nothing is sold."""
+    phases = (Phase("wait", (), "P10D"), Phase("paid", (card("a"), card(None, flat("5")))))
+    world = world_at(START, *metered("a"), plan(phases=phases), customer(), subscription(), grant("g", 100))
+    world.beat(START + 9 * DAY)
+    assert world.balance.charged == 0
+    world.beat(START + 10 * DAY)
+    assert world.balance.charged == 5
+    world.beat(MAY)
+    assert world.balance.charged == 15
+
+
+@pytest.mark.parametrize("prorate", [False, True])
+def test_a_fee_that_is_due_once_is_charged_once(prorate: bool) -> None:
+    """As its phase begins or ends, or as the subscription does; it is never prorated."""
+    setup = replace(card(None, flat("20"), "setup"), once=True)
+    leaving = replace(card(None, flat("7", PaymentTerm.IN_ARREARS), "leaving"), once=True)
+    later = replace(card(None, flat("3"), "later"), once=True)
+    phases = (
+        Phase("first", (setup, leaving, card("a")), "P45D"),
+        Phase("second", (later, replace(leaving, key="end"), card(None, flat("1")), card("a"))),
+    )
+    records = [*metered("a"), plan(phases=phases, prorate=prorate), customer(), subscription(anchor=START - 5 * DAY)]
+    world = world_at(START, *records, grant("g", 100))
+    assert world.balance.charged == 20
+    world.beat(START + 40 * DAY)
+    assert world.balance.charged == 20
+    world.beat(START + 45 * DAY)
+    assert [of_card(world, key) for key in ("setup", "leaving", "later", "end")] == [20, 7, 3, 0]
+    world.apply(subscription(anchor=START - 5 * DAY, end=START + 200 * DAY))
+    world.beat(START + 199 * DAY)
+    assert [of_card(world, key) for key in ("setup", "leaving", "later", "end")] == [20, 7, 3, 0]
+    world.beat(START + 201 * DAY)
+    assert [of_card(world, key) for key in ("setup", "leaving", "later", "end")] == [20, 7, 3, 7]
+
+
 def test_the_revision_does_not_depend_on_whether_time_or_usage_came_first() -> None:
     """A new period is opened by a beat, or by an event of it that is read before the beat."""
     pricing = Pricing(Graduated((Tier(None, D(1), D(7)),)), "USD")

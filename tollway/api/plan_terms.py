@@ -7,6 +7,7 @@ What cannot be charged is refused rather than ignored: a fee that is due only on
 from __future__ import annotations
 
 from rating.catalog import Phase, PlanVersion, RateCard
+from rating.entitlements import MeteredEntitlement
 from rating.periods import Cadence
 from rating.prices import (
     Flat,
@@ -23,11 +24,12 @@ from tollway.api.entitlements import entitlement_from_v1, entitlement_to_v1
 from tollway.api.plan_bodies import PhaseCreate, PlanCreate, ProRatingConfig, RateCardCreate
 from tollway.api.problems import bad_request
 from tollway.control import PlanDraft
+from tollway.control.plans import check_terms
 
 
 def compiled(body: PlanCreate) -> PlanDraft:
-    """A plan as the control plane publishes it. Raises `Problem`, `PriceError` or `CadenceError`."""
-    return PlanDraft(
+    """A plan as the control plane publishes it. Raises `Problem`, `PriceError`, `CadenceError` or `ControlError`."""
+    draft = PlanDraft(
         key=body.key,
         cadence=body.billing_cadence,
         phases=tuple(
@@ -47,16 +49,18 @@ def compiled(body: PlanCreate) -> PlanDraft:
         prorate=(body.pro_rating_config or ProRatingConfig()).enabled,
         name=body.name,
     )
+    check_terms(draft)
+    return draft
 
 
 def _compiled_card(card: RateCardCreate, plan: PlanCreate, path: str) -> RateCard:
     price = price_from_v1(card.price, f"$.{path}.price")
     if card.type == "flat_fee" and not isinstance(price, Flat | Free):
         raise bad_request(f"{path}.price", "expected a flat price, since the rate card is a flat fee")
-    if card.billing_cadence is None and not isinstance(price, Free):
+    once = card.billing_cadence is None and not isinstance(price, Free)
+    if once and card.type != "flat_fee":
         raise bad_request(
-            f"{path}.billingCadence",
-            "expected how often it is due, as in P1M, got null: a fee that is due once can't be charged",
+            f"{path}.billingCadence", "expected how often it is due, as in P1M, got null, as only a flat fee may have"
         )
     cadence = card.billing_cadence or None
     if cadence is not None:
@@ -66,11 +70,16 @@ def _compiled_card(card: RateCardCreate, plan: PlanCreate, path: str) -> RateCar
     )
     if entitlement is not None and card.feature_key is None:
         raise bad_request(f"{path}.featureKey", "expected a feature, since the rate card has an entitlement of it")
+    if once and isinstance(entitlement, MeteredEntitlement):
+        raise bad_request(
+            f"{path}.billingCadence", "expected how often the entitlement is renewed, as in P1M, got null"
+        )
     return RateCard(
         key=card.key,
         name=card.name,
         feature_key=card.feature_key,
         cadence=cadence,
+        once=once,
         pricing=Pricing(
             price=price,
             currency=plan.currency,
@@ -108,7 +117,7 @@ def _card_body(card: RateCard, plan: PlanVersion) -> RateCardCreate:
         key=card.key,
         name=card.name or card.key,
         feature_key=card.feature_key,
-        billing_cadence=card.cadence or plan.cadence,
+        billing_cadence=None if card.once else card.cadence or plan.cadence,
         price=price_to_v1(card.pricing.price),
         discounts=discounts_to_v1(card.pricing.discounts),
         unit_config=conversion_to_v1(card.pricing.conversion),

@@ -130,8 +130,9 @@ def _card_from_v3(stores: ApiStores, card: RateCardCreateV3, path: str) -> RateC
                 feature_key = str(find_feature(stores, card.feature.id)["key"])
             except Problem as problem:
                 raise bad_request(f"{path}.feature.id", problem.detail, "not_found") from problem
+    is_fee = is_flat and (feature_key is None or card.billing_cadence is None)
     return RateCardCreate(
-        type=card.type or ("flat_fee" if is_flat and feature_key is None else "usage_based"),
+        type=card.type or ("flat_fee" if is_fee else "usage_based"),
         key=card.key,
         name=card.name,
         description=card.description,

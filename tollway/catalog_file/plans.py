@@ -24,6 +24,8 @@ from tollway.catalog_file.fields import (
 from tollway.control import PlanDraft
 
 DEFAULT_PHASE_KEY: Final = "default"
+ONCE: Final = "once"
+"""The cadence of a fee that is due once."""
 """The key of the one phase of a plan that has rate cards of its own."""
 
 _TIER_PRICES: Final = ("unit_price", "flat_price", "unitPrice", "flatPrice")
@@ -84,6 +86,7 @@ def _rate_card(value: object, path: str, currency: str) -> RateCard:
     key = take_text_or_none(fields, "key") or feature
     name = take_text_or_none(fields, "name") or ""
     cadence = take_text_or_none(fields, "cadence")
+    once = cadence == ONCE
     price_value, price_path = fields.take("price")
     discounts_value, discounts_path = fields.take("discounts")
     conversion_value, conversion_path = fields.take("unit_config")
@@ -96,7 +99,8 @@ def _rate_card(value: object, path: str, currency: str) -> RateCard:
     price = price_from_v1(_with_tier_prices(price_value), price_path)
     discounts = discounts_from_v1(discounts_value, discounts_path)
     conversion = conversion_from_v1(with_integer(conversion_value, "precision"), conversion_path)
-    return RateCard(key, feature, Pricing(price, currency, conversion, discounts), name, cadence)
+    pricing = Pricing(price, currency, conversion, discounts)
+    return RateCard(key, feature, pricing, name, None if once else cadence, once=once)
 
 
 def _with_tier_prices(value: object) -> object:

@@ -24,7 +24,8 @@ PHASES_MAX: Final = 50
 
 def publish_plan(changes: Transaction, draft: PlanDraft) -> PlanVersion:
     """Publish a plan as its next version, unless its newest one has the same content already."""
-    _check_plan(changes, draft)
+    check_terms(draft)
+    _check_features(changes, draft)
     versions = changes.plan_versions(draft.key)
     plan = PlanVersion(
         key=draft.key,
@@ -42,7 +43,8 @@ def publish_plan(changes: Transaction, draft: PlanDraft) -> PlanVersion:
     return plan
 
 
-def _check_plan(changes: Transaction, draft: PlanDraft) -> None:
+def check_terms(draft: PlanDraft) -> None:
+    """Check all of a plan but its features, which may come to be later. Raises `ControlError` with the path."""
     check_slug(draft.key, "key")
     check_currency(draft.currency, "currency")
     check_duration(draft.cadence, "cadence")
@@ -57,7 +59,7 @@ def _check_plan(changes: Transaction, draft: PlanDraft) -> None:
             _check_phase(phase, is_last=index == len(draft.phases) - 1)
             for position, card in enumerate(phase.rate_cards):
                 with within(f"rate_cards[{position}]"):
-                    _check_rate_card(changes, card, draft.currency)
+                    _check_rate_card(card, draft.currency)
 
 
 def _check_phase(phase: Phase, *, is_last: bool) -> None:
@@ -72,7 +74,7 @@ def _check_phase(phase: Phase, *, is_last: bool) -> None:
     check_unique([card.feature_key for card in phase.rate_cards], "rate_cards", "feature_key")
 
 
-def _check_rate_card(changes: Transaction, card: RateCard, currency: str) -> None:
+def _check_rate_card(card: RateCard, currency: str) -> None:
     check_slug(card.key, "key")
     check_storable(card.name, "name")
     if card.cadence is not None:
@@ -80,9 +82,6 @@ def _check_rate_card(changes: Transaction, card: RateCard, currency: str) -> Non
     if card.pricing.currency != currency:
         hint = "all rate cards are in the currency of their plan"
         raise invalid("pricing.currency", f"`{currency}`, the plan's", f"`{card.pricing.currency}`", hint)
-    feature = None
-    if card.feature_key is not None:
-        feature = changes.feature(card.feature_key, "feature_key")
     if isinstance(card.pricing.price, Flat | Free):
         for field, given in (
             ("unit_config", card.pricing.conversion),
@@ -92,11 +91,22 @@ def _check_rate_card(changes: Transaction, card: RateCard, currency: str) -> Non
                 raise invalid(
                     field, "none, since the price has no units", "one", "remove it, or choose a price by usage"
                 )
-        return
-    if feature is None:
+    elif card.feature_key is None:
         hint = "name the feature whose usage it prices, or make the price flat"
         raise invalid("feature_key", "a feature, since the price is by usage", "none", hint)
-    if feature.meter_key is None:
-        hint = "give it a meter, under a new key, or make the price flat"
-        expected = "a feature with a meter, since the price is by usage"
-        raise invalid("feature_key", expected, f"`{feature.key}` without one", hint)
+    elif card.once:
+        hint = "write an ISO 8601 duration such as P1M"
+        raise invalid("cadence", "a duration, since the price is by usage", "once", hint)
+
+
+def _check_features(changes: Transaction, draft: PlanDraft) -> None:
+    for index, phase in enumerate(draft.phases):
+        for position, card in enumerate(phase.rate_cards):
+            if card.feature_key is None:
+                continue
+            with within(f"phases[{index}]"), within(f"rate_cards[{position}]"):
+                feature = changes.feature(card.feature_key, "feature_key")
+                if feature.meter_key is None and not isinstance(card.pricing.price, Flat | Free):
+                    hint = "give it a meter, under a new key, or make the price flat"
+                    expected = "a feature with a meter, since the price is by usage"
+                    raise invalid("feature_key", expected, f"`{feature.key}` without one", hint)

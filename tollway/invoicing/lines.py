@@ -154,7 +154,8 @@ def priced_by(catalog: Catalog, charge: Charge) -> tuple[RateCard, Pricing]:
     )
     pricing = placement.card.pricing
     service, full = (charge.period_start, charge.period_end), (charge.full_start, charge.full_end)
-    if placement.plan.prorate and isinstance(pricing.price, Flat) and service != full:
+    prorated = placement.plan.prorate and not placement.card.once
+    if prorated and isinstance(pricing.price, Flat) and service != full:
         amount = prorate(pricing.price.amount, service, full)
         price = msgspec.structs.replace(pricing.price, amount=amount)
         pricing = msgspec.structs.replace(pricing, price=price)

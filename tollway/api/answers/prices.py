@@ -17,7 +17,7 @@ class FlatPrice(_Price, frozen=True, tag="flat"):
     """An amount once per billing period, whatever is used."""
 
     amount: Amount
-    payment_term: Optional[Literal["in_advance", "in_arrears"]] = UNSET
+    payment_term: Optional[Literal["in_advance", "in_arrears"] | None] = UNSET
 
 
 class _UsagePrice(_Price, frozen=True):
