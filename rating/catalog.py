@@ -144,9 +144,13 @@ class Grant(Struct, frozen=True, tag="grant", tag_field="kind"):
         return min(self.expires_at, self.voided_at)
 
     def burn_order(self) -> tuple[Any, ...]:
-        """Sorts grants into the order in which they are used up: see `rating.credits`."""
-        expires = (1, self.effective_at) if self.expires_at is None else (0, self.expires_at)
-        return (self.priority, not self.features, expires, self.effective_at, self.created_at, self.id)
+        """
+        Sorts grants into the order in which they are used up: see `rating.credits`.
+
+        The older grant is the one that was created first, also where a later one was backdated.
+        """
+        expires = (1,) if self.expires_at is None else (0, self.expires_at)
+        return (self.priority, not self.features, expires, self.created_at, self.effective_at, self.id)
 
     def pays_for(self, feature_key: str | None) -> bool:
         """Whether the grant may pay for a charge of this feature (None: a fee of the plan itself)."""

@@ -176,11 +176,11 @@ def discounts_from_v1(value: object, path: str = "$.discounts") -> Discounts:
     if value is None:
         return Discounts()
     fields = Fields(value, path)
-    percentage = _wrapped_decimal(fields, "percentage", "percentage")
-    usage = _wrapped_decimal(fields, "usage", "quantity")
+    percentage, percentage_path = _wrapped_decimal(fields, "percentage", "percentage")
+    usage, _ = _wrapped_decimal(fields, "usage", "quantity")
     fields.end()
     if percentage is not None and percentage > PERCENTAGE_MAX:
-        raise unexpected(f"{path}.percentage", "at most 100", percentage, "a discount of 100 makes it free")
+        raise unexpected(percentage_path, "at most 100", percentage, "a discount of 100 makes it free")
     return Discounts(percentage, usage)
 
 
@@ -252,10 +252,10 @@ def conversion_to_v1(conversion: UnitConversion | None) -> Json | None:
 
 
 def _commitments(fields: Fields) -> dict[str, Decimal | None]:
-    minimum = fields.decimal_or_none("minimumAmount")
+    written, path = fields.take("minimumAmount")
+    minimum = None if written is None else read_decimal(written, path)
     maximum = fields.decimal_or_none("maximumAmount")
     if minimum is not None and maximum is not None and minimum > maximum:
-        path = f"{fields.path}.minimumAmount"
         raise unexpected(path, f"at most the maximum of {plain(maximum)}", minimum, "lower it, or raise the maximum")
     return {"minimum_amount": minimum, "maximum_amount": maximum}
 
@@ -304,16 +304,20 @@ def _tier_part(fields: Fields, name: str, kind: str) -> Decimal | None:
     return amount
 
 
-def _wrapped_decimal(fields: Fields, name: str, inner: str) -> Decimal | None:
-    """With its wrapper or without. Of OpenMeter's clients it is a float: it has the digits that it is written with."""
+def _wrapped_decimal(fields: Fields, name: str, inner: str) -> tuple[Decimal | None, str]:
+    """
+    With its wrapper or without, and its path as written.
+
+    Of OpenMeter's clients it is a float: it has the digits that it is written with.
+    """
     value, path = fields.take(name)
     if isinstance(value, dict):
         wrapped = Fields(value, path)
         value, path = wrapped.take(inner)
         wrapped.end()
     elif value is None:
-        return None
-    return read_decimal(Decimal(repr(value)) if isinstance(value, float) else value, path)
+        return None, path
+    return read_decimal(Decimal(repr(value)) if isinstance(value, float) else value, path), path
 
 
 def _tier_to_v1(tier: Tier) -> Json:

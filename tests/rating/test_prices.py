@@ -91,6 +91,7 @@ def tiered(*tiers: Any) -> dict[str, Any]:
         ({"type": "unit", "amount": 10**100}, "$.price.amount"),
         (UNIT | {"maxAmount": "1"}, "$.price.maxAmount"),
         (UNIT | {"minimumAmount": "2", "maximumAmount": "1"}, "$.price.minimumAmount"),
+        (UNIT | {"minimum_amount": "2", "maximum_amount": "1"}, "$.price.minimum_amount"),
         (UNIT | {"minimumAmount": "2", "minimum_amount": "2"}, "$.price"),
         ({"type": "flat", "amount": "1", "paymentTerm": "never"}, "$.price.paymentTerm"),
         ({"type": "package", "amount": "1", "quantityPerPackage": "0"}, "$.price.quantityPerPackage"),

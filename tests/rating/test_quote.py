@@ -110,6 +110,14 @@ def test_numbers_are_read_from_the_text() -> None:
             b'{"price":{"type":"unit","amount":"1"},"usage":1,"discounts":{"percentage":101}}',
             "$.discounts.percentage",
         ),
+        (
+            b'{"price":{"type":"unit","amount":"1"},"usage":1,"discounts":{"percentage":{"percentage":"101"}}}',
+            "$.discounts.percentage.percentage",
+        ),
+        (
+            b'{"price":{"type":"unit","amount":"1","minimum_amount":"5","maximum_amount":"4"},"usage":1}',
+            "$.price.minimum_amount",
+        ),
     ],
 )
 def test_a_bad_line_names_its_path(raw: bytes, path: str) -> None:

@@ -160,3 +160,14 @@ def test_each_grant_pays_what_a_plain_loop_lets_it_pay(seed: int, mode: Settleme
         assert balance.pending == sum(
             loop.left(g) for g in loop.grants.values() if now < g.effective_at and now < end(g)
         )
+
+
+def test_of_two_grants_alike_the_one_created_first_burns_first() -> None:
+    """Also where the second was backdated to before the first."""
+    first = grant("first", 10, BEGIN)
+    second = replace(grant("second", 10, BEGIN - HOUR), created_at=BEGIN + HOUR)
+    world = World(*metered("a"), plan(card("a")), customer(), subscription(), first, second)
+    world.now = BEGIN + 2 * HOUR
+    world.beat()
+    world.use(event("1", "a", 4, world.now))
+    assert world.paid() == {"first": D(4)}
