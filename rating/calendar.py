@@ -115,12 +115,12 @@ class Calendar:
             heapq.heappop(self._due)
         return self._due[0][0] if self._due else None
 
-    def take_due(self, now: datetime) -> Iterator[Account]:
-        """The accounts that time has moved; each is to be advanced before the next is taken."""
+    def take_due(self, now: datetime) -> Iterator[tuple[Account, datetime]]:
+        """The accounts that time has moved, and since when; each is to be advanced before the next is taken."""
         while (due := self.next_due()) is not None and due <= now:
             account = self.accounts[heapq.heappop(self._due)[1]]
             account.next_due = None
-            yield account
+            yield account, due
 
     def advance(self, account: Account, now: datetime) -> bool:
         """

@@ -356,8 +356,22 @@ class KeyGroup:
                 account = self.accounts[customer_id] = Account(AccountState(customer_id))
             for meter in account.state.meters:
                 meter.dirty = meter.rechain = True
+            if account.state.advanced_to is not None and account.state.advanced_to < now:
+                self._refresh(account, account.state.advanced_to)
+                self._make_up(account, now, out)
             self._refresh(account, now)
             self._settle(account, now, out)
+
+    def _make_up(self, account: Account, now: datetime, out: Outcome) -> None:
+        """
+        Let the instants that passed while nobody looked have their effect, one by one.
+
+        A grant that came and went meanwhile has repaid what it found, as if somebody had looked.
+        """
+        while account.next_due is not None and account.next_due < now:
+            due = account.next_due
+            self._refresh(account, due)
+            self._settle(account, due, out)
 
     def _forget_routes(self) -> None:
         """Forget where events go: the catalog changed, perhaps also whose a subject is."""
@@ -390,7 +404,10 @@ class KeyGroup:
     def beat(self, now: datetime, out: Outcome) -> None:
         """Price, settle and tell everything that changed since the last beat, and what time alone changed."""
         use_exact()
-        for account in self.calendar.take_due(now):
+        for account, due in self.calendar.take_due(now):
+            self._refresh(account, due)
+            self._settle(account, due, out)
+            self._make_up(account, now, out)
             self._refresh(account, now)
             self._settle(account, now, out)
         self.price_dirty(now, out)

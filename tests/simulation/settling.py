@@ -159,6 +159,10 @@ class World:
         self.now = target
         return self._do(lambda out: self.group.beat(self.now, out))
 
+    def late_beat(self) -> Outcome:
+        """A single beat, whatever came due before it."""
+        return self._do(lambda out: self.group.beat(self.now, out))
+
     def restart(self) -> None:
         """Go on from a snapshot."""
         self.group = self._open(self.group.snapshot())

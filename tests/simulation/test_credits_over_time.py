@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -171,3 +172,21 @@ def test_of_two_grants_alike_the_one_created_first_burns_first() -> None:
     world.beat()
     world.use(event("1", "a", 4, world.now))
     assert world.paid() == {"first": D(4)}
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_grant_that_came_and_went_while_nobody_looked_repays_all_the_same(restarts: bool) -> None:
+    """The engine was down, or late: overage is what it would be had it been up."""
+    short = grant("short", 10, BEGIN + DAY, BEGIN + 2 * DAY)
+    world = World()
+    world.now = BEGIN
+    world.apply(*metered("a"), plan(card("a")), customer(), subscription(start=BEGIN), short)
+    world.beat(BEGIN + HOUR)
+    world.use(event("1", "a", 4, world.now))
+    assert world.balance.overage == 4
+    world.now = BEGIN + 3 * DAY
+    if restarts:
+        world.restart()
+    else:
+        world.late_beat()
+    assert (world.balance.overage, world.balance.consumed, world.balance.expired) == (D(0), D(4), D(6))

@@ -23,6 +23,7 @@ from tollway.console import say
 from tollway.embedded import Endpoints
 
 POLL_SECONDS = 0.1
+COMMAND = (sys.executable, "-P", "-m", "tollway", "recovery", "copy", "--end-with-input")
 
 
 @contextmanager
@@ -59,9 +60,9 @@ def _copy(settings: Settings, endpoints: Endpoints, ended: Event) -> None:
             if ended.wait(min(at - time.time(), every_seconds)):
                 return
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tollway", "recovery", "copy", f"--at={datetime.fromtimestamp(at, UTC)}"],
+            [*COMMAND, f"--at={datetime.fromtimestamp(at, UTC)}"],
             env=os.environ | environment | importable(),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # held open by this process alone: with it the other ends
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the dataflow, which ends this

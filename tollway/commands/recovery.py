@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from threading import Event
+from threading import Event, Thread
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +18,7 @@ from dataflows.recovery_copies import Copied, copies, copy_store
 from dataflows.sources.kafka import KafkaSource
 from sinks.event_log import EventLog
 from sinks.postgres.migrate import migrate
+from tollway.commands.cluster import end_with_input
 from tollway.commands.dataflow import alone
 from tollway.commands.stores import stores
 from tollway.console import instant, print_json, print_table, say, settings
@@ -36,6 +37,7 @@ app = typer.Typer(
 @app.command("copy")
 def copy(
     at: Annotated[str, typer.Option(help="What instant to name the copy by; without it, the present one.")] = "",
+    ends_with_input: Annotated[bool, typer.Option("--end-with-input", hidden=True)] = False,
     as_json: Json = False,
 ) -> None:
     """
@@ -45,6 +47,8 @@ def copy(
 
     Example: tollway recovery copy
     """
+    if ends_with_input:
+        Thread(target=end_with_input, daemon=True).start()
     copied_at = instant(at, "--at") if at else datetime.now(UTC)
     chosen = settings()
     with stores(chosen) as (endpoints, _):
