@@ -156,10 +156,16 @@ def test_charges_are_chosen_sorted_and_paged(client: Client, stores: Stores) -> 
     assert starts == sorted(starts)
     backwards = client.get(CHARGES, params={"sort": "service_period.from desc"}).json()["data"]
     assert [one["service_period"]["from"] for one in backwards] == sorted(starts + starts[-1:], reverse=True)
-    for name in ("filter[status]", "filter[status][oeq]"):
+    for name in ("filter[status]", "filter[status][oeq]", "filter[status][eq]"):
         assert len(client.get(CHARGES, params={name: "created,active"}).json()["data"]) == 4
         assert client.get(CHARGES, params={name: "final"}).json()["data"] == []
-    for wrong in ({"filter[status]": "open"}, {"expand": "everything"}, {"sort": "amount"}, {"sort": "id up"}):
+    for wrong in (
+        {"filter[status]": "open"},
+        {"expand": "everything"},
+        {"filter[status][neq]": "final"},
+        {"sort": "amount"},
+        {"sort": "id up"},
+    ):
         answer = client.get(CHARGES, params=wrong)
         assert answer.status_code == 400
         assert answer.json()["invalid_parameters"][0]["field"] in wrong

@@ -92,7 +92,8 @@ def test_lists_are_filtered(filled: Client) -> None:
     assert keys(f"{V1}/plans", status="active") == ["basic"]
     assert keys(f"{V3}/plans", **{"filter[status]": "draft"}) == [f"more_{number}" for number in range(4)]
     assert keys(f"{V3}/plans", **{"filter[key]": ["more_0", "basic"]}) == ["basic", "more_0"]
-    assert keys(f"{CREDITS}/grants", **{"filter[key]": "grant_3"}) == ["grant_3"]
+    for name in ("filter[key]", "filter[key][eq]"):
+        assert keys(f"{CREDITS}/grants", **{name: "grant_3"}) == ["grant_3"]
     assert len(keys(f"{CREDITS}/grants", **{"filter[status]": "active", "filter[currency]": "USD"})) == 5
     assert keys(f"{CREDITS}/grants", **{"filter[currency]": "EUR"}) == []
 

@@ -62,8 +62,6 @@ def list_charges(
     customer: FromPath[str],
     stores: Stores,
     status: Annotated[list[str] | None, QueryParameter(name="filter[status]")] = None,
-    status_in: Annotated[list[str] | None, QueryParameter(name="filter[status][oeq]")] = None,
-    status_is: Annotated[list[str] | None, QueryParameter(name="filter[status][eq]")] = None,
     feature_key: Annotated[str | None, QueryParameter(name="filter[feature_key]")] = None,
     expand: FromQuery[list[str] | None] = None,
     sort: FromQuery[str | None] = None,
@@ -76,7 +74,7 @@ def list_charges(
     What is used is charged at once, so `totals.booked` is of this moment; `expand=real_time_usage` adds
     `totals.realtime`, which is the same. Both are exact: amounts are rounded on invoices only.
     """
-    wanted = [*listed(status), *listed(status_in), *listed(status_is)]
+    wanted = listed(status)
     _check("filter[status]", wanted, STATUSES)
     expanded = listed(expand)
     _check("expand", expanded, (REAL_TIME_USAGE,))
