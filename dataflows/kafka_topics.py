@@ -34,13 +34,16 @@ class KafkaTopics:
         signals = None
         if kafka.topic_signals:
             signals = SignalSource(redis_url, stopping, drain), KafkaSignalSink(kafka)
-        self.outputs = KafkaOutputs(KafkaOutcomeSink(kafka, self._customer_key, sink_partitions), signals)
+        self.outputs = KafkaOutputs(KafkaOutcomeSink(kafka, self._customer_key, self._knows, sink_partitions), signals)
 
     def _customer_key(self, customer_id: str) -> str:
         """A customer's key; another process may have rated it by a newer catalog than this one has seen."""
         if customer_id not in self._view.catalog.customers:
             self._view.catch_up()
         return self._view.catalog.customers[customer_id].key
+
+    def _knows(self, customer_id: str) -> bool:
+        return customer_id in self._view.catalog.customers
 
     def finish(self) -> None:
         """

@@ -66,7 +66,7 @@ def drain(stores: Stores, **changes: Any) -> None:
 
 @contextmanager
 def engine_process(stores: Stores, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The engine as a process; killed at the end if it still runs."""
+    """The engine as a process; killed at the end if it still runs. What it wrote is printed where a test fails."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("TOLLWAY_")}
     variables |= {
         "TOLLWAY_HOME": str(stores.settings.home),
@@ -81,6 +81,9 @@ def engine_process(stores: Stores, *arguments: str, **environment: str) -> Itera
         )
     try:
         yield process
+    except BaseException:
+        sys.stderr.write(engine_log(stores))
+        raise
     finally:
         if process.poll() is None:
             process.kill()

@@ -65,13 +65,14 @@ def charge_message(row: ChargeRow, customer_key: str) -> tuple[bytes, bytes]:
     return customer_key.encode(), _json(value)
 
 
-def undoing(messages: Iterable[Message], sent_by: str) -> Iterator[tuple[bytes, bytes]]:
+def undoing(messages: Iterable[Message], sent_by: str, knows: Callable[[str], bool]) -> Iterator[tuple[bytes, bytes]]:
     """
     Key and value of what undoes charges: their own rows with nothing in them, and `undone`.
 
     Args:
         messages: What is in the topic, in the order of each customer; what somebody else sent is passed over.
-        sent_by: Undo only what this partition of the sink sent.
+        sent_by: Undo only what this partition of the sink sent,
+        knows: and of these customers: others are another ledger's.
     """
     newest: dict[tuple[str, ...], tuple[bytes, dict[str, Any]]] = {}
     for message in messages:
@@ -80,7 +81,7 @@ def undoing(messages: Iterable[Message], sent_by: str) -> Iterator[tuple[bytes, 
             newest[tuple(row[name] for name in ChargeRow._fields[:5])] = message.key() or b"", row
     nothing = dict.fromkeys(("quantity", "late_quantity", "amount", "commitment", "credits", "uncovered"), "0")
     for key, row in newest.values():
-        if "undone" not in row:
+        if "undone" not in row and knows(row["customer_id"]):
             yield key, _json(row | nothing | {"events": 0, "paid": {}, "undone": True})
 
 
@@ -102,8 +103,10 @@ class _OutcomePartition(StatefulSinkPartition[Outcome, ChargesSent]):
         self._access: dict[str, BalanceRow] = {}
         self._charges: dict[tuple[Any, ...], ChargeRow] = {}
         topic = sink.kafka.topic_charges
-        if topic and resume is not None and resume[0] == topic:
-            for key, value in undoing(read_back(sink.kafka, topic, dict(resume[1])), part):
+        # Without a state no epoch was ever committed: all that was sent for customers of this ledger is undone.
+        sent_to, ends = resume or (topic, [])
+        if topic and sent_to == topic:
+            for key, value in undoing(read_back(sink.kafka, topic, dict(ends)), part, sink.knows):
                 self._send_charge(key, value)
 
     def _send_charge(self, key: bytes, value: bytes) -> None:
@@ -146,8 +149,11 @@ class KafkaOutcomeSink(FixedPartitionedSink[Outcome, ChargesSent]):
     The partitions of one process share a producer.
     """
 
-    def __init__(self, kafka: KafkaSettings, customer_key: CustomerKey, partitions: int) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, customer_key: CustomerKey, knows: Callable[[str], bool], partitions: int
+    ) -> None:
         self.kafka = kafka
+        self.knows = knows
         self.customer_key = customer_key
         self.delivery = Delivery(kafka)
         self._partitions = partitions
