@@ -105,7 +105,7 @@ class _OutcomePartition(StatefulSinkPartition[Outcome, ChargesSent]):
         topic = sink.kafka.topic_charges
         # Without a state no epoch was ever committed: all that was sent for customers of this ledger is undone.
         sent_to, ends = resume or (topic, [])
-        if topic and sent_to == topic:
+        if sink.has_charges and sent_to == topic:
             for key, value in undoing(read_back(sink.kafka, topic, dict(ends)), part, sink.knows):
                 self._send_charge(key, value)
 
@@ -163,8 +163,10 @@ class KafkaOutcomeSink(FixedPartitionedSink[Outcome, ChargesSent]):
         for topic in (self.kafka.topic_access, self.kafka.topic_charges, self.kafka.topic_dead_letters):
             if topic:
                 partitions_of(client, topic)
+        ends = ends_of(self.kafka, self.kafka.topic_charges) if self.kafka.topic_charges else []
         # Whatever is sent from now on comes after this.
-        self.charges_sent_to = SentTo(ends_of(self.kafka, self.kafka.topic_charges) if self.kafka.topic_charges else [])
+        self.charges_sent_to = SentTo(ends)
+        self.has_charges = any(end for _, end in ends)
         return [f"{part:02}" for part in range(self._partitions)]
 
     def part_fn(self, item_key: str) -> int:
