@@ -3,8 +3,9 @@ What crosses the exchange to a key group: bytes, and nothing else.
 
 A message is one byte of key group, eight bytes of control-log head (the entry the reader must have seen),
 and any number of segments: eight bytes of receiving time (microseconds since the epoch), four bytes of
-length, one byte that says whether each line was seen to begin with `{` and end with `}`, and CloudEvents as JSON,
-one per line. A message without segments is a notice that the catalog moved.
+length, one byte that says whether each line was seen to begin with `{` and end with `}`, one byte of length and the
+key of a meter where only its usage is to be counted, and CloudEvents as JSON, one per line. A message without
+segments is a notice that the catalog moved.
 """
 
 from __future__ import annotations
@@ -15,15 +16,26 @@ from struct import Struct as Layout
 from typing import NamedTuple
 
 _HEAD = Layout("<BQ")
-_SEGMENT = Layout("<QI?")
+_SEGMENT = Layout("<QI?B")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class Segment(NamedTuple):
+    """An entry of the log."""
+
+    received_us: int
+    """When its events were first received, in microseconds since the epoch."""
+    blob: bytes
+    """CloudEvents as JSON, one per line."""
+    meter: str = ""
+    """The key of the one meter whose usage is to be counted, since the rest was; empty: all of it."""
+
+
 class RawBatch(NamedTuple):
-    """What a source read: for each entry of the log when it was received and its lines, and the head to have seen."""
+    """What a source read, and the head of the control log to have seen."""
 
     head: int
-    segments: list[tuple[int, bytes]]
+    segments: list[Segment]
 
 
 def header(group: int, head: int) -> bytes:
@@ -31,9 +43,10 @@ def header(group: int, head: int) -> bytes:
     return _HEAD.pack(group, head)
 
 
-def segment_header(received_us: int, length: int, framed: bool) -> bytes:
+def segment_header(received_us: int, length: int, framed: bool, meter: str = "") -> bytes:
     """The beginning of a segment."""
-    return _SEGMENT.pack(received_us, length, framed)
+    key = meter.encode()
+    return _SEGMENT.pack(received_us, length, framed, len(key)) + key
 
 
 def read_header(message: bytes) -> tuple[int, int]:
@@ -42,14 +55,16 @@ def read_header(message: bytes) -> tuple[int, int]:
     return group, head
 
 
-def segments(message: bytes) -> Iterator[tuple[datetime, bytes, bool]]:
-    """The segments of a message: when received, the lines, and whether they were seen to be framed."""
+def segments(message: bytes) -> Iterator[tuple[datetime, bytes, bool, str]]:
+    """The segments of a message: when received, the lines, whether they were seen to be framed, and the one meter."""
     at = _HEAD.size
     end = len(message)
     while at < end:
-        received_us, length, framed = _SEGMENT.unpack_from(message, at)
+        received_us, length, framed, key_length = _SEGMENT.unpack_from(message, at)
         at += _SEGMENT.size
-        yield _EPOCH + timedelta(microseconds=received_us), message[at : at + length], framed
+        meter = message[at : at + key_length].decode()
+        at += key_length
+        yield _EPOCH + timedelta(microseconds=received_us), message[at : at + length], framed, meter
         at += length
 
 

@@ -100,8 +100,8 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
             self._view.catch_up_to(head)
             self._take_over(group, now, out)
             told = out.urgent
-            for received_at, blob, framed in segments(message):
-                group.fold(blob, received_at, now, out, framed)
+            for received_at, blob, framed, meter in segments(message):
+                group.fold(blob, received_at, now, out, framed, meter)
                 self._pace.read(received_at, now)
                 if not told and out.urgent:
                     told, changed_by = True, received_at

@@ -111,16 +111,19 @@ class KeyGroup:
 
     # -- input: usage ---------------------------------------------------------------------------
 
-    def fold(self, blob: bytes, received_at: datetime, now: datetime, out: Outcome, framed: bool = False) -> None:
+    def fold(
+        self, blob: bytes, received_at: datetime, now: datetime, out: Outcome, framed: bool = False, meter: str = ""
+    ) -> None:
         """
         Take a raw batch of events in.
 
         Args:
             blob: CloudEvents as JSON, one per line.
-            received_at: When the log took the batch; the time of events that carry none.
+            received_at: When the log first took the batch; the time of events that carry none.
             now: The present instant.
             out: Gains what there is to say at once.
             framed: Whether it is known that `is_framed`.
+            meter: The key of the one meter whose usage is to be counted, since the rest was; empty: all of it.
         """
         use_exact()
         self._read_catalog_version()
@@ -209,19 +212,19 @@ class KeyGroup:
                     return False
                 event = again
             if isinstance(found, ParkCode):
-                self._park(found, event, at, line, out)
+                self._park(found, event, at, line, received_at, out)
                 return False
             route = found
             out.subjects.append(UsedSubject(route.account.state.customer_id, event.subject))
         if received_at >= route.closes_at:
-            self._park(ParkCode.PERIOD_CLOSED, event, at, line, out)
+            self._park(ParkCode.PERIOD_CLOSED, event, at, line, received_at, out)
             return False
         measured = measure(route, event, at, line)
         if isinstance(measured, Rejected):
             self._reject(measured, out)
             return False
         if not measured:
-            self._park(ParkCode.NO_FEATURE, event, at, line, out)
+            self._park(ParkCode.NO_FEATURE, event, at, line, received_at, out)
             return False
         account = route.account
         account.empty_lanes()
@@ -273,10 +276,13 @@ class KeyGroup:
         out.rejected.append(rejected)
         out.ended["rejected", rejected.code] += 1
 
-    def _park(self, code: ParkCode, event: CloudEvent, at: datetime, line: bytes, out: Outcome) -> None:
+    def _park(
+        self, code: ParkCode, event: CloudEvent, at: datetime, line: bytes, received_at: datetime, out: Outcome
+    ) -> None:
         customer_id = self.catalog.customer_id_by_subject.get(event.subject)
         message = PARK_MESSAGES[code].format(subject=event.subject, type=event.type)
-        out.parked.append(Parked(code, message, event.source, event.id, event.subject, customer_id, at, line))
+        parked = Parked(code, message, event.source, event.id, event.subject, customer_id, at, line, received_at)
+        out.parked.append(parked)
         out.ended["parked", code] += 1
 
     def _read_catalog_version(self) -> None:

@@ -56,6 +56,8 @@ class ParkCode(StrEnum):
     """No feature of the customer's plan meters events like this one."""
     PERIOD_CLOSED = "period_closed"
     """The billing period of the event has closed."""
+    UNPRICED = "unpriced"
+    """A meter of the plan counts the event, and no feature of it prices it; the rest of the event was rated."""
 
 
 @final
@@ -69,7 +71,12 @@ class Rejected(Struct, frozen=True):
 
 
 class Parked(Struct, frozen=True):
-    """An event that waits until it can be rated. `customer` is an id, None while the subject is unknown."""
+    """
+    An event that waits until it can be rated, or what of it does.
+
+    `customer` is an id, None while the subject is unknown. `meter` is the key of the one meter whose usage waits, where
+    the rest of the event was rated: then `dimensions` are the texts by which no feature takes it.
+    """
 
     code: ParkCode
     message: str
@@ -79,3 +86,7 @@ class Parked(Struct, frozen=True):
     customer: str | None
     time: datetime
     raw: bytes
+    received_at: datetime
+    """When the event was first received."""
+    meter: str = ""
+    dimensions: dict[str, str] = {}

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any, BinaryIO
 
-from dataflows.messages import RawBatch, microseconds, segments
+from dataflows.messages import RawBatch, Segment, microseconds, segments
 from dataflows.route import Router
 from rating.catalog import Catalog, Record
 from rating.group import KeyGroup
@@ -179,11 +179,11 @@ def rate_file(
     while chunk := events.read(CHUNK_BYTES):
         chunk += events.readline()
         result.read += sum(1 for line in chunk.split(b"\n") if line.strip(b" \t\r"))
-        for key, message in router.route(RawBatch(0, [(received_us, chunk)])):
+        for key, message in router.route(RawBatch(0, [Segment(received_us, chunk)])):
             group = group_of(key)
-            for received_at, blob, framed in segments(message):
+            for received_at, blob, framed, meter in segments(message):
                 out = Outcome()
-                group.fold(blob, received_at, as_of, out, framed)
+                group.fold(blob, received_at, as_of, out, framed, meter)
                 result.take(out)
         progress(len(chunk))
     for group in groups.values():

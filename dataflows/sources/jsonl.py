@@ -12,7 +12,7 @@ from threading import Event
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from dataflows.catalog_view import CatalogView
-from dataflows.messages import RawBatch
+from dataflows.messages import RawBatch, Segment
 
 
 class FilePartition(StatefulSourcePartition[RawBatch, tuple[int, int]]):
@@ -37,7 +37,7 @@ class FilePartition(StatefulSourcePartition[RawBatch, tuple[int, int]]):
         if not blob:
             raise StopIteration
         self._position += len(blob)
-        return [RawBatch(self._view.version, [(self._received_us, blob)])]
+        return [RawBatch(self._view.version, [Segment(self._received_us, blob)])]
 
     def snapshot(self) -> tuple[int, int]:
         return self._position, self._received_us

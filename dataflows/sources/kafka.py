@@ -156,8 +156,8 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Resume]):
             return []
         self._move(messages)
         segments = segments_of(messages)
-        self._lag.read(segments[-1][0] / 1_000_000)
-        size = sum([len(blob) for _, blob in segments])
+        self._lag.read(segments[-1].received_us / 1_000_000)
+        size = sum([len(segment.blob) for segment in segments])
         self._count = max(1, min(MESSAGES_MAX, source.batch_bytes * len(messages) // max(size, 1)))
         return [RawBatch(source.control_head(), segments)]
 

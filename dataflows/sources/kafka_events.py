@@ -17,6 +17,8 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from confluent_kafka import Message
 
+from dataflows.messages import Segment
+
 Headers: TypeAlias = list[tuple[str, bytes | None]]
 
 CONTENT_TYPE: Final = "content-type"
@@ -34,15 +36,15 @@ AHEAD_MS_MAX: Final = 86_400_000
 """A timestamp further ahead of the present than a day is not believed."""
 
 
-def segments_of(messages: list[Message]) -> list[tuple[int, bytes]]:
+def segments_of(messages: list[Message]) -> list[Segment]:
     """For each run of messages with the same timestamp: that, in microseconds, and their events as lines."""
     limit = int(time.time() * 1000) + AHEAD_MS_MAX
-    segments = []
+    segments: list[Segment] = []
     start = 0
     for (_, at), run in groupby(map(Message.timestamp, messages)):
         end = start + len(list(run))
         received_ms = at if 0 < at < limit else limit - AHEAD_MS_MAX
-        segments.append((received_ms * 1000, _joined(messages[start:end])))
+        segments.append(Segment(received_ms * 1000, _joined(messages[start:end])))
         start = end
     return segments
 

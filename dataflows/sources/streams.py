@@ -16,8 +16,8 @@ from typing import Any
 import redis
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-from dataflows.messages import RawBatch
-from sinks.event_log import CONTROL_HEAD, partitions_of, stream_key
+from dataflows.messages import RawBatch, Segment
+from sinks.event_log import CONTROL_HEAD, EVENTS, METER, RECEIVED, partitions_of, stream_key
 from sinks.metrics import SourceLag
 
 IDLE = timedelta(milliseconds=5)
@@ -105,9 +105,9 @@ class StreamPartition(StatefulSourcePartition[RawBatch, Resume]):
         entries = found[self._key.encode()][0] if isinstance(found, dict) else found[0][1]
         self._offset = entries[-1][0].decode()
         self._read += len(entries)
-        segments = [(int(entry_id.split(b"-")[0]) * 1000, fields[b"e"]) for entry_id, fields in entries]
-        self._lag.read(segments[-1][0] / 1_000_000)
-        size = sum(len(blob) for _, blob in segments)
+        segments = [_segment(entry_id, fields) for entry_id, fields in entries]
+        self._lag.read(_order(self._offset)[0] / 1000)
+        size = sum(len(segment.blob) for segment in segments)
         self._count = max(1, min(ENTRIES_MAX, self._batch_bytes * len(segments) // max(size, 1)))
         return [RawBatch(int(head or 0), segments)]
 
@@ -131,6 +131,13 @@ class StreamPartition(StatefulSourcePartition[RawBatch, Resume]):
     def close(self) -> None:
         self._lag.close()
         self._client.close()
+
+
+def _segment(entry_id: bytes, fields: dict[bytes, bytes]) -> Segment:
+    """An entry; one that was driven again says when it was first received, and what of it is to be counted."""
+    received = fields.get(RECEIVED)
+    received_us = int(entry_id.split(b"-")[0]) * 1000 if received is None else int(received)
+    return Segment(received_us, fields[EVENTS], fields.get(METER, b"").decode())
 
 
 def _order(entry_id: str) -> tuple[int, int]:

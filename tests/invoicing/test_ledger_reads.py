@@ -325,8 +325,8 @@ def test_parked_events_are_read_with_why_they_wait(books: Books) -> None:
     books.customer("acme", {"calls": pricing(unit("1"))})
     out = Outcome(catalog_version=3)
     out.parked += [
-        Parked(ParkCode.UNKNOWN_SUBJECT, "no customer", "s", "1", "who", None, MARCH, b"{}"),
-        Parked(ParkCode.PERIOD_CLOSED, "closed", "s", "2", "acme", "id-of-acme", MARCH, b'{"id": 2}'),
+        Parked(ParkCode.UNKNOWN_SUBJECT, "no customer", "s", "1", "who", None, MARCH, b"{}", MARCH),
+        Parked(ParkCode.PERIOD_CLOSED, "closed", "s", "2", "acme", "id-of-acme", MARCH, b'{"id": 2}', MARCH),
     ]
     books.write(out)
     assert len(parked(books.connection)) == 2

@@ -8,6 +8,8 @@ import pytest
 
 from rating.outcome import ParkCode, Parked, RejectCode, Rejected
 
+MARCH = datetime(2026, 3, 1, tzinfo=UTC)
+
 
 @pytest.mark.parametrize("code", [*RejectCode, *ParkCode])
 def test_a_code_is_a_metric_label(code: str) -> None:
@@ -25,14 +27,14 @@ def test_codes_are_in_order_of_precedence() -> None:
     codes = [*RejectCode]
     assert codes[:4] == ["too_large", "malformed", "invalid_envelope", "number_unreadable"]
     assert codes[4:6] == ["time_in_future", "value_missing"]
-    assert [*ParkCode] == ["unknown_subject", "no_subscription", "no_feature", "period_closed"]
+    assert [*ParkCode] == ["unknown_subject", "no_subscription", "no_feature", "period_closed", "unpriced"]
 
 
 @pytest.mark.parametrize(
     "outcome",
     [
         Rejected(RejectCode.VALUE_MISSING, "expected a number", "$.data.tokens", b"\xff"),
-        Parked(ParkCode.NO_FEATURE, "none yet", "s", "1", "u", None, datetime(2026, 3, 1, tzinfo=UTC), b"{}"),
+        Parked(ParkCode.NO_FEATURE, "none yet", "s", "1", "u", None, MARCH, b"{}", MARCH),
     ],
 )
 def test_an_outcome_survives_a_round_trip(outcome: Rejected | Parked) -> None:
