@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, assert_never
+from typing import Any, Final, NamedTuple, assert_never
 from zlib import crc32
 
 import msgspec
@@ -26,6 +26,9 @@ from rating.prices import Pricing
 
 KEY_GROUPS = 64
 """How many key groups customers are spread over. Public: recovery and the ledger know it, so it never changes."""
+
+ALWAYS: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+"""From when to when something holds that never changed."""
 
 
 def key_group(customer_id: str) -> int:
@@ -103,6 +106,14 @@ class Customer(Struct, frozen=True, tag="customer", tag_field="kind"):
     """Live balances at or below which a signal is raised, in the customer's currency."""
     currency_open: bool = False
     """Whether nobody has chosen the currency: the first subscription or grant does."""
+    recorded_at: datetime | None = None
+    """When this record was made: subjects that it takes or lets go change hands then. None: an old record."""
+    deleted_at: datetime | None = None
+    """From here on the customer is no more, and has no subjects, its key included."""
+
+    def names(self) -> tuple[str, ...]:
+        """The subjects that are the customer's as of this record, its key being one."""
+        return () if self.deleted_at is not None else (self.key, *self.subjects)
 
 
 class Subscription(Struct, frozen=True, tag="subscription", tag_field="kind"):
@@ -184,6 +195,13 @@ class Placement(Struct, frozen=True):
     """The cadence's whole period; `period` is shorter where the subscription or its phase starts or ends inside."""
 
 
+class Ownership(NamedTuple):
+    """From an instant on a subject is a customer's, or nobody's."""
+
+    since: datetime
+    customer_id: str | None
+
+
 class Catalog:
     """
     What the control log says up to entry `version`.
@@ -201,6 +219,9 @@ class Catalog:
         self.customer_ids_by_group: tuple[set[str], ...] = tuple(set() for _ in range(KEY_GROUPS))
         self.customer_id_by_key: dict[str, str] = {}
         self.customer_id_by_subject: dict[str, str] = {}
+        """Whose each subject is now."""
+        self._owners: dict[str, list[Ownership]] = {}
+        """Of each subject that ever changed hands: whose it was from when on; the first also had it all time before."""
         self.subscriptions: dict[str, dict[str, Subscription]] = {}
         self.grants: dict[str, dict[str, Grant]] = {}
         self.records_of: Counter[str] = Counter()
@@ -239,15 +260,64 @@ class Catalog:
 
     def _set_customer(self, customer: Customer) -> None:
         previous = self.customers.get(customer.id)
-        if previous is not None:
-            for subject in (previous.key, *previous.subjects):
-                if self.customer_id_by_subject.get(subject) == customer.id:
-                    del self.customer_id_by_subject[subject]
+        names = customer.names()
+        since = customer.deleted_at or customer.recorded_at
+        for subject in () if previous is None else previous.names():
+            if subject not in names and self.customer_id_by_subject.get(subject) == customer.id:
+                self._hand_over(subject, None, since)
         self.customers[customer.id] = customer
         self.customer_ids_by_group[key_group(customer.id)].add(customer.id)
         self.customer_id_by_key[customer.key] = customer.id
-        for subject in (customer.key, *customer.subjects):
-            self.customer_id_by_subject[subject] = customer.id
+        for subject in names:
+            self._hand_over(subject, customer.id, since)
+
+    def _hand_over(self, subject: str, customer_id: str | None, since: datetime | None) -> None:
+        """
+        Let a subject be a customer's from an instant on, or nobody's.
+
+        Who first has it has it all time before, and a gap between two owners is the later one's. What an old record
+        says, which has no instant, holds for all time.
+        """
+        before = self.customer_id_by_subject.get(subject)
+        if before == customer_id:
+            return
+        if customer_id is None:
+            del self.customer_id_by_subject[subject]
+        else:
+            self.customer_id_by_subject[subject] = customer_id
+        owners = self._owners.pop(subject, None)
+        if owners is None and before is not None:
+            owners = [Ownership(ALWAYS[0], before)]
+        if owners is None or since is None:
+            return
+        # Clocks may disagree: a later record never holds from an earlier instant on.
+        since = max(since, owners[-1].since)
+        if owners[-1].customer_id is None or owners[-1].since == since:
+            since = owners.pop().since
+        if not owners or owners[-1].customer_id != customer_id:
+            owners.append(Ownership(since, customer_id))
+        if len(owners) > 1:
+            self._owners[subject] = owners
+
+    def has_moved(self, subject: str) -> bool:
+        """Whether it depends on the time whose a subject is."""
+        return subject in self._owners
+
+    def customer_id_at(self, subject: str, at: datetime) -> str | None:
+        """The id of the customer whose a subject was at an instant, None where nobody had it."""
+        owners = self._owners.get(subject)
+        if owners is None:
+            return self.customer_id_by_subject.get(subject)
+        return next((found.customer_id for found in reversed(owners) if found.since <= at), None)
+
+    def owned_span(self, subject: str, at: datetime) -> tuple[datetime, datetime]:
+        """From when to when, its end not included, what `customer_id_at` says of an instant holds."""
+        start, end = ALWAYS
+        for found in reversed(self._owners.get(subject, ())):
+            if found.since <= at:
+                return found.since, end
+            end = found.since
+        return start, end
 
     def features_of(self, event_type: str) -> tuple[tuple[Feature, Meter], ...]:
         """The features that events of a type may count towards, each with its meter."""

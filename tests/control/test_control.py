@@ -261,6 +261,26 @@ def test_a_subject_that_was_let_go_is_free(world: World) -> None:
         assert world.rows(query) == [(owner.id,)]
 
 
+def test_a_subject_moves_at_the_instant_of_the_change(world: World) -> None:
+    """The log says when, so that usage of before stays with who had the subject; no change is no record."""
+    acme = world.plane.customer("acme")
+    world.clock.forward(hours=1)
+    with world.plane.batch():
+        world.plane.put_customer("acme", name="Acme")
+        globex = world.plane.put_customer("globex", subjects=("acme_api",))
+    moved_at = world.clock.at
+    world.clock.forward(hours=1)
+    before = len(world.log())
+    assert world.plane.put_customer("globex", subjects=("acme_api",)) == globex
+    assert len(world.log()) == before
+    catalog = Catalog()
+    for entry_id, record in enumerate(world.log(), 1):
+        catalog.apply(entry_id, record)
+    assert globex.recorded_at == moved_at
+    assert catalog.customer_id_at("acme_api", moved_at - timedelta.resolution) == acme.id
+    assert catalog.customer_id_at("acme_api", moved_at) == globex.id
+
+
 def test_the_currency_stays_once_there_are_grants(world: World) -> None:
     """A customer without dealings may change it, one with credits may not."""
     assert world.plane.put_customer("acme", currency="EUR").currency == "EUR"

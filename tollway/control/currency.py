@@ -16,6 +16,6 @@ def in_currency(changes: Transaction, customer: Customer, currency: str) -> Cust
     """The customer, in a currency that it is to have dealings in, if nobody has chosen another for it yet."""
     if currency == customer.currency or not customer.currency_open or changes.has_dealings(customer.id):
         return customer
-    customer = replace(customer, currency=currency, currency_open=False)
+    customer = replace(customer, currency=currency, currency_open=False, recorded_at=changes.now())
     changes.record(customer)
     return customer

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
+from msgspec.structs import replace
+
 from rating.catalog import Customer
 from rating.events import ATTRIBUTE_LENGTH_MAX
 from tollway.control.checks import check_currency, check_customer_key, check_positive, check_storable, check_text
@@ -42,8 +44,9 @@ def _put_customer(changes: Transaction, draft: CustomerDraft) -> Customer:
         what = f"expected `{known.currency}`, got `{currency}`: there are subscriptions or grants"
         hint = "keep the currency, or make a customer with a key of its own for the other one"
         raise conflict("currency", what, hint)
+    now = changes.now()
     customer = Customer(
-        id=changes.identify(changes.now(), "customer", draft.key) if known is None else known.id,
+        id=changes.identify(now, "customer", draft.key) if known is None else known.id,
         key=draft.key,
         name=draft.name or draft.key,
         currency=currency,
@@ -51,8 +54,9 @@ def _put_customer(changes: Transaction, draft: CustomerDraft) -> Customer:
         block_when_exhausted=draft.block_when_exhausted,
         low_balance_thresholds=_from_high_to_low(draft.low_balance_thresholds),
         currency_open=draft.currency is None and (known is None or known.currency_open),
+        recorded_at=now,
     )
-    if customer == known:
+    if known is not None and replace(customer, recorded_at=known.recorded_at) == known:
         return known
     changes.record(customer)
     return customer
