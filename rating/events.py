@@ -12,6 +12,8 @@ Decisions where the standards leave room:
   is refused, and so is a leap second (`:60`), which a `datetime` cannot hold.
 - A repeated key counts as its last value, for the subject that routes an event as for the one that is rated.
 - Attributes are at most `ATTRIBUTE_LENGTH_MAX` long and hold no NUL, which no ledger could store.
+- A file, a body or a message may begin with a byte order mark, which its reader takes off (RFC 8259, section 8.1).
+  Anywhere else it is no JSON.
 """
 
 import re
@@ -31,6 +33,9 @@ from rating.outcome import RejectCode, Rejected
 
 EVENT_BYTES_MAX: Final = 1 << 20
 """An event has at most this many bytes, about what Kafka takes by default."""
+
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+"""What some programs write at the beginning of a text in UTF-8; it says nothing."""
 
 ATTRIBUTE_LENGTH_MAX: Final = 320
 """Characters in an id, source, type or subject: room for any e-mail address, and for an index over two."""

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from dataflows.messages import RawBatch, Segment, microseconds, segments
 from dataflows.route import Router
 from rating.catalog import Catalog, Record
+from rating.events import BYTE_ORDER_MARK
 from rating.group import KeyGroup
 from rating.money import ZERO
 from rating.outcome import Parked, Rejected
@@ -176,8 +177,12 @@ def rate_file(
         if members:
             group_of(f"{number:02}")
     received_us = microseconds(as_of)
+    begins = True
     while chunk := events.read(CHUNK_BYTES):
         chunk += events.readline()
+        size = len(chunk)
+        if begins:
+            chunk, begins = chunk.removeprefix(BYTE_ORDER_MARK), False
         result.read += sum(1 for line in chunk.split(b"\n") if line.strip(b" \t\r"))
         for key, message in router.route(RawBatch(0, [Segment(received_us, chunk)])):
             group = group_of(key)
@@ -185,7 +190,7 @@ def rate_file(
                 out = Outcome()
                 group.fold(blob, received_at, as_of, out, framed, meter)
                 result.take(out)
-        progress(len(chunk))
+        progress(size)
     for group in groups.values():
         out = Outcome()
         group.price_dirty(as_of, out)

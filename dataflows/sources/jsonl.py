@@ -13,6 +13,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from dataflows.catalog_view import CatalogView
 from dataflows.messages import RawBatch, Segment
+from rating.events import BYTE_ORDER_MARK
 
 
 class FilePartition(StatefulSourcePartition[RawBatch, tuple[int, int]]):
@@ -36,7 +37,9 @@ class FilePartition(StatefulSourcePartition[RawBatch, tuple[int, int]]):
             blob += self._file.readline()
         if not blob:
             raise StopIteration
-        self._position += len(blob)
+        begins, self._position = self._position == 0, self._position + len(blob)
+        if begins:
+            blob = blob.removeprefix(BYTE_ORDER_MARK)
         return [RawBatch(self._view.version, [Segment(self._received_us, blob)])]
 
     def snapshot(self) -> tuple[int, int]:

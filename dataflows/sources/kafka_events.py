@@ -18,6 +18,7 @@ import msgspec
 from confluent_kafka import Message
 
 from dataflows.messages import Segment
+from rating.events import BYTE_ORDER_MARK
 
 Headers: TypeAlias = list[tuple[str, bytes | None]]
 
@@ -73,6 +74,7 @@ def _headers(message: Message) -> Headers | None:
 
 def lines_of(value: bytes | None, headers: Headers | None) -> list[bytes]:
     """The events of one message, or what is to be refused instead: lines that are not blank."""
+    value = None if value is None else value.removeprefix(BYTE_ORDER_MARK)
     if headers:
         named = {name.lower(): text for name, text in headers}
         kind = (named.get(CONTENT_TYPE) or b"").strip().lower()

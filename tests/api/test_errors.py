@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from rating.events import BYTE_ORDER_MARK
 from tests.api.conftest import Client, plan
 
 V1 = "/api/v1"
@@ -135,6 +136,8 @@ NO_JSON: list[tuple[bytes, str, int]] = [
     (b'{"name": "a", "billingAddress": {"city": ["\\u0000"]}}', "application/json", 400),
     (b'{"name": "a", "billingAddress": ' + b'{"a":' * 20_000, "application/json", 400),
     (b'{"name": "a", "billingAddress": {"a": 1e999}}', "application/json", 400),
+    (BYTE_ORDER_MARK * 2 + b'{"name": "a"}', "application/json", 400),
+    (BYTE_ORDER_MARK + b'{"name": "a"}', "application/json", 201),
     (b'{"name": "a"}', "text/plain", 415),
     (b"name=a", "application/x-www-form-urlencoded", 415),
     (b'{"name": "a\\\\u0000"}', "application/json; charset=utf-8", 201),

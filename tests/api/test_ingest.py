@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import signal
 from contextlib import suppress
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from litestar.testing import TestClient
 
+from rating.events import BYTE_ORDER_MARK
 from sinks.event_log import stream_key
 from tests.api.conftest import Client
 from tests.api.service import api_process
@@ -93,6 +95,68 @@ def test_what_is_no_event_is_refused_whole(
     assert answer.status_code == code
     assert answer.headers["content-type"] == "application/problem+json"
     assert not logged(stores)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "x-gzip", "identity, gzip"])
+@pytest.mark.parametrize(("path", "code"), [(V1, 204), (V3, 202)])
+def test_a_gzip_body_is_read(client: Client, stores: Stores, path: str, code: int, coding: str) -> None:
+    """However large, of one member or of several, and with a byte order mark: the events are those in it."""
+    text = BYTE_ORDER_MARK + json.dumps([EVENT | {"data": {"text": "x" * 900_000}}] * 3).encode()
+    content = gzip.compress(text[:1_000_000]) + gzip.compress(b"") + gzip.compress(text[1_000_000:])
+    answer = client.post(path, content=content, headers={"content-type": BATCH, "content-encoding": coding})
+    assert answer.status_code == code, answer.text
+    assert len(logged(stores)) == 3
+
+
+PACKED = gzip.compress(json.dumps(EVENT).encode())
+
+
+@pytest.mark.parametrize(
+    ("coding", "content", "code"),
+    [
+        ("gzip", json.dumps(EVENT).encode(), 400),
+        ("gzip", b"", 400),
+        ("gzip", PACKED[:-1], 400),
+        ("gzip", PACKED[:12], 400),
+        ("gzip", PACKED + b"more", 400),
+        ("gzip", PACKED[:-8] + bytes(8), 400),
+        ("gzip", gzip.compress(b" " * BODY_BYTES_MAX + b"{}"), 413),
+        ("gzip", gzip.compress(bytes(1 << 28)), 413),
+        ("br", PACKED, 415),
+        ("gzip, gzip", gzip.compress(PACKED), 415),
+        ("", PACKED, 400),
+    ],
+)
+def test_a_compressed_body_is_bounded_and_is_what_it_says(
+    client: Client, stores: Stores, coding: str, content: bytes, code: int
+) -> None:
+    """Broken gzip is 400, what unpacks to too much 413, another coding 415 with the one that is read."""
+    for path in (V1, f"{V1[:-6]}customers"):
+        headers = {"content-type": EITHER, "content-encoding": coding}
+        answer = client.post(path, content=content, headers=headers)
+        assert answer.status_code == code, answer.text
+        assert answer.headers.get("accept-encoding") == ("gzip" if code == 415 else None)
+    assert not logged(stores)
+
+
+def test_other_bodies_may_be_compressed_too(client: Client) -> None:
+    """A customer is made of what the body unpacks to."""
+    headers = {"content-type": EITHER, "content-encoding": "gzip"}
+    made = client.post("/api/v1/customers", content=gzip.compress(b'{"name": "Acme"}'), headers=headers)
+    assert (made.status_code, made.json()["name"]) == (201, "Acme")
+
+
+def test_a_byte_order_mark_is_taken_off_the_beginning_and_nowhere_else(client: Client, stores: Stores) -> None:
+    """A body may begin with one."""
+    line = json.dumps(EVENT).encode()
+    for body, code in (
+        (BYTE_ORDER_MARK + line, 204),
+        (BYTE_ORDER_MARK + b"[" + line + b"]", 204),
+        (BYTE_ORDER_MARK * 2 + line, 400),
+        (b"[" + BYTE_ORDER_MARK + line + b"]", 400),
+    ):
+        assert client.post(V1, content=body, headers={"content-type": EITHER}).status_code == code
+    assert len(logged(stores)) == 2
 
 
 def test_each_bad_event_is_named_and_none_is_taken(client: Client, stores: Stores) -> None:

@@ -29,7 +29,7 @@ from tests.api.service import NO_TLS, Service, api_process
 from tests.conftest import Stores
 from tests.engine_runs import wait_for
 from tollway.api import ingest
-from tollway.api.app import BODY_BYTES_MAX
+from tollway.api.bodies import BODY_BYTES_MAX
 from tollway.api.settings import API_SETTINGS, ApiSettings, load_api_settings
 from tollway.api.stores import ANSWER_SECONDS, LOOK_SECONDS, ApiStores
 from tollway.control import CONTROL_LOCK

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rating.catalog import Catalog, Grant, PlanVersion
+from rating.events import BYTE_ORDER_MARK
 from rating.prices import Dynamic, Flat, Free, Graduated, Package, PaymentTerm, Price, Tier, Unit, Volume
 from tests.conftest import Stores
 from tests.control.conftest import START, World
@@ -92,6 +93,11 @@ def test_texts_are_not_guessed_at() -> None:
     assert file.customers[0].name == "2026-03-01"
     assert file.customers[0].subjects == ("010", "1_000", "1.10", "on", "0x1F")
     assert read_catalog(SMALL).features[0].filters == {"model": ("4", "gpt-5", "true")}
+
+
+def test_a_file_may_begin_with_a_byte_order_mark() -> None:
+    """As some editors write it; it is no part of the first name."""
+    assert read_catalog(BYTE_ORDER_MARK + SMALL.encode()) == read_catalog(SMALL)
 
 
 def test_instants_have_an_offset_or_are_days() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from rating.events import BYTE_ORDER_MARK
 from tests.e2e.command import Home
 
 GOOD = b'{"price": {"type": "unit", "amount": "0.015"}, "usage": "3"}'
@@ -55,6 +56,14 @@ def test_each_line_is_answered_in_its_place(tmp_path: Path) -> None:
         for detail in answer["details"]:
             assert detail.keys() == {"name", "quantity", "unit_price", "flat_price", "amount", "rounded"}
         assert sum(Decimal(detail["amount"]) for detail in answer["details"]) == Decimal(answer["amount"])
+
+
+def test_a_byte_order_mark_is_taken_off_the_first_line_and_no_other(tmp_path: Path) -> None:
+    """As programs write it at the beginning of a file."""
+    result = Home(tmp_path).run("quote", stdin=BYTE_ORDER_MARK + GOOD + b"\n" + BYTE_ORDER_MARK + GOOD)
+    assert result.code == 1
+    first, second = (msgspec.json.decode(line) for line in result.out.splitlines())
+    assert (first["amount"], second["error"]["path"]) == ("0.045", "$")
 
 
 def test_good_lines_of_a_file_end_with_code_0(tmp_path: Path) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import redis
 from bytewax.inputs import AbortExecution
 
+from dataflows.engine import run_engine
 from dataflows.sources.streams import StreamPartition
 from rating.catalog import Customer, Grant, Subscription
+from rating.events import BYTE_ORDER_MARK
 from tests.conftest import Stores
 from tests.engine_runs import (
     append,
@@ -24,7 +27,7 @@ from tests.engine_runs import (
     wait_for,
     write_records,
 )
-from tests.world import catalog_records, customer_records, events
+from tests.world import catalog_records, customer_records, events, line
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 MONTH = NOW.replace(day=1, hour=0, minute=0, second=0)
@@ -149,6 +152,18 @@ def test_broken_events_are_kept_as_dead_letters_and_stop_nothing(stores: Stores)
         "time_in_future": "$.time",
         "value_negative": "$.data.gigabytes",
     }
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(stores: Stores, tmp_path: Path) -> None:
+    """No event of it is lost, read at once or after an end in its middle."""
+    write_records(stores, world("500"))
+    stream = usage(6, 200)
+    path = tmp_path / "usage.jsonl"
+    path.write_bytes(BYTE_ORDER_MARK + b"\n".join(map(line, stream)))
+    settings = msgspec.structs.replace(stores.settings, epoch_ms=200, batch_bytes=2000)
+    run_engine(settings, stores.redis_url, stores.postgres_dsn, files=[path], drain=True)
+    check_ledger(stores, stream, CUSTOMERS)
+    assert query(stores, "select count(*) from dead_letters") == [(0,)]
 
 
 def test_time_alone_moves_a_balance(stores: Stores) -> None:

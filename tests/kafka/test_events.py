@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataflows.sources.kafka_events import Headers, lines_of
-from rating.events import CloudEvent, EventDecoder
+from rating.events import BYTE_ORDER_MARK, CloudEvent, EventDecoder
 from rating.outcome import Rejected
 
 PLAIN = b'{"specversion":"1.0","id":"1","source":"s","type":"t","subject":"u","data":{"n":1.10}}'
@@ -18,6 +18,7 @@ ATTRIBUTES: Headers = [
     ("ce_type", b"t"),
     ("ce_subject", b"u"),
 ]
+BOM = BYTE_ORDER_MARK
 STRUCTURED: Headers = [("content-type", b"application/cloudevents+json")]
 BATCH: Headers = [("Content-Type", b"application/cloudevents-batch+json; charset=utf-8")]
 
@@ -34,6 +35,10 @@ BATCH: Headers = [("Content-Type", b"application/cloudevents-batch+json; charset
         (b"[1", BATCH, [b"[1"]),
         (None, None, [b"null"]),
         (b"", None, [b'""']),
+        (BOM + PLAIN, None, [PLAIN]),
+        (BOM + b"[" + PLAIN + b"]", BATCH, [PLAIN]),
+        (BOM + b'{"n":1.10}', ATTRIBUTES, [PLAIN]),
+        (BOM + BOM + PLAIN, None, [BOM + PLAIN]),
         (b'{"a":\n', None, [b'{"a":\v']),
         (b'{"n":1.10}', ATTRIBUTES, [PLAIN]),
         (b'{"n":\n1.10}', [*ATTRIBUTES, ("content-type", b"application/json")], None),

@@ -26,15 +26,12 @@ from tollway.api import (
     subscriptions,
     usage,
 )
-from tollway.api.bodies import JsonRequest
+from tollway.api.bodies import BODY_BYTES_MAX, JsonRequest
 from tollway.api.description import operation_id
 from tollway.api.docs import Description, ReadableDocs
 from tollway.api.guard import GuardedApp
 from tollway.api.problems import answer
 from tollway.api.stores import ApiStores
-
-BODY_BYTES_MAX = 1024 * 1024
-"""Of a body without events."""
 
 ABOUT = (
     "Usage in, charges, credits and access out. Paths and bodies under /api/v1 and /api/v3/openmeter are OpenMeter's; "

@@ -15,10 +15,15 @@ from typing import Any, Final
 import msgspec
 from litestar import Request
 
+from rating.events import BYTE_ORDER_MARK
+from tollway.api.encoding import encoding_of, unpacked
 from tollway.api.problems import Invalid, Problem
 from tollway.ledger_reads import is_storable
 
 JSON: Final = "application/json"
+
+BODY_BYTES_MAX: Final = 1024 * 1024
+"""Of a body without events."""
 
 _PATH: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _FIELD: Final = re.compile(r"^Object (?:contains|missing) (?P<what>unknown|required) field `(?P<field>[^`]*)`$")
@@ -35,7 +40,9 @@ class JsonRequest(Request[Any, Any, Any]):
             raise Problem(415, f"expected `{JSON}`, got `{media_type[:80]}`")
         field = self.route_handler.parsed_data_field
         assert field is not None, "only a handler with a body asks for it"
-        return decoded(await self.body(), field.annotation)
+        encoding = encoding_of(self)
+        body = await self.body()
+        return decoded(body if encoding is None else unpacked(body, BODY_BYTES_MAX), field.annotation)
 
 
 def decoded(body: bytes, kind: Any) -> Any:
@@ -45,6 +52,7 @@ def decoded(body: bytes, kind: Any) -> Any:
     Raises:
         Problem: It is no JSON, or not of that type; the answer names the field.
     """
+    body = body.removeprefix(BYTE_ORDER_MARK)
     try:
         # A field that is skipped is not looked at by the decoder.
         text = body.decode()

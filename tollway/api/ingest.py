@@ -2,8 +2,9 @@
 Events into the log: one or many at a time, all of them or none.
 
 The answer goes out only after the log has the events on disk. Nothing is de-duplicated here: the same source and id
-again is accepted, and is charged once. A body has at most `BODY_BYTES_MAX` bytes, an event at most 1 MiB. Where more
-comes than the log takes the answer is 429, where the log takes nothing 503; either says when to send it again.
+again is accepted, and is charged once. A body has at most `BODY_BYTES_MAX` bytes, compressed or not, an event at most
+1 MiB. Where more comes than the log takes the answer is 429, where the log takes nothing 503; either says when to send
+it again.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import msgspec
 from litestar import Request, Response, post
 from litestar.exceptions import HTTPException
 
-from rating.events import EVENT_BYTES_MAX, EventDecoder
+from rating.events import BYTE_ORDER_MARK, EVENT_BYTES_MAX, EventDecoder
 from rating.outcome import Rejected
+from tollway.api.encoding import Unpacked, encoding_of
 from tollway.api.metrics import events_total, ingest_bytes_total, ingest_seconds
 from tollway.api.pressure import Admission
 from tollway.api.problems import Invalid, Problem
@@ -24,6 +26,9 @@ from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import of_log
 
 BODY_BYTES_MAX: Final = 10 * 1024 * 1024
+PIECE_BYTES: Final = 1024 * 1024
+"""A compressed body is unpacked, and counted, in pieces of so many bytes."""
+
 INVALID_SHOWN: Final = 100
 """An answer names at most so many bad events."""
 
@@ -80,9 +85,12 @@ async def _ingest(request: Request[Any, Any, Any], stores: ApiStores) -> None:
 
 
 async def _append(request: Request[Any, Any, Any], stores: ApiStores) -> None:
+    encoding = encoding_of(request)
     announced = min(request.content_length or 0, BODY_BYTES_MAX)
     with stores.pressure.admitted(announced) as admission:
         body = await _read(request, admission)
+        if encoding is not None:
+            body = await _unpacked(body, admission)
         lines = await of_log.run(read_events, body, request.content_type[0].lower())
         try:
             await of_log.run(stores.append, lines)
@@ -105,6 +113,16 @@ async def _read(request: Request[Any, Any, Any], admission: Admission) -> bytes:
     return b"".join(parts)
 
 
+async def _unpacked(body: bytes, admission: Admission) -> bytes:
+    """What a compressed body holds; its bytes are counted as they come out of it."""
+    parts: list[bytes] = []
+    unpacked = Unpacked(body, BODY_BYTES_MAX)
+    while part := await of_log.run(unpacked.read, PIECE_BYTES):
+        admission.grow(len(part))
+        parts.append(part)
+    return b"".join(parts)
+
+
 def read_events(body: bytes, media_type: str) -> list[bytes]:
     """
     The events of a body, each as one line.
@@ -114,6 +132,7 @@ def read_events(body: bytes, media_type: str) -> list[bytes]:
     """
     if media_type not in (SINGLE, BATCH, EITHER):
         raise Problem(415, f"expected `{SINGLE}`, `{BATCH}` or `{EITHER}`, got `{media_type[:80]}`")
+    body = body.removeprefix(BYTE_ORDER_MARK)
     is_array = body.lstrip(b" \t\r\n")[:1] == b"["
     if is_array and media_type == SINGLE:
         raise Problem(

@@ -58,13 +58,20 @@ class Problem(Exception):
     """A request that can't be answered as asked."""
 
     def __init__(
-        self, status: int, detail: str, *invalid: Invalid, retry: bool = False, challenge: str | None = None
+        self,
+        status: int,
+        detail: str,
+        *invalid: Invalid,
+        retry: bool = False,
+        challenge: str | None = None,
+        encodings: str | None = None,
     ) -> None:
         self.status = status
         self.detail = detail
         self.invalid = invalid
         self.retry = retry
         self.challenge = challenge
+        self.encodings = encodings
         super().__init__(detail)
 
 
@@ -186,6 +193,8 @@ def headers_of(problem: Problem) -> list[tuple[bytes, bytes]]:
         found.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
     if problem.challenge:
         found.append((b"www-authenticate", problem.challenge.encode()))
+    if problem.encodings:
+        found.append((b"accept-encoding", problem.encodings.encode()))
     return found
 
 

@@ -17,12 +17,20 @@ from litestar.params import QueryParameter
 from msgspec import Meta
 from ulid import ULID
 
-from rating.money import parse_decimal
+from rating.money import DIGITS_MAX, parse_decimal
 
 T = TypeVar("T")
 Json: TypeAlias = dict[str, Any]
 
-Numeric = Annotated[str, Meta(pattern=r"^-?[0-9]+(\.[0-9]+)?$", max_length=202, description="A decimal.")]
+Numeric = Annotated[
+    str,
+    Meta(
+        # `$` alone would let a line feed follow.
+        pattern=rf"^-?[0-9]{{1,{DIGITS_MAX}}}(\.[0-9]{{1,{DIGITS_MAX}}})?$(?!\n)",
+        max_length=2 * DIGITS_MAX + 2,
+        description=f"A decimal with at most {DIGITS_MAX} digits before the point, and as many after it.",
+    ),
+]
 Text = Annotated[str, Meta(max_length=1024)]
 Metadata: TypeAlias = dict[str, str]
 

@@ -9,7 +9,7 @@ import redis
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from rating.events import EventDecoder
+from rating.events import BYTE_ORDER_MARK, EventDecoder
 from rating.outcome import Rejected
 from sinks.event_log import EventLog
 from tollway.console import OK, REFUSED, open_input, print_json, say, settings, talk
@@ -59,7 +59,7 @@ def ingest(
                 good: list[bytes] = []
                 for line in lines:
                     number += 1
-                    text = line.strip()
+                    text = (line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line).strip()
                     if not text:
                         continue
                     event = decoder.decode(text)

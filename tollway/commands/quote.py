@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rating.events import BYTE_ORDER_MARK
 from rating.quote import quote_line
 from tollway.console import OK, REFUSED, open_input, print_json
 
@@ -29,7 +30,8 @@ def quote(
     stream, _ = open_input(file, "a file of JSON objects, one a line")
     failed = False
     with stream:
-        for line in stream:
+        for number, line in enumerate(stream):
+            line = line if number else line.removeprefix(BYTE_ORDER_MARK)
             answer, good = quote_line(line) if line.strip() else (BLANK, False)
             failed = failed or not good
             print_json(answer)
