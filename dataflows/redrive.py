@@ -14,6 +14,7 @@ import psycopg
 from msgspec import Struct
 
 from dataflows.catalog_view import CatalogView
+from dataflows.messages import microseconds
 from rating.catalog import Catalog
 from rating.outcome import ParkCode
 from sinks.event_log import EventLog
@@ -35,24 +36,24 @@ class Redrive:
         catalog = self._view.catalog
         with self._connection.transaction(), self._connection.cursor() as cursor:
             cursor.execute(
-                "select source, id, subject, event_time, raw from parked_events"
+                "select owner, source, id, meter, subject, event_time, received_at, raw from parked_events"
                 " where control_version < %s and reason <> %s order by control_version limit %s for update skip locked",
                 (version, ParkCode.PERIOD_CLOSED, ROWS_MAX),
             )
-            ready: list[tuple[str, str, bytes]] = []
-            waiting: list[tuple[str, str, bytes]] = []
-            for source, event_id, subject, at, raw in cursor:
+            ready: list[tuple[str, ...]] = []
+            waiting: list[tuple[str, ...]] = []
+            for *identity, subject, at, received_at, raw in cursor.fetchall():
                 placed = can_place(catalog, subject, at, raw)
-                (ready if placed else waiting).append((source, event_id, with_time(raw, at)))
+                (ready if placed else waiting).append(tuple(identity))
+                if placed:
+                    self._log.append([raw], microseconds(received_at), identity[-1])
+            named = "where owner = %s and source = %s and id = %s and meter = %s"
             if ready:
-                self._log.append([raw for _, _, raw in ready])
-                cursor.executemany(
-                    "delete from parked_events where source = %s and id = %s", [row[:2] for row in ready]
-                )
+                cursor.executemany(f"delete from parked_events {named}".encode(), ready)
             if waiting:
                 cursor.executemany(
-                    "update parked_events set control_version = %s where source = %s and id = %s",
-                    [(version, *row[:2]) for row in waiting],
+                    f"update parked_events set control_version = %s {named}".encode(),
+                    [(version, *identity) for identity in waiting],
                 )
         return len(ready)
 
@@ -64,7 +65,6 @@ class Redrive:
 
 class _Placed(Struct, gc=False):
     type: str = ""
-    time: str | None = None
 
 
 _decode = msgspec.json.Decoder(_Placed).decode
@@ -78,10 +78,3 @@ def can_place(catalog: Catalog, subject: str, at: datetime, raw: bytes) -> bool:
         return False
     metered = {feature.key for feature, _ in catalog.features_of(_decode(raw).type)}
     return any(placement.card.feature_key in metered for placement in catalog.placements_at(subscription, at))
-
-
-def with_time(raw: bytes, at: datetime) -> bytes:
-    """An event as it was, but with the time it was first received at where it carried none."""
-    if _decode(raw).time is not None:
-        return raw
-    return b'{"time":"' + at.isoformat().encode() + b'",' + raw.lstrip()[1:]

@@ -281,8 +281,20 @@ class KeyGroup:
     ) -> None:
         customer_id = self.catalog.customer_id_by_subject.get(event.subject)
         message = PARK_MESSAGES[code].format(subject=event.subject, type=event.type)
-        parked = Parked(code, message, event.source, event.id, event.subject, customer_id, at, line, received_at)
-        out.parked.append(parked)
+        out.parked.append(
+            Parked(
+                code,
+                message,
+                event.source,
+                event.id,
+                event.subject,
+                customer_id,
+                at,
+                line,
+                received_at,
+                type=event.type,
+            )
+        )
         out.ended["parked", code] += 1
 
     def _read_catalog_version(self) -> None:

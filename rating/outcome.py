@@ -6,6 +6,7 @@ it never repeats what the event carries.
 """
 
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import final
 
@@ -90,3 +91,7 @@ class Parked(Struct, frozen=True):
     """When the event was first received."""
     meter: str = ""
     dimensions: dict[str, str] = {}
+    type: str = ""
+    """The event's type, by which it is found again when a meter or a feature of such events changes."""
+    quantity: Decimal | None = None
+    """What the one meter would count, where that is a number that adds up."""

@@ -20,7 +20,7 @@ import psycopg
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from rating.rows import Outcome
-from sinks.metrics import epoch_seconds, ledger_rows_total, sink_seconds
+from sinks.metrics import duplicate_mismatches_total, epoch_seconds, ledger_rows_total, sink_seconds
 from sinks.postgres.copy_text import OPTIONS, array_text, bytes_text, copy_text, json_text
 from sinks.writer import CoalescingWriter
 
@@ -41,13 +41,17 @@ TAKEN_BACK = ("charges", "balances")
 """Tables whose uncommitted rows go on resume. The others' rows are true whenever they were written."""
 
 STAGED_COLUMNS = {
-    "parked_events": "source, id, reason, message, subject, customer_id, event_time, control_version, raw",
+    "parked_events": "source, id, reason, message, subject, customer_id, event_time, control_version, raw, received_at,"
+    " meter, dimensions, quantity, event_type",
     "dead_letters": "digest, reason, message, path, raw",
     "seen_ids": "key_group, segment, ids, oldest_needed",
 }
 
 DUPLICATE_MISMATCH = "duplicate_mismatch"
 MISMATCH_MESSAGE = "an event with the same source and id, but other content, was rated before"
+
+DIMENSION_LENGTH_MAX = 256
+"""Characters of a dimension's text that are kept beside an event that waits; its bytes have all of it."""
 
 HOLD = 0x746F6C6C
 """The first half of the advisory lock that a dataflow holds; the second is its process's place in the cluster."""
@@ -112,7 +116,8 @@ class Ledger:
         self._connection = psycopg.connect(dsn, application_name="tollway-ledger")
         self._statements = {table: (SQL / name).read_bytes() for table, name in TABLES.items()}
         for table in TABLES:
-            stage = f"create temporary table stage_{table} (like {table} including defaults) on commit delete rows"
+            stage = f"create temporary table stage_{table} (like {table} including defaults including generated)"
+            stage += " on commit delete rows"
             self._connection.execute(stage.encode())
         self._connection.commit()
 
@@ -135,6 +140,8 @@ class Ledger:
                 with cursor.copy(f"copy {target} from stdin {OPTIONS}".encode()) as copy:
                     copy.write(copy_text(staged))
                 cursor.execute(statement)
+                if cursor.description is not None:
+                    duplicate_mismatches_total.inc(sum(count for (count,) in cursor))
                 ledger_rows_total.labels(table).inc(len(staged))
 
     def take_back(self, part: int, sequence: int) -> None:
@@ -223,7 +230,9 @@ def rows_of(outcome: Outcome, *commit: int) -> dict[Hashable, tuple[Any, ...]]:
     for used in outcome.subjects:
         rows["used_subjects", used] = used
     for parked in outcome.parked:
-        rows["parked_events", parked.source, parked.id] = (
+        digest = hashlib.sha256(parked.raw).digest()
+        owner = (parked.customer, "" if parked.customer is not None else parked.subject)
+        rows["parked_events", *owner, parked.source, parked.id, parked.meter, digest] = (
             parked.source,
             parked.id,
             parked.code,
@@ -233,6 +242,11 @@ def rows_of(outcome: Outcome, *commit: int) -> dict[Hashable, tuple[Any, ...]]:
             parked.time,
             outcome.catalog_version,
             bytes_text(parked.raw),
+            parked.received_at,
+            parked.meter,
+            json_text({name: _storable(text) for name, text in parked.dimensions.items()}),
+            parked.quantity,
+            parked.type,
         )
     for rejected in outcome.rejected:
         digest = hashlib.sha256(rejected.raw).digest()
@@ -253,6 +267,12 @@ def rows_of(outcome: Outcome, *commit: int) -> dict[Hashable, tuple[Any, ...]]:
             bytes_text(mismatch.raw),
         )
     return rows
+
+
+def _storable(text: str) -> str:
+    """A dimension's text as a row can hold it: without NUL, and not longer than anybody looks at."""
+    kept = text if len(text) <= DIMENSION_LENGTH_MAX else text[: DIMENSION_LENGTH_MAX - 1] + "…"
+    return kept.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 class _LedgerPartition(StatefulSinkPartition[Outcome, int]):

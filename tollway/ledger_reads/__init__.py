@@ -11,7 +11,9 @@ balance by construction. Each function reads on the connection that it is given,
     credit_grants                   its grants, and what became of them
     credit_transactions             how its credits came and went
     signals                         what it was signalled
-    parked, dead_letters            events that wait for the catalog, and those that are refused
+    parked, parked_counts           events that wait for the catalog
+    unpriced                        what of rated events no feature prices
+    dead_letters                    events that were refused
     rows, structs, statement        the statements of `tollway/sql/`, by name
 """
 
@@ -20,7 +22,18 @@ from tollway.ledger_reads.charged import Charge, ChargeStatus, ChargeWindow, cha
 from tollway.ledger_reads.customers import CustomerHead, NotFound, find_customer
 from tollway.ledger_reads.grants import CreditGrant, GrantStatus, credit_grants
 from tollway.ledger_reads.statements import Connection, rows, statement, structs
-from tollway.ledger_reads.told import DeadLetter, ParkedEvent, SignalRecord, dead_letters, parked, signals
+from tollway.ledger_reads.told import (
+    CUSTOMERS_MAX,
+    DeadLetter,
+    ParkedEvent,
+    SignalRecord,
+    Unpriced,
+    dead_letters,
+    parked,
+    parked_counts,
+    signals,
+    unpriced,
+)
 from tollway.ledger_reads.transactions import (
     AvailableBalance,
     CreditTransaction,
@@ -30,6 +43,7 @@ from tollway.ledger_reads.transactions import (
 from tollway.storable import is_storable
 
 __all__ = [
+    "CUSTOMERS_MAX",
     "AvailableBalance",
     "Balance",
     "Charge",
@@ -45,6 +59,7 @@ __all__ = [
     "ParkedEvent",
     "SignalRecord",
     "TransactionType",
+    "Unpriced",
     "balance",
     "charges",
     "credit_grants",
@@ -53,8 +68,10 @@ __all__ = [
     "find_customer",
     "is_storable",
     "parked",
+    "parked_counts",
     "rows",
     "signals",
     "statement",
     "structs",
+    "unpriced",
 ]

@@ -7,8 +7,9 @@ from decimal import Decimal
 
 from msgspec import Struct
 
+from rating.outcome import ParkCode
 from tollway.ledger_reads.customers import find_customer
-from tollway.ledger_reads.statements import Connection, structs
+from tollway.ledger_reads.statements import Connection, rows, structs
 
 
 class SignalRecord(Struct, frozen=True):
@@ -26,8 +27,12 @@ class SignalRecord(Struct, frozen=True):
     raised_at: datetime
 
 
+CUSTOMERS_MAX = 20
+"""So many customers are named with what is unpriced."""
+
+
 class ParkedEvent(Struct, frozen=True):
-    """An event that waits for the catalog, with its bytes."""
+    """An event that waits, with its bytes; or, where it names a meter, what of a rated event does."""
 
     source: str
     id: str
@@ -39,7 +44,32 @@ class ParkedEvent(Struct, frozen=True):
     control_version: int
     """It waits for a later entry of the control log than this one."""
     parked_at: datetime
+    received_at: datetime
+    """When the event was first received."""
+    event_type: str
+    meter: str
+    """The key of the one meter whose usage waits; empty: the whole event does."""
+    dimensions: dict[str, str]
+    quantity: Decimal | None
+    """What that meter would count, where it is a number that adds up."""
     raw: bytes
+
+
+class Unpriced(Struct, frozen=True):
+    """Usage of one meter with the same dimensions that no feature prices."""
+
+    meter: str
+    dimensions: dict[str, str]
+    events: int
+    quantity: Decimal | None
+    """In the meter's unit; None where it does not simply add up, or a value can't be read."""
+    since: datetime
+    """The time of the first such event."""
+    until: datetime
+    """And of the last."""
+    customer_count: int
+    customers: list[str]
+    """The keys of the first `CUSTOMERS_MAX` of them."""
 
 
 class DeadLetter(Struct, frozen=True):
@@ -67,12 +97,40 @@ def parked(
     *,
     reason: str | None = None,
     customer: str | None = None,
+    parts: bool = False,
     limit: int | None = 100,
 ) -> list[ParkedEvent]:
-    """Events that wait, newest first, all or those of one reason or customer. Raises `NotFound`."""
-    customer_id = None if customer is None else find_customer(connection, customer).id
-    values = {"reason": reason, "customer_id": customer_id, "limit": limit}
+    """
+    Events that wait, newest first, all or those of one reason or customer. Raises `NotFound`.
+
+    `parts`: not whole events but what of rated ones waits, for one meter each.
+    """
+    values = {"reason": reason, "customer_id": _id_of(connection, customer), "parts": parts, "limit": limit}
     return structs(connection, "parked_events", values, ParkedEvent)
+
+
+def parked_counts(connection: Connection, *, customer: str | None = None, parts: bool = False) -> dict[str, int]:
+    """How many events wait, by reason in the order of `ParkCode`, all or those of a customer. Raises `NotFound`."""
+    found = rows(connection, "parked_counts", {"customer_id": _id_of(connection, customer), "parts": parts})
+    by_reason = {row["reason"]: row["events"] for row in found}
+    return {code: by_reason[code] for code in map(str, ParkCode) if code in by_reason}
+
+
+def unpriced(
+    connection: Connection, *, customer: str | None = None, meter: str | None = None, limit: int | None = 100
+) -> list[Unpriced]:
+    """What of rated events no feature prices, the most first, all or of one customer or meter. Raises `NotFound`."""
+    values = {
+        "customer_id": _id_of(connection, customer),
+        "meter": meter,
+        "customers_max": CUSTOMERS_MAX,
+        "limit": limit,
+    }
+    return structs(connection, "unpriced", values, Unpriced)
+
+
+def _id_of(connection: Connection, customer: str | None) -> str | None:
+    return None if customer is None else find_customer(connection, customer).id
 
 
 def dead_letters(connection: Connection, *, reason: str | None = None, limit: int | None = 100) -> list[DeadLetter]:
