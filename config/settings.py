@@ -62,6 +62,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     recovery_shared: bool = True
     recovery_copy_seconds: int = 600
     batch_bytes: int = 4_194_304
+    lane_check_events: int = 100_000
     metrics_port: int = 0
     metrics_host: str = "127.0.0.1"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -205,6 +206,12 @@ SETTINGS: tuple[Setting, ...] = (
         minimum=0,
     ),
     Setting("batch_bytes", "the size of one raw batch, in bytes", "4194304", minimum=1024, maximum=67_108_864),
+    Setting(
+        "lane_check_events",
+        "after so many events the fast way of one is checked against the slow one; 1: of each, for tests",
+        "100000",
+        minimum=1,
+    ),
     Setting("metrics_port", "the port that serves metrics, 0 for none", "9464", minimum=0, maximum=65_535),
     Setting("metrics_host", "the address that serves metrics; 0.0.0.0 for all", "10.0.0.7", "host"),
     Setting(

@@ -71,6 +71,7 @@ def rules_of(settings: Settings) -> Rules:
         dedup_horizon=timedelta(seconds=settings.dedup_horizon_seconds),
         grace=timedelta(seconds=settings.grace_seconds),
         max_ahead=timedelta(seconds=settings.max_ahead_seconds),
+        lane_check_events=settings.lane_check_events,
     )
 
 

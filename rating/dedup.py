@@ -1,6 +1,8 @@
 """
 Which events were rated already: identity is (source, id).
 
+What is driven again for one meter has its own identity: a NUL and the meter's key follow the id, which holds none.
+
 Ids are kept exactly, with a fingerprint of the event's bytes, and are forgotten in segments: once both a
 horizon of event time and the same span of receiving time have passed, so that neither a backfill nor an
 idle night forgets too early. A full segment goes to the ledger; a snapshot carries only the open one.

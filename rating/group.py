@@ -23,16 +23,18 @@ from rating.charge import Piece, commitment, total
 from rating.credits import NEVER, Account, AccountState
 from rating.dedup import LoadSegments, SeenEvents, SeenState
 from rating.events import CloudEvent, EventDecoder
-from rating.meters import PLAIN_INTEGER_LIMIT, quantity, top_field
+from rating.meters import PLAIN_INTEGER_LIMIT, Aggregation, add, new_tally, quantity, tally_value, top_field
 from rating.money import ZERO, use_exact
 from rating.outcome import ParkCode, Parked, RejectCode, Rejected
-from rating.routes import Route, measure, route_to
+from rating.routes import ADDITIVE, Measured, Part, Route, measure, route_to
 from rating.rows import MismatchRow, Outcome, UsedSubject
 from rating.rules import Rules
 from rating.telling import charge_rows
 from rating.usage import Gathered, Lane, MeterState, close_windows, price_meter, slice_at
 
 SNAPSHOT_VERSION = 1
+LANE_CHECK_EVENTS = 100_000
+"""After so many events a fold by a lane is checked against the slow way."""
 
 
 class GroupState(Struct, array_like=True):
@@ -96,6 +98,9 @@ class KeyGroup:
         """By event type, then by subject."""
         self._lanes_close_at = NEVER
         """From here on usage received is too late for some lane."""
+        self._lane_check_events = rules.lane_check_events or LANE_CHECK_EVENTS
+        self._unchecked = 0
+        """Events since a fold by a lane was last checked."""
         self._routes_version = -1
         self._decoder = EventDecoder(())
         self._decoder_version = -1
@@ -139,7 +144,10 @@ class KeyGroup:
         prints = self.seen.of_source(source)
         newest = self.seen.newest_event or received_at
         too_far = received_at + self.rules.max_ahead
-        lanes = self._lanes
+        # What is driven again for one meter is not what its lane would count.
+        lanes = {} if meter else self._lanes
+        self._unchecked += len(events)
+        checks_lanes = self._unchecked >= self._lane_check_events
         for event, line, fingerprint in zip(events, lines, map(xxh32_intdigest, lines), strict=True):
             if type(event) is Rejected:
                 self._reject(event, out)
@@ -147,7 +155,7 @@ class KeyGroup:
             if event.source != source:
                 source = event.source
                 prints = self.seen.of_source(source)
-            event_id = event.id
+            event_id = f"{event.id}\0{meter}" if meter else event.id
             known = prints.get(event_id)
             if known is not None:
                 duplicates += 1
@@ -161,7 +169,8 @@ class KeyGroup:
                 value = lane.read(event.data)
                 if value.__class__ is not int or not 0 <= value < PLAIN_INTEGER_LIMIT:
                     value = quantity(value, lane.aggregation)
-                if value.__class__ is int or value.__class__ is Decimal:
+                is_number = value.__class__ is int or value.__class__ is Decimal
+                if is_number and (not checks_lanes or self._agrees(lane, event, at, value, received_at, now, out)):
                     prints[event_id] = fingerprint
                     if at > newest:
                         newest = at
@@ -178,7 +187,7 @@ class KeyGroup:
                 message = f"event time is more than {self.rules.max_ahead.total_seconds():.0f} s ahead of its arrival"
                 self._reject(Rejected(RejectCode.TIME_IN_FUTURE, message, "$.time", line), out)
                 continue
-            if self._rate(event, at, line, received_at, now, out):
+            if self._rate(event, at, line, received_at, now, out, meter):
                 prints[event_id] = fingerprint
                 if at > newest:
                     newest = at
@@ -198,9 +207,21 @@ class KeyGroup:
             out.seen.append(full)
 
     def _rate(
-        self, event: CloudEvent, at: datetime, line: bytes, received_at: datetime, now: datetime, out: Outcome
+        self,
+        event: CloudEvent,
+        at: datetime,
+        line: bytes,
+        received_at: datetime,
+        now: datetime,
+        out: Outcome,
+        only: str,
     ) -> bool:
-        """Count an event that no lane takes towards its meters. Returns whether it was rated: else it has ended."""
+        """
+        Count an event that no lane takes towards its meters, or towards one `only`.
+
+        Returns:
+            Whether it was rated: else it has ended.
+        """
         route = self._routes.get((event.subject, event.type))
         if route is None or not route.start <= at < route.end:
             decoder = self._decoder
@@ -212,26 +233,22 @@ class KeyGroup:
                     return False
                 event = again
             if isinstance(found, ParkCode):
-                self._park(found, event, at, line, received_at, out)
+                self._park(found, event, at, line, received_at, out, only)
                 return False
             route = found
             out.subjects.append(UsedSubject(route.account.state.customer_id, event.subject))
-        if received_at >= route.closes_at:
-            self._park(ParkCode.PERIOD_CLOSED, event, at, line, received_at, out)
-            return False
-        measured = measure(route, event, at, line)
-        if isinstance(measured, Rejected):
-            self._reject(measured, out)
-            return False
-        if not measured:
-            self._park(ParkCode.NO_FEATURE, event, at, line, received_at, out)
+        measured = measure(route, event, received_at, line, only)
+        if not measured.counted:
+            self._end_uncounted(measured, event, at, line, received_at, out, only)
             return False
         account = route.account
         account.empty_lanes()
         account.packed = None
         account.state.events += 1
         headroom = account.headroom
-        for meter, used in measured:
+        for meter, aggregation, value in measured.counted:
+            used = value if aggregation in ADDITIVE else _tallied(meter, aggregation, value, at, event.id)
+            assert isinstance(used, Decimal)
             part = account.use(meter, used, at, self.rules.window_seconds)
             if headroom is not None:
                 piece = meter.piece
@@ -241,12 +258,74 @@ class KeyGroup:
                     headroom = ZERO
         account.headroom = headroom
         self._touch(account)
-        if route.is_plain and not part.is_late:
-            read = route.reads[0]
-            self._open_lane(Lane(event.subject, event.type, account, meter, part, read.value, read.aggregation))
+        if route.only_taker is not None and not part.is_late:
+            metered = route.meters[0]
+            span = (route.start, route.end)
+            self._open_lane(
+                Lane(event.subject, event.type, account, meter, part, span, metered.value, metered.aggregation)
+            )
         if headroom is not None and headroom <= 0:
-            self._settle(account, now, out, [meter for meter, _ in measured])
+            self._settle(account, now, out, [meter for meter, _, _ in measured.counted])
+        out.rejected += measured.refused
+        for waits in measured.waiting:
+            self._park_part(waits, event, at, line, received_at, out)
         return True
+
+    def _end_uncounted(
+        self,
+        measured: Measured,
+        event: CloudEvent,
+        at: datetime,
+        line: bytes,
+        received_at: datetime,
+        out: Outcome,
+        only: str,
+    ) -> None:
+        """
+        Reject or park an event that adds to no meter, as a whole.
+
+        As long as something of it waits, all of it does: what it lacks for other meters is told once it is placed.
+        """
+        codes = {waits.code for waits in measured.waiting}
+        if only and measured.waiting:
+            out.ended["parked", measured.waiting[0].code] += 1
+            self._park_part(measured.waiting[0], event, at, line, received_at, out)
+        elif ParkCode.UNPRICED in codes or not (codes or measured.refused):
+            self._park(ParkCode.NO_FEATURE, event, at, line, received_at, out, only)
+        elif codes:
+            self._park(ParkCode.PERIOD_CLOSED, event, at, line, received_at, out, only)
+        else:
+            self._reject(msgspec.structs.replace(measured.refused[0], meter=only), out)
+
+    def _agrees(
+        self,
+        lane: Lane[Account],
+        event: CloudEvent,
+        at: datetime,
+        value: int | Decimal,
+        received_at: datetime,
+        now: datetime,
+        out: Outcome,
+    ) -> bool:
+        """
+        Check a fold by a lane against the slow way, which is the definition: now and then, or each where that is asked.
+
+        A lane that is wrong is closed, and the event goes the slow way; where each is checked, it is an error.
+        """
+        always = self._lane_check_events == 1
+        if not always and self._unchecked < self._lane_check_events:
+            return True
+        self._unchecked = 0
+        route = self._find_route(event.subject, event.type, at, now)
+        if isinstance(route, Route) and route.start <= at < route.end:
+            counted = measure(route, event, received_at, b"").counted
+            covering = next((part for part in reversed(lane.meter.slices) if part.start <= at < part.end), None)
+            if len(counted) == 1 and counted[0][0] is lane.meter and counted[0][2] == value and covering is lane.part:
+                return True
+        assert not always, f"a lane of `{event.type}` took an event that does not belong to it"
+        out.wrong_lanes += 1
+        self._close_lanes(lane.account)
+        return False
 
     def _touch(self, account: Account) -> None:
         """The account has usage to price on the beat."""
@@ -277,8 +356,16 @@ class KeyGroup:
         out.ended["rejected", rejected.code] += 1
 
     def _park(
-        self, code: ParkCode, event: CloudEvent, at: datetime, line: bytes, received_at: datetime, out: Outcome
+        self,
+        code: ParkCode,
+        event: CloudEvent,
+        at: datetime,
+        line: bytes,
+        received_at: datetime,
+        out: Outcome,
+        only: str = "",
     ) -> None:
+        """Let an event wait, or the usage of `only` one meter of it."""
         customer_id = self.catalog.customer_id_by_subject.get(event.subject)
         message = PARK_MESSAGES[code].format(subject=event.subject, type=event.type)
         out.parked.append(
@@ -292,10 +379,35 @@ class KeyGroup:
                 at,
                 line,
                 received_at,
+                only,
                 type=event.type,
             )
         )
         out.ended["parked", code] += 1
+
+    def _park_part(
+        self, waits: Part, event: CloudEvent, at: datetime, line: bytes, received_at: datetime, out: Outcome
+    ) -> None:
+        """Let an event's usage of one meter wait. The event itself ends as what the rest of it does."""
+        customer_id = self.catalog.customer_id_by_subject.get(event.subject)
+        message = PART_MESSAGES[waits.code].format(meter=waits.meter)
+        out.parked.append(
+            Parked(
+                waits.code,
+                message,
+                event.source,
+                event.id,
+                event.subject,
+                customer_id,
+                at,
+                line,
+                received_at,
+                waits.meter,
+                waits.dimensions,
+                event.type,
+                waits.quantity,
+            )
+        )
 
     def _read_catalog_version(self) -> None:
         if self._decoder_version != self.catalog.global_version:
@@ -518,3 +630,16 @@ PARK_MESSAGES = {
     ParkCode.NO_FEATURE: "no feature of the customer's plan meters `{type}` events: add meter, feature, rate card",
     ParkCode.PERIOD_CLOSED: "the billing period of the event had closed when it arrived",
 }
+
+PART_MESSAGES = {
+    ParkCode.UNPRICED: "no feature of the customer's plan prices this usage of meter `{meter}`: add one, or its filter",
+    ParkCode.PERIOD_CLOSED: "the billing period of a feature of meter `{meter}` had closed when the event arrived",
+}
+
+
+def _tallied(meter: MeterState, aggregation: Aggregation, value: Decimal | str, at: datetime, event_id: str) -> Decimal:
+    """Add an event to what a meter's aggregation remembers. Returns by how much the aggregate changed."""
+    if meter.tally is None:
+        meter.tally = new_tally(aggregation)
+    add(meter.tally, value, at, event_id)
+    return tally_value(meter.tally) - meter.usage

@@ -116,11 +116,15 @@ class Feature(Struct, frozen=True):
     """None: nothing is metered, as for a flag or a flat fee."""
     filters: dict[str, tuple[str, ...]] = {}
     """Dimension of the meter to allowed texts; all have to match."""
+    others: bool = False
+    """Whether it takes, of the usage that its filters let pass, only what no other feature of the plan takes."""
 
     def __post_init__(self) -> None:
         _check_slug(self.key, "key")
         if self.filters and self.meter_key is None:
             raise _unexpected("filters", "none without a meter", "some", "name the meter, or remove the filters")
+        if self.others and self.meter_key is None:
+            raise _unexpected("others", "nothing without a meter", "true", "name the meter, or remove it")
         for dimension, allowed in self.filters.items():
             if not allowed:
                 hint = "list the texts to allow, or remove the filter"

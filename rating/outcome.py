@@ -63,12 +63,17 @@ class ParkCode(StrEnum):
 
 @final
 class Rejected(Struct, frozen=True):
-    """An event that will never be rated: why, where in it (as in `$.data.tokens`), and its bytes."""
+    """
+    An event that will never be rated, or what of it: why, where in it (as in `$.data.tokens`), and its bytes.
+
+    `meter` is the key of the one meter that it has no value for, where the rest of the event was rated.
+    """
 
     code: RejectCode
     message: str
     path: str
     raw: bytes
+    meter: str = ""
 
 
 class Parked(Struct, frozen=True):
@@ -94,4 +99,4 @@ class Parked(Struct, frozen=True):
     type: str = ""
     """The event's type, by which it is found again when a meter or a feature of such events changes."""
     quantity: Decimal | None = None
-    """What the one meter would count, where that is a number that adds up."""
+    """What the event adds to that meter; None where it is a text."""

@@ -1,5 +1,8 @@
 """
 ATTRIBUTE: which meters an event counts towards, and what it adds to each.
+
+A plan prices the usage of a meter through features, each of which takes all of it, or what its filters let pass. What
+no feature takes is unpriced; what an event lacks for one meter is refused for that meter alone, and the rest counts.
 """
 
 from __future__ import annotations
@@ -9,10 +12,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from rating.calendar import Calendar
-from rating.catalog import Subscription
+from rating.catalog import Placement, Subscription
 from rating.credits import NEVER, Account
 from rating.events import CloudEvent
 from rating.meters import (
@@ -20,31 +23,29 @@ from rating.meters import (
     Aggregation,
     Feature,
     Meter,
-    add,
     compile_path,
     dimension_text,
-    new_tally,
     quantity,
-    tally_value,
 )
 from rating.outcome import ParkCode, RejectCode, Rejected
 from rating.usage import MeterState
 
 ADDITIVE = frozenset({Aggregation.SUM, Aggregation.COUNT})
 
+Dimension = Callable[[Any], Any]
+"""Takes a dimension's value out of an event's data."""
 
-class Read(Struct, frozen=True, gc=False):
-    """How an event of a route counts towards one meter."""
 
-    meter: MeterState
-    value: Callable[[Any], Any]
-    """Takes the value out of an event's data."""
-    path: str
-    aggregation: Aggregation
-    is_sum: bool
-    conditions: tuple[tuple[Callable[[Any], Any], frozenset[str]], ...]
+class Taker(Struct, frozen=True, gc=False):
+    """A feature of the plan that prices usage of a meter."""
 
-    def counts(self, data: Any) -> bool:
+    meter: MeterState | None
+    """Where it counts; None: that billing period has left the state for good."""
+    closes_at: datetime
+    """From here on newly received usage of the period is too late."""
+    conditions: tuple[tuple[Dimension, frozenset[str]], ...]
+
+    def takes(self, data: Any) -> bool:
         """Whether the feature's filters let an event pass."""
         for dimension, allowed in self.conditions:
             value = dimension(data)
@@ -53,16 +54,64 @@ class Read(Struct, frozen=True, gc=False):
         return True
 
 
+class Metered(Struct, frozen=True, gc=False):
+    """How events of a route count towards one meter of the plan."""
+
+    key: str
+    value: Callable[[Any], Any]
+    """Takes the value out of an event's data."""
+    path: str
+    aggregation: Aggregation
+    takers: tuple[Taker, ...]
+    rest: tuple[Taker, ...]
+    """Features that take what none of the others does."""
+    dimensions: tuple[tuple[str, Dimension], ...]
+    """By which the features tell usage apart, with their names."""
+
+    def taken_by(self, data: Any) -> list[Taker]:
+        """The features that take an event's usage."""
+        return [taker for taker in self.takers if taker.takes(data)] or [
+            taker for taker in self.rest if taker.takes(data)
+        ]
+
+
 class Route(Struct, frozen=True, gc=False):
     """Where events of one subject and type go while their time is within [start, end)."""
 
     account: Account
     start: datetime
     end: datetime
-    closes_at: datetime
-    reads: tuple[Read, ...]
-    is_plain: bool
-    """Whether every event adds to one meter, so that usage may gather in a lane."""
+    meters: tuple[Metered, ...]
+
+    @property
+    def only_taker(self) -> Taker | None:
+        """The one feature that takes all there is, so that usage may gather in a lane."""
+        if len(self.meters) != 1:
+            return None
+        metered = self.meters[0]
+        takers = (*metered.takers, *metered.rest)
+        is_plain = len(takers) == 1 and not takers[0].conditions and metered.aggregation in ADDITIVE
+        return takers[0] if is_plain else None
+
+
+class Part(Struct, frozen=True, gc=False):
+    """What of an event waits: its usage of one meter."""
+
+    code: ParkCode
+    meter: str
+    dimensions: dict[str, str]
+    quantity: Decimal | None
+
+
+class Measured(Struct):
+    """What an event comes to."""
+
+    counted: list[tuple[MeterState, Aggregation, Decimal | str]] = field(default_factory=list)
+    """What it adds to each meter of the account: a number, or a text where texts are counted."""
+    refused: list[Rejected] = field(default_factory=list)
+    """For meters whose value is not in it, or is no value."""
+    waiting: list[Part] = field(default_factory=list)
+    """For meters of which no feature takes it, or only one whose period has closed."""
 
 
 def route_to(
@@ -85,31 +134,54 @@ def route_to(
         calendar: Opens the meters that are not open yet.
     """
     placements = account.placements_at(calendar.catalog, subscription, at)
-    reads: list[Read] = []
-    for feature, metered in features:
-        placement = placements.get(feature.key)
-        if placement is None:
-            continue
-        meter = calendar.meter(account, placement, now)
-        if meter is None:
-            return ParkCode.PERIOD_CLOSED
-        reads.append(
-            Read(
-                meter=meter,
-                value=compile_path(metered.value_property) if metered.value_property else _no_value,
-                path=metered.value_property or "",
-                aggregation=metered.aggregation,
-                is_sum=metered.aggregation is Aggregation.SUM,
-                conditions=tuple(
-                    (compile_path(metered.group_by[dimension]), frozenset(allowed))
-                    for dimension, allowed in sorted(feature.filters.items())
-                ),
+    start, end = _in_force(calendar, account, subscription, at)
+    by_meter: dict[str, tuple[Meter, list[Feature]]] = {}
+    for feature, meter in features:
+        if feature.key in placements:
+            by_meter.setdefault(meter.key, (meter, []))[1].append(feature)
+    if not by_meter:
+        return ParkCode.NO_FEATURE
+    meters = []
+    for meter, priced in by_meter.values():
+        takers: list[Taker] = []
+        rest: list[Taker] = []
+        for feature in priced:
+            placement = placements[feature.key]
+            opened = calendar.meter(account, placement, now)
+            start = max(start, placement.period.start if opened is None else opened.period_start)
+            end = min(end, placement.period.end if opened is None else opened.period_end)
+            (rest if feature.others else takers).append(_taker(placement, opened, feature, meter))
+        dimensions = sorted({dimension for feature in priced for dimension in feature.filters})
+        meters.append(
+            Metered(
+                key=meter.key,
+                value=compile_path(meter.value_property) if meter.value_property else _no_value,
+                path=meter.value_property or "",
+                aggregation=meter.aggregation,
+                takers=tuple(takers),
+                rest=tuple(rest),
+                dimensions=tuple((name, compile_path(meter.group_by[name])) for name in dimensions),
             )
         )
-    if not reads:
-        return ParkCode.NO_FEATURE
-    start = max(read.meter.period_start for read in reads)
-    end = min(read.meter.period_end for read in reads)
+    return Route(account, start, end, tuple(meters))
+
+
+def _taker(placement: Placement, opened: MeterState | None, feature: Feature, meter: Meter) -> Taker:
+    return Taker(
+        meter=opened,
+        closes_at=placement.period.start if opened is None else opened.closes_at,
+        conditions=tuple(
+            (compile_path(meter.group_by[dimension]), frozenset(allowed))
+            for dimension, allowed in sorted(feature.filters.items())
+        ),
+    )
+
+
+def _in_force(
+    calendar: Calendar, account: Account, subscription: Subscription, at: datetime
+) -> tuple[datetime, datetime]:
+    """From when to when a subscription is the one in force around an instant."""
+    start, end = subscription.active_from, subscription.active_to or NEVER
     # Of subscriptions that overlap, the one that started last is in force only up to its end.
     for other in calendar.catalog.subscriptions[account.state.customer_id].values():
         if other is not subscription:
@@ -117,45 +189,60 @@ def route_to(
                 end = min(end, other.active_from)
             if (other.active_to or NEVER) <= at:
                 start = max(start, other.active_to or NEVER)
-    return Route(
-        account=account,
-        start=start,
-        end=end,
-        closes_at=min(read.meter.closes_at for read in reads),
-        reads=tuple(reads),
-        is_plain=len(reads) == 1 and not reads[0].conditions and reads[0].aggregation in ADDITIVE,
-    )
+    return start, end
 
 
 def _no_value(_data: Any) -> None:
     """What COUNT takes out of an event's data."""
 
 
-def measure(route: Route, event: CloudEvent, at: datetime, line: bytes) -> list[tuple[MeterState, Decimal]] | Rejected:
-    """What an event adds to each meter of its route, all or nothing; `line` is the event's bytes."""
-    measured: list[tuple[MeterState, Decimal]] = []
-    tallied: list[tuple[Read, Any]] = []
+def measure(route: Route, event: CloudEvent, received_at: datetime, line: bytes, only: str = "") -> Measured:
+    """
+    What an event comes to for each meter of its route. Nothing is changed by asking.
+
+    Args:
+        route: Covers the event's time.
+        event: To be counted.
+        received_at: When it was first received.
+        line: Its bytes.
+        only: The key of the one meter to look at; empty: all.
+    """
+    measured = Measured()
     data = event.data
-    for read in route.reads:
-        if read.conditions and not read.counts(data):
+    for metered in route.meters:
+        if only and metered.key != only:
             continue
-        value = read.value(data)
-        if read.is_sum and value.__class__ is int and 0 <= value < PLAIN_INTEGER_LIMIT:
-            measured.append((read.meter, Decimal(value)))
-            continue
-        value = quantity(value, read.aggregation)
-        if isinstance(value, RejectCode):
-            message = f"expected a number >= 0 at `{read.path}` for feature `{read.meter.feature_key}`"
-            return Rejected(value, message, read.path.replace("$", "$.data", 1), line)
-        if read.aggregation in ADDITIVE:
-            assert isinstance(value, Decimal)
-            measured.append((read.meter, value))
+        takers = metered.taken_by(data)
+        value = metered.value(data)
+        if value.__class__ is int and 0 <= value < PLAIN_INTEGER_LIMIT and metered.aggregation is Aggregation.SUM:
+            value = Decimal(value)
         else:
-            tallied.append((read, value))
-    for read, value in tallied:
-        meter = read.meter
-        if meter.tally is None:
-            meter.tally = new_tally(read.aggregation)
-        add(meter.tally, value, at, event.id)
-        measured.append((meter, tally_value(meter.tally) - meter.usage))
+            value = quantity(value, metered.aggregation)
+        if value.__class__ is RejectCode:
+            # What has no value and no feature that would take it is no usage.
+            if takers or value is not RejectCode.VALUE_MISSING:
+                measured.refused.append(_refused(metered, value, line))
+            continue
+        if not takers and (value or metered.aggregation is not Aggregation.SUM):
+            measured.waiting.append(_part(ParkCode.UNPRICED, metered, data, value))
+        is_closed = False
+        for taker in takers:
+            if taker.meter is None or received_at >= taker.closes_at:
+                is_closed = True
+            else:
+                measured.counted.append((taker.meter, metered.aggregation, value))
+        if is_closed:
+            measured.waiting.append(_part(ParkCode.PERIOD_CLOSED, metered, data, value))
     return measured
+
+
+def _refused(metered: Metered, code: RejectCode, line: bytes) -> Rejected:
+    expected = "a text" if metered.aggregation is Aggregation.UNIQUE_COUNT else "a number >= 0"
+    message = f"expected {expected} at `{metered.path}` for meter `{metered.key}`"
+    return Rejected(code, message, metered.path.replace("$", "$.data", 1), line, metered.key)
+
+
+def _part(code: ParkCode, metered: Metered, data: Any, value: Decimal | str) -> Part:
+    texts = {name: dimension_text(dimension(data)) for name, dimension in metered.dimensions}
+    shown = {name: text for name, text in texts.items() if text is not None}
+    return Part(code, metered.key, shown, value if isinstance(value, Decimal) else None)

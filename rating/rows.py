@@ -126,7 +126,7 @@ class Outcome:
 
     __slots__ = (
         "balances", "catalog_version", "charges", "ended", "mismatches",
-        "parked", "received", "rejected", "seen", "subjects", "urgent",
+        "parked", "received", "rejected", "seen", "subjects", "urgent", "wrong_lanes",
     )  # fmt: skip
 
     def __init__(self, catalog_version: int = 0) -> None:
@@ -144,6 +144,8 @@ class Outcome:
         """How events ended: (`rated` | `duplicate` | `parked` | `rejected`, reason) → how many."""
         self.received: list[tuple[datetime, int]] = []
         """When the events behind these balances were received, and how many."""
+        self.wrong_lanes = 0
+        """How many folds by a lane were found to be wrong, and went the slow way."""
         self.urgent = False
         """Whether access changed, so that the balances go out first."""
 
@@ -177,7 +179,7 @@ _decoder = msgspec.msgpack.Decoder(_Packed)
 
 
 def pack_outcome(outcome: Outcome) -> bytes:
-    """All but `ended` as MessagePack."""
+    """All but what is counted where it happens (`ended`, `wrong_lanes`), as MessagePack."""
     return _encoder.encode(_Packed(*(getattr(outcome, name) for name in _Packed.__struct_fields__)))
 
 

@@ -21,3 +21,9 @@ class Rules(Struct, frozen=True):
     """How far ahead of its arrival an event's time may be."""
     keep_closed: timedelta = timedelta(hours=24)
     """How long a closed period stays in the state, for usage received in time that is read late."""
+    lane_check_events: int | None = None
+    """
+    After so many events a fold by a lane is checked against the slow way; None: after `rating.group.LANE_CHECK_EVENTS`.
+
+    1: each fold is checked, and a difference is an error.
+    """

@@ -255,9 +255,11 @@ class Gathered(Struct, array_like=True, frozen=True, gc=False):
 
 class Lane(Generic[Owner]):
     """
-    The way of events of one subject and type to their one meter, while their time lies within one slice.
+    The way of events of one subject and type to their one meter, while their time lies within one slice and one route.
 
     Folding an event touches the lane and nothing else; what has gathered goes to the meter before it is priced.
+
+    `span` is from when to when the route holds: a window may begin before a billing period, and end after it.
     """
 
     __slots__ = (
@@ -272,6 +274,7 @@ class Lane(Generic[Owner]):
         account: Owner,
         meter: MeterState,
         part: Slice,
+        span: tuple[datetime, datetime],
         read: Callable[[Any], Any],
         aggregation: Aggregation,
     ) -> None:
@@ -280,8 +283,8 @@ class Lane(Generic[Owner]):
         self.account = account
         self.meter = meter
         self.part = part
-        self.start = part.start
-        self.end = part.end
+        self.start = max(part.start, span[0])
+        self.end = min(part.end, span[1])
         self.read = read
         self.aggregation = aggregation
         self.events = 0

@@ -43,6 +43,15 @@ events_total = Counter(
 duplicate_mismatches_total = Counter(
     "tollway_duplicate_mismatches", "Duplicates whose content differs from the event that was rated."
 )
+refused_values_total = Counter(
+    "tollway_refused_values",
+    "Events that were rated for other meters than this one, for which they have no value, by why.",
+    ["meter", "reason"],
+)
+wrong_lanes_total = Counter(
+    "tollway_wrong_lanes",
+    "Folds by the fast way that a check found to be wrong, and that went the slow way. Anything but 0 is a defect.",
+)
 source_lag_seconds = Gauge(
     "tollway_source_lag_seconds",
     "Time since all of a partition was known to be read, or since the newest entry that was read had been received.",
@@ -117,6 +126,11 @@ def count(outcome: Outcome) -> None:
     """Add an outcome's events to the counters."""
     for (end, reason), events in outcome.ended.items():
         events_total.labels(end, reason).inc(events)
+    for rejected in outcome.rejected:
+        if rejected.meter:
+            refused_values_total.labels(rejected.meter, rejected.code).inc()
+    if outcome.wrong_lanes:
+        wrong_lanes_total.inc(outcome.wrong_lanes)
     if outcome.mismatches:
         duplicate_mismatches_total.inc(len(outcome.mismatches))
 

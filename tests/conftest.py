@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import redis
 from hypothesis import settings
 from msgspec import Struct
 
+import rating.group
 from config.settings import Settings
 from tests.databases import Databases
 from tollway.embedded import Endpoints, servers
@@ -19,6 +21,10 @@ from tollway.embedded import Endpoints, servers
 settings.register_profile("repeatable", derandomize=True)
 settings.register_profile("explore")
 settings.load_profile("repeatable")
+
+# Each fold by a lane is checked against the slow way, here and in the processes that tests start.
+rating.group.LANE_CHECK_EVENTS = 1
+os.environ["TOLLWAY_LANE_CHECK_EVENTS"] = "1"
 
 
 class Stores(Struct, frozen=True):

@@ -87,10 +87,12 @@ def undoing(messages: Iterable[Message], sent_by: str, knows: Callable[[str], bo
 
 def dead_letter_messages(outcome: Outcome) -> Iterator[tuple[bytes, bytes, Headers]]:
     """Key, value and headers: the bytes as they came, and why they were refused. The key is their digest."""
-    letters = [(letter.code, letter.message, letter.path, letter.raw) for letter in outcome.rejected]
-    letters += [(DUPLICATE_MISMATCH, MISMATCH_MESSAGE, "$", mismatch.raw) for mismatch in outcome.mismatches]  # type: ignore[misc]
-    for code, message, path, raw in letters:
+    letters = [(letter.code, letter.message, letter.path, letter.raw, letter.meter) for letter in outcome.rejected]
+    letters += [(DUPLICATE_MISMATCH, MISMATCH_MESSAGE, "$", mismatch.raw, "") for mismatch in outcome.mismatches]  # type: ignore[misc]
+    for code, message, path, raw, meter in letters:
         headers = [("code", code.encode()), ("message", message.encode()), ("path", path.encode())]
+        if meter:
+            headers.append(("meter", meter.encode()))
         if len(raw) > DEAD_LETTER_BYTES_MAX:
             headers.append(("cut_from_bytes", str(len(raw)).encode()))
         yield hashlib.sha256(raw).hexdigest().encode(), raw[:DEAD_LETTER_BYTES_MAX], headers

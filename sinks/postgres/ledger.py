@@ -43,7 +43,7 @@ TAKEN_BACK = ("charges", "balances")
 STAGED_COLUMNS = {
     "parked_events": "source, id, reason, message, subject, customer_id, event_time, control_version, raw, received_at,"
     " meter, dimensions, quantity, event_type",
-    "dead_letters": "digest, reason, message, path, raw",
+    "dead_letters": "digest, reason, meter, message, path, raw",
     "seen_ids": "key_group, segment, ids, oldest_needed",
 }
 
@@ -250,9 +250,10 @@ def rows_of(outcome: Outcome, *commit: int) -> dict[Hashable, tuple[Any, ...]]:
         )
     for rejected in outcome.rejected:
         digest = hashlib.sha256(rejected.raw).digest()
-        rows["dead_letters", digest, rejected.code] = (
+        rows["dead_letters", digest, rejected.code, rejected.meter] = (
             bytes_text(digest),
             rejected.code,
+            rejected.meter,
             rejected.message,
             rejected.path,
             bytes_text(rejected.raw),
@@ -262,6 +263,7 @@ def rows_of(outcome: Outcome, *commit: int) -> dict[Hashable, tuple[Any, ...]]:
         rows["dead_letters", digest, DUPLICATE_MISMATCH] = (
             bytes_text(digest),
             DUPLICATE_MISMATCH,
+            "",
             MISMATCH_MESSAGE,
             "$",
             bytes_text(mismatch.raw),

@@ -628,8 +628,8 @@ def test_ids_are_forgotten_only_beyond_the_horizon_and_segments_come_back() -> N
     assert world.ended["duplicate", ""] == 40 + SEGMENT_SIZE
 
 
-def test_a_broken_event_is_all_or_nothing_over_its_features() -> None:
-    """Two features read one event; one value is wrong, so neither counts it, whatever their aggregation."""
+def test_what_an_event_lacks_for_one_meter_is_refused_for_that_meter_alone() -> None:
+    """Two meters read one event: what has a value is charged, and what has none is told by meter, once."""
     records: list[Record] = [
         MeterSet(Meter("sum", "call", Aggregation.SUM, "$.n")),
         MeterSet(Meter("top", "call", Aggregation.MAX, "$.m")),
@@ -637,10 +637,25 @@ def test_a_broken_event_is_all_or_nothing_over_its_features() -> None:
         FeatureSet(Feature("b", meter_key="top")),
     ]
     world = world_at(START, *records, plan(card("a"), card("b")), customer(), subscription())
-    for number, data in enumerate(({"n": 1, "m": 5}, {"n": "x", "m": 50}, {"n": 1, "m": -1}, {"n": 1})):
-        world.use(event(str(number), "call", 0, START) | {"data": data})
-    assert world.balance.charged == 6
-    assert sum(count for (end, _), count in world.ended.items() if end == "rejected") == 3
+    given: list[dict[str, object]] = [
+        {"n": 1, "m": 5},
+        {"n": "x", "m": 50},
+        {"n": 1, "m": -1},
+        {"n": 1},
+        {"n": [], "m": None},
+    ]
+    refused = []
+    for number, data in enumerate(given):
+        refused += world.fold(event(str(number), "call", 0, START) | {"data": data}).rejected
+    world.beat()
+    assert {row.feature_key: row.quantity for row in world.charges.values()} == {"a": 3, "b": 50}
+    assert [(one.code, one.path, one.meter) for one in refused] == [
+        ("value_not_a_number", "$.data.n", "sum"),
+        ("value_negative", "$.data.m", "top"),
+        ("value_missing", "$.data.m", "top"),
+        ("value_not_a_number", "$.data.n", ""),
+    ]
+    assert world.ended == {("rated", ""): 4, ("rejected", "value_not_a_number"): 1}
 
 
 def test_lines_in_one_batch_before_and_after_the_end_of_a_period_are_each_rated_in_theirs() -> None:

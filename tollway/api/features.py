@@ -43,6 +43,8 @@ class FeatureCreate(Struct, rename="camel", kw_only=True):
     name: Text
     meter_slug: str | None = None
     meter_group_by_filters: dict[str, str] | None = None
+    others: bool = False
+    """Whether it takes only what no other feature of the customer's plan takes of the meter."""
     metadata: Metadata | None = None
 
 
@@ -62,6 +64,8 @@ class FeatureCreateV3(Struct, kw_only=True, forbid_unknown_fields=True):
     meter: MeterReference | None = None
     meter_slug: str | None = None
     meter_group_by_filters: dict[str, str] | None = None
+    others: bool = False
+    """Whether it takes only what no other feature of the customer's plan takes of the meter."""
     labels: Metadata | None = None
     metadata: Metadata | None = None
 
@@ -69,7 +73,7 @@ class FeatureCreateV3(Struct, kw_only=True, forbid_unknown_fields=True):
 def _create_feature(stores: ApiStores, body: FeatureCreate) -> Json:
     filters = read_filters(body.meter_group_by_filters or {})
     meter_key = None if body.meter_slug is None else _meter_key(stores, body.meter_slug)
-    feature = Feature(key=body.key, name=body.name, meter_key=meter_key, filters=filters)
+    feature = Feature(key=body.key, name=body.name, meter_key=meter_key, filters=filters, others=body.others)
     with stores.changing() as changes:
         if changes.find_feature(feature.key) is not None:
             raise conflict("key", f"there is a feature `{feature.key}` already")
@@ -115,6 +119,7 @@ def feature_body(found: notes.Noted) -> Json:
                 name: {"$in": list(texts)} for name, texts in feature.filters.items() if len(texts) > 1
             }
             or None,
+            "others": feature.others or None,
             "created_at": instant(found.created_at),
             "updated_at": instant(found.updated_at),
         }
@@ -181,6 +186,7 @@ def create_feature_v3(data: JSONBody[FeatureCreateV3], stores: Stores) -> Json:
         name=data.name,
         meter_slug=data.meter_slug or meter.key or meter.id,
         meter_group_by_filters=filters,
+        others=data.others,
         metadata=data.labels or data.metadata,
     )
     return feature_body_v3(_create_feature(stores, body))

@@ -81,15 +81,15 @@ def way_of(features: list[Feature], dimension: str | None, texts: list[str] | No
         Problem: The features there are do not tell.
     """
     if dimension is None:
-        whole = [feature.key for feature in features if not feature.filters]
-        filtered = [feature for feature in features if feature.filters]
+        whole = [feature.key for feature in features if not feature.filters and not feature.others]
+        filtered = [feature for feature in features if feature.filters or feature.others]
         parts = _parts(filtered, None)
         if not whole and not parts:
             why = "there is none" if parts == {} else "those that there are share usage"
             raise bad_request("meter", f"expected a feature with all usage of the meter: {why}")
         unread = [] if parts is not None else [feature.key for feature in filtered]
         return Way(whole, parts or {}, unread)
-    by_dimension = [feature for feature in features if list(feature.filters) == [dimension]]
+    by_dimension = [feature for feature in features if list(feature.filters) == [dimension] and not feature.others]
     parts = _parts(by_dimension, dimension)
     missing = sorted(set(texts or ()).difference((parts or {}).values()))
     if not parts or missing:
@@ -100,10 +100,16 @@ def way_of(features: list[Feature], dimension: str | None, texts: list[str] | No
 
 
 def _parts(features: list[Feature], dimension: str | None) -> dict[str, str] | None:
-    """Features that differ in the texts of one dimension, by feature its texts; None where they may share usage."""
-    names = {tuple(feature.filters) for feature in features}
-    texts = [text for feature in features for allowed in feature.filters.values() for text in allowed]
-    if len(names) > 1 or any(len(found) > 1 for found in names) or len(set(texts)) < len(texts):
+    """
+    Features that differ in the texts of one dimension, by feature its texts; None where they may share usage.
+
+    One that takes what the others do not shares nothing with them.
+    """
+    named = [feature for feature in features if not feature.others]
+    names = {tuple(feature.filters) for feature in named}
+    texts = [text for feature in named for allowed in feature.filters.values() for text in allowed]
+    shared = len(names) > 1 or any(len(found) > 1 for found in names) or len(set(texts)) < len(texts)
+    if shared or len(features) > len(named) + 1:
         return None
     if dimension is not None and any(len(feature.filters[dimension]) > 1 for feature in features):
         return None

@@ -154,6 +154,7 @@ def list_dead_letters(
             {
                 "digest": one.digest,
                 "reason": one.reason,
+                "meter": one.meter or None,
                 "message": one.message,
                 "path": one.path,
                 "recorded_at": instant(one.recorded_at),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rating.meters import Aggregation, Feature, Meter, read_filters
-from tollway.catalog_file.fields import as_fields, as_text, take_entries, take_text, take_text_or_none
+from tollway.catalog_file.fields import as_fields, as_text, take_entries, take_text, take_text_or_none, take_truth
 from tollway.catalog_file.places import meter_errors_at
 
 
@@ -36,6 +36,7 @@ def read_feature(value: object, path: str) -> Feature:
             str(text).lower() if isinstance(text, bool) else as_text(text, where)
             for text in several
         ]
+    others = take_truth(fields, "others")
     fields.end()
     with meter_errors_at(path):
-        return Feature(key, name, meter, read_filters(filters))
+        return Feature(key, name, meter, read_filters(filters), others)

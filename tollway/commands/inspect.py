@@ -175,6 +175,8 @@ def dead_letters(
     """
     Show events that were refused, with the reason, the JSON path and the bytes.
 
+    Where a meter is named, the event has no value for that one, and was rated for the others.
+
     Example: tollway dead-letters --json
     """
     _known(reason, DEAD_REASONS)
@@ -185,8 +187,8 @@ def dead_letters(
         return
     print_table(
         "Dead letters",
-        ["recorded", "reason", "path", "message", "raw"],
-        [[d.recorded_at, d.reason, d.path, d.message, d.raw[:80].decode(errors="replace")] for d in found],
+        ["recorded", "reason", "meter", "path", "message", "raw"],
+        [[d.recorded_at, d.reason, d.meter, d.path, d.message, d.raw[:80].decode(errors="replace")] for d in found],
     )
 
 

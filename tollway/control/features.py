@@ -10,7 +10,7 @@ from tollway.control.checks import check_storable
 from tollway.control.errors import ControlCode, ControlError, from_meter_error
 from tollway.control.transaction import Transaction
 
-_IMMUTABLE = ("meter_key", "filters")
+_IMMUTABLE = ("meter_key", "filters", "others")
 
 
 def put_feature(changes: Transaction, feature: Feature) -> Feature:

@@ -73,11 +73,13 @@ class Unpriced(Struct, frozen=True):
 
 
 class DeadLetter(Struct, frozen=True):
-    """An event that will never be rated: why, where in it, and its bytes."""
+    """An event that will never be rated, or not for one meter: why, where in it, and its bytes."""
 
     digest: str
     """SHA-256 of the bytes, in hexadecimal."""
     reason: str
+    meter: str
+    """The key of the meter that it has no value for, where the rest of it was rated; else empty."""
     message: str
     path: str
     recorded_at: datetime

@@ -56,6 +56,7 @@ class Feature(Answer, frozen=True):
     meter_slug: Optional[str] = UNSET
     meter_group_by_filters: Optional[dict[str, str]] = UNSET
     advanced_meter_group_by_filters: Optional[dict[str, Json]] = UNSET
+    others: Optional[bool] = UNSET
     metadata: Optional[Metadata] = UNSET
 
 
@@ -77,6 +78,7 @@ class FeatureV3(Answer, frozen=True):
     meter: Optional[FeatureMeter] = UNSET
     meter_slug: Optional[str] = UNSET
     meter_group_by_filters: Optional[dict[str, str]] = UNSET
+    others: Optional[bool] = UNSET
     labels: Optional[Metadata] = UNSET
 
 

@@ -191,10 +191,12 @@ class ParkedEvent(Answer, frozen=True):
 
 
 class DeadLetter(Answer, frozen=True):
-    """An event that will never be rated."""
+    """An event that will never be rated, or not for one meter."""
 
     digest: str
     reason: str
+    meter: Optional[str]
+    """The meter that it has no value for, where the rest of it was rated."""
     message: str
     path: str
     recorded_at: datetime

@@ -1,0 +1,306 @@
+"""Which meter and period usage goes to: boundaries inside a window, parts of events, and lanes that agree."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+import rating.group
+from rating.catalog import FeatureSet, MeterSet, Phase, Record, SettlementMode
+from rating.meters import Aggregation, Feature, Meter
+from rating.outcome import ParkCode
+from rating.prices import Graduated, Pricing, Tier
+from rating.rows import Outcome
+from rating.rules import Rules
+from rating.usage import Lane
+from tests.simulation.settling import (
+    DAY,
+    HOUR,
+    World,
+    card,
+    customer,
+    event,
+    grant,
+    metered,
+    plan,
+    subscription,
+    unit,
+)
+from tests.world import START, line
+
+D = Decimal
+INVOICE = SettlementMode.CREDIT_THEN_INVOICE
+MIDDLE = START + timedelta(minutes=30, microseconds=1)
+"""An instant that is on no window's edge."""
+TICK = timedelta(microseconds=1)
+
+
+def world_at(now: Any, *records: Record, **rules: Any) -> World:
+    world = World(rules=Rules(**rules))
+    world.now = now
+    world.apply(*records)
+    return world
+
+
+def used(world: World) -> dict[Any, Decimal]:
+    """By subscription, rate card and start of the period, what was used."""
+    found: dict[Any, Decimal] = {}
+    for row in world.charges.values():
+        key = (row.subscription_id, row.card_key, row.period_start)
+        found[key] = found.get(key, D(0)) + row.quantity
+    return found
+
+
+# -- boundaries inside a window -------------------------------------------------------------------
+
+
+def around(instant: Any) -> list[dict[str, Any]]:
+    """Usage of 1, 2, 4, 8 and 16: long before, just before, at, just after, and later in the same window."""
+    ats = [instant - timedelta(minutes=5), instant - TICK, instant, instant + TICK, instant + timedelta(minutes=5)]
+    return [event(str(number), "a", 2**number, at) for number, at in enumerate(ats)]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (2, 0, 4, 1, 3)])
+def test_a_period_that_changes_inside_a_window_parts_its_usage(order: tuple[int, ...]) -> None:
+    """Each event is rated in the period of its time, whichever came first, with the tiers of that period."""
+    pricing = Pricing(Graduated(tiers=(Tier(D(3), D(0)), Tier(None, D(1)))), "USD")
+    first = subscription(INVOICE, start=MIDDLE - 31 * DAY, anchor=MIDDLE)
+    world = world_at(START + HOUR, *metered("a"), plan(card("a", pricing)), customer(), first)
+    events = around(MIDDLE)
+    for place in order:
+        world.fold(events[place])
+    world.beat()
+    sums = {row.period_start: D(0) for row in world.charges.values()}
+    for row in world.charges.values():
+        sums[row.period_start] += row.amount
+    assert set(used(world).values()) == {3, 28}
+    assert sorted(sums.values()) == [0, 25]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (2, 0, 4, 1, 3)])
+def test_a_subscription_that_begins_or_ends_inside_a_window_takes_only_its_own(order: tuple[int, ...]) -> None:
+    """What was used before it began, or from its end on, waits."""
+    begun = subscription(INVOICE, start=MIDDLE)
+    world = world_at(START + HOUR, *metered("a"), plan(card("a")), customer(), begun)
+    for place in order:
+        world.fold(around(MIDDLE)[place])
+    world.beat()
+    assert used(world) == {("s1", "a", MIDDLE): 28}
+    ended = subscription(INVOICE, start=START - DAY, end=MIDDLE)
+    world = world_at(START + HOUR, *metered("a"), plan(card("a")), customer(), ended)
+    for place in order:
+        world.fold(around(MIDDLE)[place])
+    world.beat()
+    assert [*used(world).values()] == [3]
+    assert world.ended["parked", "no_subscription"] == 3
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (2, 0, 4, 1, 3)])
+def test_a_phase_or_a_plan_that_changes_inside_a_window_parts_its_usage(order: tuple[int, ...]) -> None:
+    """Each event is priced by the phase, and by the plan, that holds at its time."""
+    phases = (Phase("trial", (card("a", unit("0")),), "PT30M"), Phase("paid", (card("a", unit("1")),)))
+    start = MIDDLE - timedelta(minutes=30)
+    world = world_at(START + HOUR, *metered("a"), plan(phases=phases), customer(), subscription(INVOICE, start=start))
+    for place in order:
+        world.fold(around(MIDDLE)[place])
+    world.beat()
+    assert world.balance.charged == 28
+    plans = [plan(card("a", unit("1")), key="one"), plan(card("a", unit("100")), key="two")]
+    one = subscription(INVOICE, start=START - DAY, end=MIDDLE, plan_key="one")
+    two = subscription(INVOICE, start=MIDDLE, name="s2", plan_key="two")
+    world = world_at(START + HOUR, *metered("a"), *plans, customer(), one, two)
+    for place in order:
+        world.fold(around(MIDDLE)[place])
+    world.beat()
+    assert world.balance.charged == 2803
+
+
+def test_a_cancellation_closes_the_lanes_that_reach_beyond_it() -> None:
+    """The end of a subscription that becomes known while usage gathers bounds what gathers after."""
+    held = subscription(INVOICE)
+    world = world_at(MIDDLE, *metered("a"), plan(card("a")), customer(), held)
+    world.fold(event("1", "a", 1, MIDDLE - TICK))
+    world.fold(event("2", "a", 2, MIDDLE - TICK))
+    world.apply(replace(held, active_to=MIDDLE))
+    world.fold(event("3", "a", 4, MIDDLE - TICK), event("4", "a", 8, MIDDLE), event("5", "a", 16, MIDDLE + TICK))
+    world.beat()
+    assert world.balance.charged == 7
+    assert world.ended["parked", "no_subscription"] == 2
+
+
+# -- lanes agree with the slow way ----------------------------------------------------------------
+
+
+def test_a_lane_that_is_wrong_is_found_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check now and then finds a fold that does not belong to its lane; the event goes the slow way."""
+    monkeypatch.setattr(rating.group, "LANE_CHECK_EVENTS", 2)
+    whole = Lane.__init__
+
+    def unbounded(
+        self: Any, subject: Any, kind: Any, account: Any, meter: Any, part: Any, _span: Any, *more: Any
+    ) -> None:
+        whole(self, subject, kind, account, meter, part, (part.start, part.end), *more)
+
+    monkeypatch.setattr(Lane, "__init__", unbounded)
+    world = world_at(START + HOUR, *metered("a"), plan(card("a")), customer(), subscription(INVOICE, start=MIDDLE))
+    world.fold(event("1", "a", 1, MIDDLE))
+    out = world.fold(event("2", "a", 2, MIDDLE), event("3", "a", 4, MIDDLE - TICK))
+    assert out.wrong_lanes == 0
+    out = world.fold(event("4", "a", 8, MIDDLE - TICK), event("5", "a", 16, MIDDLE))
+    world.beat()
+    assert out.wrong_lanes == 1
+    assert out.ended == {("rated", ""): 1, ("parked", "no_subscription"): 1}
+
+
+KINDS = st.sampled_from(["a", "b", "both"])
+INSTANTS = st.sampled_from(
+    [MIDDLE + offset for offset in (-HOUR, -timedelta(minutes=1), -TICK, TICK * 0, TICK, timedelta(minutes=2), HOUR)]
+)
+
+
+@given(
+    st.lists(st.tuples(KINDS, INSTANTS, st.integers(0, 9)), max_size=30),
+    st.lists(st.integers(1, 5), min_size=1, max_size=10),
+    st.sampled_from([60, 3600]),
+)
+def test_lanes_on_and_lanes_off_give_the_same_rows(
+    events: list[tuple[str, Any, int]], cuts: list[int], window: int
+) -> None:
+    """Whatever comes in whatever batches, with periods, phases and grants that change inside a window."""
+    phases = (Phase("trial", (card("a", unit("0.5")),), "PT1H"), Phase("paid", (card("a"), card("b"), card("both"))))
+    held = subscription(start=MIDDLE - HOUR, anchor=MIDDLE + timedelta(minutes=1))
+    grants = [grant("g1", 5, MIDDLE - HOUR, MIDDLE), grant("g2", 10, MIDDLE - HOUR, MIDDLE + timedelta(minutes=2))]
+    records = [*metered("a"), *metered("b"), *metered("both"), plan(phases=phases), customer(), held, *grants]
+    rows = []
+    for lanes in (True, False):
+        world = world_at(START + 3 * HOUR, *records, window_seconds=window)
+        if not lanes:
+            world.group._open_lane = lambda _lane: None  # type: ignore[method-assign,assignment]
+        place = 0
+        for number, (kind, at, amount) in enumerate(events):
+            world.fold(event(str(number), kind, amount, at))
+            if place < len(cuts) and number % cuts[place] == 0:
+                world.beat()
+                place += 1
+        world.beat()
+        rows.append((world.charges, world.ended, {key: row[:-1] for key, row in world.balances.items()}))
+    assert rows[0] == rows[1]
+
+
+# -- parts of events ------------------------------------------------------------------------------
+
+
+def models(*features: Feature) -> list[Record]:
+    """Requests are counted, and tokens told apart by model and region."""
+    return [
+        MeterSet(Meter("requests", "llm", Aggregation.COUNT)),
+        MeterSet(Meter("tokens", "llm", Aggregation.SUM, "$.n", {"model": "$.model", "region": "$.region"})),
+        FeatureSet(Feature("requests", meter_key="requests")),
+        *map(FeatureSet, features),
+        plan(card("requests"), *(card(feature.key) for feature in features)),
+        customer(),
+        subscription(INVOICE),
+    ]
+
+
+SMALL = Feature("small", meter_key="tokens", filters={"model": ("small", "mini")})
+LARGE = Feature("large", meter_key="tokens", filters={"model": ("large",), "region": ("eu",)})
+OTHERS = Feature("others", meter_key="tokens", others=True)
+
+
+def llm(name: str, amount: object, **data: object) -> dict[str, Any]:
+    return event(name, "llm", 0, START) | {"data": {"n": amount, **data}}
+
+
+def test_usage_that_no_feature_prices_is_kept_beside_the_rated_event() -> None:
+    """It is told by meter, with its dimension values and how much; what is no usage is not told."""
+    world = world_at(START, *models(SMALL, LARGE))
+    out = world.fold(
+        llm("1", 7, model="small"),
+        llm("2", 5_000_000, model="new", region="us"),
+        llm("3", 3, model="large", region="us"),
+        llm("4", "2.5"),
+        llm("5", 0, model="new"),
+        event("6", "llm", 0, START) | {"data": {"model": "new"}},
+    )
+    world.beat()
+    assert {row.feature_key: row.quantity for row in world.charges.values()} == {"requests": 6, "small": 7}
+    assert [(one.code, one.id, one.meter, one.dimensions, one.quantity) for one in out.parked] == [
+        (ParkCode.UNPRICED, "2", "tokens", {"model": "new", "region": "us"}, 5_000_000),
+        (ParkCode.UNPRICED, "3", "tokens", {"model": "large", "region": "us"}, 3),
+        (ParkCode.UNPRICED, "4", "tokens", {}, D("2.5")),
+    ]
+    assert not out.rejected
+    assert world.ended == {("rated", ""): 6}
+
+
+def test_a_feature_may_take_all_others() -> None:
+    """It takes what no other feature of the plan takes, as its own filters let it pass, and nothing else."""
+    europe = replace(OTHERS, key="europe", filters={"region": ("eu",)})
+    world = world_at(START, *models(SMALL, LARGE, OTHERS))
+    out = world.fold(
+        llm("1", 1, model="small"), llm("2", 2, model="large", region="us"), llm("3", 4), llm("4", 8, model="x")
+    )
+    world.beat()
+    assert {row.feature_key: row.quantity for row in world.charges.values()} == {
+        "requests": 4, "small": 1, "others": 14,
+    }  # fmt: skip
+    assert not out.parked
+    world = world_at(START, *models(SMALL, europe))
+    out = world.fold(llm("1", 1, model="small", region="eu"), llm("2", 2, region="eu"), llm("3", 4, model="x"))
+    world.beat()
+    assert {row.feature_key: row.quantity for row in world.charges.values()} == {
+        "requests": 3, "small": 1, "europe": 2,
+    }  # fmt: skip
+    assert [one.id for one in out.parked] == ["3"]
+
+
+def test_a_plan_with_only_a_feature_for_all_others_prices_everything() -> None:
+    """Where there are no others, it takes all, by the fast way too."""
+    records = [*models(OTHERS)]
+    records[-3] = plan(card("others"))
+    world = world_at(START, *records)
+    world.use(*(llm(str(number), number, model=str(number)) for number in range(5)))
+    assert {row.feature_key: row.quantity for row in world.charges.values()} == {"others": 10}
+
+
+def test_a_part_that_is_driven_again_counts_once_and_alone() -> None:
+    """Once a price holds, only the usage that waited is counted: the rest was."""
+    world = world_at(START, *models(SMALL))
+    waiting = llm("1", 5, model="new")
+    world.use(waiting)
+    again = lambda out: world.group.fold(line(waiting), START, world.now, out, False, "tokens")  # noqa: E731
+    out = world._do(again)
+    assert [(one.code, one.meter) for one in out.parked] == [(ParkCode.UNPRICED, "tokens")]
+    world.apply(FeatureSet(OTHERS), replace(plan(card("requests"), card("small"), card("others")), version=1))
+    world._do(again)
+    world._do(again)
+    world.beat()
+    assert {row.feature_key: row.quantity for row in world.charges.values()} == {"requests": 1, "others": 5}
+    assert world.ended["duplicate", ""] == 1
+
+
+def test_a_card_whose_period_has_closed_does_not_hold_up_the_others() -> None:
+    """Only the usage of the feature whose period has closed waits; a filter that lets nothing pass holds up nothing."""
+    daily = card("small", cadence="P1D")
+    records = [*models(SMALL)]
+    records[-3] = plan(card("requests"), daily)
+    world = world_at(START, *records, grace=HOUR)
+    world.beat(START + 2 * DAY)
+    out = world.fold(llm("1", 5, model="small"), llm("2", 5, model="large"))
+    world.beat()
+    assert {row.feature_key: row.quantity for row in world.charges.values()} == {"requests": 2}
+    assert [(one.code, one.id, one.meter) for one in out.parked] == [
+        (ParkCode.PERIOD_CLOSED, "1", "tokens"),
+        (ParkCode.UNPRICED, "2", "tokens"),
+    ]
+    assert world.ended == {("rated", ""): 2}
+    out = Outcome()
+    world.group.fold(line(llm("1", 5, model="small")), world.now, world.now, out)
+    assert out.ended == {("duplicate", ""): 1}
