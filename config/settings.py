@@ -208,7 +208,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("batch_bytes", "the size of one raw batch, in bytes", "4194304", minimum=1024, maximum=67_108_864),
     Setting(
         "lane_check_events",
-        "after so many events the fast way of one is checked against the slow one; 1: of each, for tests",
+        "after so many events the fast way of one is checked; 1: each is, and a fault ends the dataflow",
         "100000",
         minimum=1,
     ),

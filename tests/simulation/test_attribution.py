@@ -278,7 +278,8 @@ def test_a_part_that_is_driven_again_counts_once_and_alone() -> None:
     again = lambda out: world.group.fold(line(waiting), START, world.now, out, False, "tokens")  # noqa: E731
     out = world._do(again)
     assert [(one.code, one.meter) for one in out.parked] == [(ParkCode.UNPRICED, "tokens")]
-    world.apply(FeatureSet(OTHERS), replace(plan(card("requests"), card("small"), card("others")), version=1))
+    priced = replace(plan(card("requests"), card("small"), card("others")), version=2)
+    world.apply(FeatureSet(OTHERS), priced, replace(subscription(INVOICE), plan_version=2))
     world._do(again)
     world._do(again)
     world.beat()
