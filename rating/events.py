@@ -43,6 +43,11 @@ ATTRIBUTE_LENGTH_MAX: Final = 320
 Attribute = Annotated[str, Meta(min_length=1, max_length=ATTRIBUTE_LENGTH_MAX)]
 
 
+INSTANT_MIN: Final = datetime(1970, 1, 1, tzinfo=UTC)
+INSTANT_MAX: Final = datetime(9000, 1, 1, tzinfo=UTC)
+"""From `INSTANT_MIN` to before `INSTANT_MAX`: what any store and any time zone can hold."""
+
+
 class CloudEvent(Struct, frozen=True, gc=False):
     """
     An event. Extension attributes are let pass and skipped.
@@ -172,7 +177,15 @@ class EventDecoder:
             return Rejected(RejectCode.NUMBER_UNREADABLE, message, path, line)
         except _UNREADABLE as error:
             return _malformed(error, line)
-        raise AssertionError("a line that decodes was to be rejected")
+        # Nothing that is known refuses it here, and still it did not decode: rejecting is total.
+        return _invalid("$", "another", line)
+
+
+def refuse_instant(at: datetime, line: bytes) -> Rejected | None:
+    """Why an event of an instant is rejected that is not of an age to be rated; None where it is."""
+    if INSTANT_MIN <= at < INSTANT_MAX:
+        return None
+    return _invalid("$.time", f"one of the year {at.year}, outside of 1970 to 8999", line)
 
 
 def is_framed(lines: list[bytes]) -> bool:
@@ -262,18 +275,24 @@ def _malformed(error: Exception, line: bytes) -> Rejected:
 
 
 def _invalid(path: str, got: str, line: bytes) -> Rejected:
+    path = path if path in _EXPECTED else "$"
     expected, hint = _EXPECTED[path]
     message = f"Bad event at `{path}`: expected {expected}, got {got}; {hint}"
     return Rejected(RejectCode.INVALID_ENVELOPE, message, path, line)
 
 
 def _located(message: str) -> tuple[str, str]:
-    """The path a message of msgspec ends in, and what was found there. A value it repeats is left out."""
+    """
+    The path a message of msgspec ends in, and what was found there.
+
+    What stands before the path may hold the sender's text, whatever that looks like: only the end is read as a path,
+    and only what comes before any text as a type. A value it repeats is left out.
+    """
     missing = _MISSING_FIELD.fullmatch(message)
     if missing:
         return f"$.{missing[1]}", "nothing"
     path = _AT.search(message)
-    got = _GOT_TYPE.search(message)
+    got = _GOT_TYPE.match(message)
     return path[1] if path else "$", got[1] if got else next((g for s, g in _GOT.items() if s in message), "another")
 
 
@@ -287,8 +306,8 @@ _SYNTAX: Final = Decoder(msgspec.Raw)
 _ENVELOPE: Final = _decoder(())
 
 _MISSING_FIELD: Final = re.compile(r"Object missing required field `(\w+)`")
-_AT: Final = re.compile(r" - at `(.*)`$", re.DOTALL)
-_GOT_TYPE: Final = re.compile(r", got (`\w+`)")
+_AT: Final = re.compile(r" - at `([^`]*)`\Z")
+_GOT_TYPE: Final = re.compile(r"Expected `[^`]*`, got (`\w+`)")
 _GOT: Final = {
     "length >= 1": "an empty one",
     "length <=": "a longer one",

@@ -22,7 +22,7 @@ from rating.catalog import Catalog, key_group
 from rating.charge import Piece, commitment, total
 from rating.credits import NEVER, Account, AccountState
 from rating.dedup import LoadSegments, SeenEvents, SeenState
-from rating.events import CloudEvent, EventDecoder
+from rating.events import CloudEvent, EventDecoder, refuse_instant
 from rating.meters import PLAIN_INTEGER_LIMIT, Aggregation, add, new_tally, quantity, tally_value, top_field
 from rating.money import ZERO, use_exact
 from rating.outcome import ParkCode, Parked, RejectCode, Rejected
@@ -183,6 +183,10 @@ class KeyGroup:
                     if room <= 0:
                         self._settle(lane.account, now, out, (lane.meter,))
                     continue
+            refused = refuse_instant(at, line)
+            if refused is not None:
+                self._reject(refused, out)
+                continue
             if at > too_far:
                 message = f"event time is more than {self.rules.max_ahead.total_seconds():.0f} s ahead of its arrival"
                 self._reject(Rejected(RejectCode.TIME_IN_FUTURE, message, "$.time", line), out)

@@ -169,6 +169,40 @@ def test_a_broken_event_is_rejected_alone(text: bytes, code: RejectCode, path: s
     assert events == [DECODER.decode(line(id="1")), DECODER.decode(text), DECODER.decode(line(id="2"))]
 
 
+HOSTILE = st.lists(
+    st.sampled_from(
+        [" - at `", "`", "$.foo", "$.id", "$.data", ", got `int`", "Expected `str`", "missing required field `x`",
+         "Object ", "\\", "\n", "\0", "\ud800", "length >= 1", "x"]
+    ),
+    max_size=6,
+).map("".join)  # fmt: skip
+
+
+@given(
+    st.sampled_from(["specversion", "id", "source", "type", "subject", "time", "data"]),
+    HOSTILE
+    | st.integers()
+    | st.none()
+    | st.booleans()
+    | st.lists(HOSTILE, max_size=2)
+    | st.dictionaries(HOSTILE, HOSTILE),
+    st.dictionaries(HOSTILE, HOSTILE | st.integers(), max_size=2),
+)
+def test_rejecting_is_total(name: str, value: object, more: dict[str, object]) -> None:
+    """Whatever texts a sender puts anywhere: an event or a rejection with a path of its envelope, and no error."""
+    text = json.dumps(ENVELOPE | {"data": {"tokens": 1}} | more | {name: value}).encode()
+    found = DECODER.decode(text)
+    assert isinstance(found, CloudEvent) or found.path in {"$", f"$.{name}"}
+
+
+def test_a_text_that_looks_like_a_path_is_not_one() -> None:
+    """The path of an error is where it is, not what the sender wrote."""
+    text = json.dumps(ENVELOPE | {"specversion": "x - at `$.foo`"}).encode()
+    found = DECODER.decode(text)
+    assert isinstance(found, Rejected)
+    assert (found.code, found.path) == (RejectCode.INVALID_ENVELOPE, "$.specversion")
+
+
 def test_the_message_says_what_to_do() -> None:
     """What, where, expected, got, and the way out."""
     rejected = DECODER.decode(line(subject=""))

@@ -305,3 +305,12 @@ def test_a_card_whose_period_has_closed_does_not_hold_up_the_others() -> None:
     out = Outcome()
     world.group.fold(line(llm("1", 5, model="small")), world.now, world.now, out)
     assert out.ended == {("duplicate", ""): 1}
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59.999999Z", "9000-01-01T00:00:00Z"])
+def test_an_event_of_no_age_to_be_rated_is_rejected(time: str) -> None:
+    """Of the years before 1970 and from 9000 on, whoever sent it: no store has to hold them."""
+    world = world_at(START, *metered("a"), plan(card("a")), customer(), subscription(INVOICE))
+    out = world.fold(event("1", "a", 1, START) | {"time": time}, event("2", "a", 1, START, "nobody") | {"time": time})
+    assert out.ended == {("rejected", "invalid_envelope"): 2}
+    assert {one.path for one in out.rejected} == {"$.time"}

@@ -16,7 +16,7 @@ import msgspec
 from litestar import Request, Response, post
 from litestar.exceptions import HTTPException
 
-from rating.events import BYTE_ORDER_MARK, EVENT_BYTES_MAX, EventDecoder
+from rating.events import BYTE_ORDER_MARK, EVENT_BYTES_MAX, CloudEvent, EventDecoder, refuse_instant
 from rating.outcome import Rejected
 from tollway.api.encoding import Unpacked, encoding_of
 from tollway.api.metrics import events_total, ingest_bytes_total, ingest_seconds
@@ -157,6 +157,8 @@ def _checked(lines: list[bytes], is_array: bool) -> list[bytes]:
     refused = 0
     for index, line in enumerate(lines):
         event = _DECODER.decode(line)
+        if isinstance(event, CloudEvent) and event.time is not None:
+            event = refuse_instant(event.time, line) or event
         if isinstance(event, Rejected):
             refused += 1
             if len(invalid) < INVALID_SHOWN:

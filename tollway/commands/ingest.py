@@ -9,7 +9,7 @@ import redis
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from rating.events import BYTE_ORDER_MARK, EventDecoder
+from rating.events import BYTE_ORDER_MARK, CloudEvent, EventDecoder, refuse_instant
 from rating.outcome import Rejected
 from sinks.event_log import EventLog
 from tollway.console import OK, REFUSED, open_input, print_json, say, settings, talk
@@ -63,6 +63,8 @@ def ingest(
                     if not text:
                         continue
                     event = decoder.decode(text)
+                    if isinstance(event, CloudEvent) and event.time is not None:
+                        event = refuse_instant(event.time, text) or event
                     if not isinstance(event, Rejected):
                         good.append(text)
                         continue
