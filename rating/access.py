@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from rating.carried import later_parts
 from rating.catalog import SettlementMode
 from rating.credits import Account
 from rating.money import ZERO, plain
@@ -100,8 +101,10 @@ def _available_for(account: Account, feature_key: str | None, now: datetime) -> 
 
 
 def _usage(account: Account, now: datetime) -> tuple[PeriodUsage, ...]:
-    return tuple(
-        PeriodUsage(meter.feature_key, meter.period_start, meter.period_end, meter.usage)
-        for meter in account.state.meters
-        if meter.feature_key in account.metered and now < meter.period_end
-    )
+    found = []
+    for meter in account.state.meters:
+        if meter.feature_key in account.metered:
+            end = min([meter.period_end, *(part.period_start for part in later_parts(account, meter))])
+            if now < end:
+                found.append(PeriodUsage(meter.feature_key, meter.period_start, end, meter.reached))
+    return tuple(found)

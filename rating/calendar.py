@@ -14,14 +14,17 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from rating.catalog import Catalog, Placement, SettlementMode, Subscription
+from rating.carried import earlier_parts
+from rating.catalog import NEVER, Catalog, Placement, SettlementMode, Subscription
 from rating.charge import commitment, first_piece, prorate, total
 from rating.credits import Account
 from rating.money import ZERO
-from rating.prices import Flat, PaymentTerm, Pricing
+from rating.prices import Flat, Free, PaymentTerm, Pricing
 from rating.rules import Rules
 from rating.usage import MeterKey, MeterState
 
+NOTHING = Pricing(Free(), "")
+"""Prices a period that no version in force has the rate card for: what it was charged is given back."""
 TICK = timedelta(microseconds=1)
 DAY = timedelta(days=1)
 
@@ -56,13 +59,12 @@ class Calendar:
         meter = account.meters.get(key)
         if meter is not None:
             return meter
-        closes_at = self._closes_at(subscription, period.end)
+        closes_at = self._closes_at(subscription, placement.counted.end)
         opened_through = account.state.standing_through.get(subscription.id, subscription.active_from)
         gone_at = closes_at + self.rules.keep_closed
         if period.start < opened_through and self.read_through is not None and gone_at <= self.read_through:
             return None
         pricing = self._pricings[key] = _prorated(placement)
-        in_arrears = isinstance(pricing.price, Flat) and pricing.price.payment_term is PaymentTerm.IN_ARREARS
         meter = MeterState(
             subscription_id=subscription.id,
             card_key=card.key,
@@ -73,10 +75,13 @@ class Calendar:
             full_end=placement.full_period.end,
             closes_at=closes_at,
             repays=subscription.settlement_mode is SettlementMode.CREDIT_ONLY,
-            booked_from=period.end if in_arrears else period.start,
-            piece=first_piece(pricing),
+            booked_from=period.end if _in_arrears(pricing) else period.start,
+            piece=None if placement.goes_on else first_piece(pricing),
+            counted_from=placement.counted.start if placement.goes_on else None,
         )
         account.add(meter)
+        for part in earlier_parts(account, meter):
+            account.shut_lanes(part)
         if closes_at <= now:
             self.close(account, meter)
         advanced_to = account.state.advanced_to
@@ -93,9 +98,8 @@ class Calendar:
         if known is not None:
             return known
         subscription = self.catalog.subscriptions[account.state.customer_id][meter.subscription_id]
-        placements = self.catalog.placements_at(subscription, meter.period_start)
-        placement = next(placement for placement in placements if placement.card.key == meter.card_key)
-        pricing = self._pricings[meter.key] = _prorated(placement)
+        placement = self.catalog.placement(subscription, meter.card_key, meter.period_start)
+        pricing = self._pricings[meter.key] = NOTHING if placement is None else _prorated(placement)
         return pricing
 
     def close(self, account: Account, meter: MeterState) -> None:
@@ -135,7 +139,11 @@ class Calendar:
         state.advanced_to = now
         account.packed = None
         account.read_catalog(self.catalog, now)
-        self._follow_subscriptions(account)
+        moved = self._take_over_moves(account, now)
+        self._follow_subscriptions(account, {subscription.id for subscription, _ in moved})
+        for subscription, at in moved:
+            if at is not None:
+                self._open_standing_at(account, subscription, at, now)
         self._open_standing_meters(account, now)
         for meter in state.meters:
             if not meter.closed and meter.closes_at <= now:
@@ -149,26 +157,57 @@ class Calendar:
         self._schedule(account)
         return left
 
-    def _follow_subscriptions(self, account: Account) -> None:
-        """A subscription that was ended or changed moves the ends of the periods that are open."""
+    def _take_over_moves(self, account: Account, now: datetime) -> list[tuple[Subscription, datetime | None]]:
+        """
+        The moves to other versions that are new, each with its instant if what costs something in any case is to open
+        there: time has had its effect on the subscription beyond it.
+        """
+        state = account.state
+        moved: list[tuple[Subscription, datetime | None]] = []
+        for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():
+            known = state.moves.get(subscription.id, 0)
+            for move in subscription.moves[known:]:
+                state.moves[subscription.id] = len(subscription.moves)
+                through = state.standing_through.get(subscription.id)
+                passed = through is not None and move.at < through
+                if passed and now < move.at:
+                    state.standing_through[subscription.id] = move.at
+                moved.append((subscription, move.at if passed and move.at <= now else None))
+        return moved
+
+    def _follow_subscriptions(self, account: Account, moved: set[str]) -> None:
+        """A subscription that was ended or changed moves the ends of the periods that are open, a move their prices."""
         subscriptions = self.catalog.subscriptions.get(account.state.customer_id, {})
         for meter in account.state.meters:
             subscription = subscriptions.get(meter.subscription_id)
             if subscription is None or meter.closed:
                 continue
-            if meter.period_end == min(meter.full_end, subscription.active_to or meter.full_end):
+            has_moved = subscription.id in moved
+            if not has_moved and meter.period_end == min(meter.full_end, subscription.active_to or meter.full_end):
                 continue
-            placements = self.catalog.placements_at(subscription, meter.period_start)
-            end = next((p.period.end for p in placements if p.card.key == meter.card_key), meter.period_end)
+            placement = self.catalog.placement(subscription, meter.card_key, meter.period_start)
+            end = meter.period_end if placement is None else placement.period.end
             end = max(end, meter.period_start + TICK)
             if end != meter.period_end:
                 if meter.booked_from == meter.period_end:
                     meter.booked_from = end
                 meter.period_end = end
-                meter.closes_at = self._closes_at(subscription, end)
-                meter.piece = None
-                meter.dirty = True
-                self._pricings.pop(meter.key, None)
+                self._price_anew(meter)
+            if placement is not None:
+                meter.closes_at = self._closes_at(subscription, max(end, placement.counted.end))
+            before = self._pricings.pop(meter.key, None)
+            if has_moved and before != self.pricing(account, meter):
+                self._price_anew(meter)
+                meter.rechain = bool(meter.slices)
+                if placement is not None and not meter.amount and not meter.booked:
+                    # What was charged in advance stays so, also where the new version would charge it in arrears.
+                    meter.booked_from = end if _in_arrears(placement.card.pricing) else meter.period_start
+
+    def _price_anew(self, meter: MeterState) -> None:
+        """What the meter costs has changed, though not its usage."""
+        meter.piece = None
+        meter.dirty = True
+        self._pricings.pop(meter.key, None)
 
     def _open_standing_meters(self, account: Account, now: datetime) -> None:
         """Open the meters that cost something without any usage: flat fees, first-tier flats, minimums."""
@@ -176,26 +215,37 @@ class Calendar:
         for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():
             at = state.standing_through.get(subscription.id, subscription.active_from)
             while at <= now and (subscription.active_to is None or at < subscription.active_to):
-                ends = []
-                standing = False
-                for placement in self.catalog.placements_at(subscription, at):
-                    ends.append(placement.period.end)
-                    pricing = placement.card.pricing
-                    if total(pricing, ZERO) or commitment(pricing, ZERO):
-                        standing = True
-                        meter = self.meter(account, placement, now)
-                        if meter is not None and not meter.slices:
-                            meter.dirty = True
+                ends = self._open_standing_at(account, subscription, at, now)
                 if not ends:
                     # A phase in which nothing has a price.
                     found = self.catalog.phase_at(subscription, at)
-                    if found is None or found[3] is None:
-                        break
-                    ends.append(found[3])
-                # Counted by what time did, not by what it found: usage may have opened the meter before.
-                state.transitions += standing
+                    if found is not None and found[3] is not None:
+                        ends.append(found[3])
+                following = subscription.version_span(at).end
+                if following != NEVER:
+                    ends.append(following)
+                if not ends:
+                    break
                 at = min(ends)
                 state.standing_through[subscription.id] = at
+
+    def _open_standing_at(
+        self, account: Account, subscription: Subscription, at: datetime, now: datetime
+    ) -> list[datetime]:
+        """Open what costs something without usage at an instant. Returns the ends of all periods that it falls in."""
+        ends = []
+        standing = False
+        for placement in self.catalog.placements_at(subscription, at):
+            ends.append(placement.period.end)
+            pricing = placement.card.pricing
+            if placement.goes_on or total(pricing, ZERO) or commitment(pricing, ZERO):
+                standing = True
+                meter = self.meter(account, placement, now)
+                if meter is not None and not meter.slices:
+                    meter.dirty = True
+        # Counted by what time did, not by what it found: usage may have opened the meter before.
+        account.state.transitions += standing
+        return ends
 
     def _drop_closed(self, account: Account, now: datetime) -> bool:
         """
@@ -239,6 +289,10 @@ class Calendar:
             return meter.closes_at
         gone_at = meter.closes_at + self.rules.keep_closed
         return gone_at if gone_at > now else gone_at + ((now - gone_at) // DAY + 1) * DAY
+
+
+def _in_arrears(pricing: Pricing) -> bool:
+    return isinstance(pricing.price, Flat) and pricing.price.payment_term is PaymentTerm.IN_ARREARS
 
 
 def _prorated(placement: Placement) -> Pricing:

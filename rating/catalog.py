@@ -8,6 +8,7 @@ finds the same answer on a replay. A published plan version never changes.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,11 +19,15 @@ from zlib import crc32
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from rating.entitlements import Entitlement, MeteredEntitlement
 from rating.meters import Feature, Meter
+from rating.moves import CardPart, is_fee, stretch_at
 from rating.periods import CADENCE_MAX, Cadence, Period, add_duration, period_at
-from rating.prices import Pricing
+from rating.prices import Free, Pricing
+
+NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 KEY_GROUPS = 64
 """How many key groups customers are spread over. Public: recovery and the ledger know it, so it never changes."""
@@ -116,18 +121,43 @@ class Customer(Struct, frozen=True, tag="customer", tag_field="kind"):
         return () if self.deleted_at is not None else (self.key, *self.subjects)
 
 
+class VersionMove(Struct, frozen=True):
+    """From `at` on the subscription is on another version of its plan."""
+
+    at: datetime
+    plan_version: int
+    recorded_at: datetime
+
+
 class Subscription(Struct, frozen=True, tag="subscription", tag_field="kind"):
-    """A customer on a plan version from `active_from` up to, not including, `active_to`."""
+    """A customer on a plan from `active_from` up to, not including, `active_to`."""
 
     id: str
     customer_id: str
     plan_key: str
     plan_version: int
+    """The version that it began on; `moves` has those that followed."""
     active_from: datetime
     anchor: datetime
     recorded_at: datetime
     active_to: datetime | None = None
     settlement_mode: SettlementMode = SettlementMode.CREDIT_THEN_INVOICE
+    moves: tuple[VersionMove, ...] = ()
+    """Moves to other versions of the plan, in rising order; of two at one instant the later one holds."""
+
+    def version_at(self, at: datetime) -> int:
+        """The version of the plan that is in force at an instant."""
+        version = self.plan_version
+        for move in self.moves:
+            if move.at <= at:
+                version = move.plan_version
+        return version
+
+    def version_span(self, at: datetime) -> Period:
+        """From when to when the version that is in force at an instant holds."""
+        instants = [move.at for move in self.moves]
+        place = bisect_right(instants, at)
+        return Period(instants[place - 1] if place else ALWAYS[0], instants[place] if place < len(instants) else NEVER)
 
 
 class Grant(Struct, frozen=True, tag="grant", tag_field="kind"):
@@ -193,6 +223,13 @@ class Placement(Struct, frozen=True):
     period: Period
     full_period: Period
     """The cadence's whole period; `period` is shorter where the subscription or its phase starts or ends inside."""
+    counted: Period
+    """Where usage counts for tiers: more than `period` where a move within changes the price."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether tiers and free units go on from an earlier part of the period, which had another price."""
+        return self.counted.start < self.period.start
 
 
 class Ownership(NamedTuple):
@@ -340,8 +377,12 @@ class Catalog:
         return max(current, key=lambda found: (found.active_from, found.id), default=None)
 
     def placements_at(self, subscription: Subscription, at: datetime) -> Iterator[Placement]:
-        """The rate cards in force under a subscription at an instant, each with its billing period."""
-        found = self.phase_at(subscription, at)
+        """
+        The rate cards in force under a subscription at an instant, each with its billing period.
+
+        What it finds for a card depends on nothing but where the period begins, whichever instant within is asked for.
+        """
+        found = self._phase_through_moves(subscription, at)
         if found is None:
             return
         plan, phase, start, end = found
@@ -352,13 +393,53 @@ class Catalog:
             else:
                 full = period_at(subscription.anchor, Cadence.parse(card.cadence or plan.cadence), at)
             period = Period(max(full.start, start), min(full.end, *stops) if stops else full.end)
-            yield Placement(subscription, plan, card, period, full)
+            if not any(period.start < move.at < period.end for move in subscription.moves):
+                yield Placement(subscription, plan, card, period, full, period)
+                continue
+            placement = self._placement_through_moves(subscription, card, period, full, at)
+            if placement is not None:
+                yield placement
+
+    def _placement_through_moves(
+        self, subscription: Subscription, card: RateCard, whole: Period, full: Period, at: datetime
+    ) -> Placement | None:
+        """Where usage of a card belongs at an instant of a period within which the subscription moves."""
+        parts = []
+        start = whole.start
+        while start < whole.end:
+            end = min(subscription.version_span(start).end, whole.end)
+            found = self.phase_at(subscription, start)
+            plan, cards = (found[0], found[1].rate_cards) if found is not None else (None, ())
+            same = (other for other in cards if (other.key, other.feature_key) == (card.key, card.feature_key))
+            parts.append(CardPart(start, end, plan, next(same, None)))
+            start = end
+        stretch = stretch_at(parts, at)
+        if stretch is None:
+            return None
+        priced = stretch.card
+        if is_fee(priced) and stretch.start == whole.start:
+            return Placement(subscription, stretch.plan, priced, whole, full, whole)
+        if is_fee(priced):
+            # Its first period is the next one. Until then, the usage of its feature is only counted.
+            if priced.feature_key is None:
+                return None
+            priced = replace(priced, pricing=Pricing(Free(), priced.pricing.currency))
+        elif stretch.end < stretch.counted_to:
+            # Of all parts of a period, the last has the minimum.
+            priced = replace(priced, pricing=_without_minimum(priced.pricing))
+        period, counted = Period(stretch.start, stretch.end), Period(stretch.counted_from, stretch.counted_to)
+        return Placement(subscription, stretch.plan, priced, period, full, counted)
+
+    def placement(self, subscription: Subscription, card_key: str, period_start: datetime) -> Placement | None:
+        """The placement of a rate card whose period begins at an instant; None where no version then has the card."""
+        found = self.placements_at(subscription, period_start)
+        return next((placement for placement in found if placement.card.key == card_key), None)
 
     def phase_at(
         self, subscription: Subscription, at: datetime
     ) -> tuple[PlanVersion, Phase, datetime, datetime | None] | None:
         """The plan and its phase that a subscription is in at an instant, and from when to when."""
-        plan = self.plans.get((subscription.plan_key, subscription.plan_version))
+        plan = self.plans.get((subscription.plan_key, subscription.version_at(at)))
         start = subscription.active_from
         for phase in plan.phases if plan is not None else ():
             assert plan is not None
@@ -368,17 +449,44 @@ class Catalog:
             start = end
         return None
 
+    def _phase_through_moves(
+        self, subscription: Subscription, at: datetime
+    ) -> tuple[PlanVersion, Phase, datetime, datetime | None] | None:
+        """The same, where a phase ends as the version says that will be in force by then."""
+        found = self.phase_at(subscription, at)
+        if found is None:
+            return None
+        plan, phase, start, end = found
+        for move in subscription.moves:
+            if at < move.at and (end is None or move.at < end):
+                following = self.phase_at(subscription, move.at)
+                same = following is not None and following[2] == start
+                end = following[3] if same and following is not None else move.at
+        return plan, phase, start, end
+
+    def versions_of(self, subscription: Subscription) -> list[PlanVersion]:
+        """The versions of its plan that a subscription is ever on."""
+        numbers = [subscription.plan_version, *(move.plan_version for move in subscription.moves)]
+        found = (self.plans.get((subscription.plan_key, number)) for number in dict.fromkeys(numbers))
+        return [plan for plan in found if plan is not None]
+
     def metered_features(self, customer_id: str) -> frozenset[str]:
         """The features of which a customer's plans give so much and no more, so that their usage is told."""
         found = set()
         for subscription in self.subscriptions.get(customer_id, {}).values():
-            plan = self.plans.get((subscription.plan_key, subscription.plan_version))
-            for phase in plan.phases if plan is not None else ():
-                for card in phase.rate_cards:
-                    if isinstance(card.entitlement, MeteredEntitlement) and card.feature_key is not None:
-                        found.add(card.feature_key)
+            for plan in self.versions_of(subscription):
+                for phase in plan.phases:
+                    for card in phase.rate_cards:
+                        if isinstance(card.entitlement, MeteredEntitlement) and card.feature_key is not None:
+                            found.add(card.feature_key)
         return frozenset(found)
 
     def grants_of(self, customer_id: str) -> list[Grant]:
         """All grants a customer ever got, in burn order."""
         return sorted(self.grants.get(customer_id, {}).values(), key=Grant.burn_order)
+
+
+def _without_minimum(pricing: Pricing) -> Pricing:
+    if getattr(pricing.price, "minimum_amount", None) is None:
+        return pricing
+    return replace(pricing, price=replace(pricing.price, minimum_amount=None))

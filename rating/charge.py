@@ -108,7 +108,25 @@ def commitment(pricing: Pricing, usage: Decimal) -> Decimal:
     price = pricing.price
     if isinstance(price, Free | Flat) or price.minimum_amount is None:
         return ZERO
-    return max(price.minimum_amount - total(pricing, usage), ZERO)
+    return top_up(pricing, total(pricing, usage))
+
+
+def top_up(pricing: Pricing, charged: Decimal) -> Decimal:
+    """What the minimum adds to what a period was charged when it closes."""
+    price = pricing.price
+    if isinstance(price, Free | Flat) or price.minimum_amount is None:
+        return ZERO
+    return max(price.minimum_amount - charged, ZERO)
+
+
+def continued(pricing: Pricing, carried: Decimal, usage: Decimal) -> Decimal:
+    """
+    What usage costs that goes on from what the period had reached when its price changed.
+
+    What it costs more than the carried usage alone, so that tiers and free units go on. Never below zero: what was
+    used before stays charged, also where more usage would have made the whole period cheaper.
+    """
+    return max(total(pricing, max(carried + usage, ZERO)) - total(pricing, carried), ZERO)
 
 
 @lru_cache(maxsize=4096)

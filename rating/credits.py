@@ -18,16 +18,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 
 from msgspec import Struct, field
 
-from rating.catalog import Catalog, Customer, Grant, Placement, SettlementMode, Subscription
+from rating.catalog import NEVER, Catalog, Customer, Grant, Placement, SettlementMode, Subscription
 from rating.money import ZERO
+from rating.periods import Period
 from rating.usage import FLOOR, Lane, MeterKey, MeterState, Slice, book, cut_slices, move_payment, share, slice_at
-
-NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class AccountState(Struct, array_like=True):
@@ -50,6 +49,8 @@ class AccountState(Struct, array_like=True):
     """The instant up to which time has had its effect."""
     standing_through: dict[str, datetime] = field(default_factory=dict)
     """By subscription: the instant up to which its flat and standing charges are booked."""
+    moves: dict[str, int] = field(default_factory=dict)
+    """By subscription: how many of its moves have had their effect."""
 
 
 class LiveGrant:
@@ -70,6 +71,8 @@ class Account:
     def __init__(self, state: AccountState) -> None:
         self.state = state
         self.meters: dict[MeterKey, MeterState] = {meter.key: meter for meter in state.meters}
+        self.continued: list[MeterState] = [meter for meter in state.meters if meter.counted_from is not None]
+        """The meters of periods that began at a tier which an earlier part of the period had reached."""
         self.customer: Customer | None = None
         self.mode: SettlementMode | None = None
         self.grants: list[Grant] = []
@@ -94,6 +97,8 @@ class Account:
         """Where its usage gathers, by subject and event type."""
         self.placements: dict[str | None, Placement] = {}
         """What `placements_at` found last."""
+        self.placed_within = Period(NEVER, NEVER)
+        """While which version of the plan is in force."""
         self.dirty = False
         self.shown: tuple[object, ...] | None = None
         """What was last sent out of access and thresholds."""
@@ -115,12 +120,15 @@ class Account:
         """A meter was opened."""
         self.meters[meter.key] = meter
         self.state.meters.append(meter)
+        if meter.counted_from is not None:
+            self.continued.append(meter)
         self.packed = None
 
     def remove(self, meter: MeterState) -> None:
         """A meter leaves the state."""
         del self.meters[meter.key]
         self.state.meters = [*self.meters.values()]
+        self.continued = [other for other in self.continued if other is not meter]
         self.packed = None
 
     def placements_at(self, catalog: Catalog, subscription: Subscription, at: datetime) -> dict[str | None, Placement]:
@@ -130,10 +138,12 @@ class Account:
         if (
             known is None
             or known.subscription is not subscription
+            or not self.placed_within.start <= at < self.placed_within.end
             or not all(found.period.start <= at < found.period.end for found in placements.values())
         ):
             placements = {found.card.feature_key: found for found in catalog.placements_at(subscription, at)}
             self.placements = placements
+            self.placed_within = subscription.version_span(at)
         return placements
 
     def read_catalog(self, catalog: Catalog, now: datetime) -> None:
@@ -155,6 +165,11 @@ class Account:
             for found in catalog.subscriptions.get(customer_id, {}).values()
             for instant in (found.active_from, found.active_to)
             if instant is not None
+        )
+        self.passed += sum(
+            move.recorded_at < move.at <= now
+            for found in catalog.subscriptions.get(customer_id, {}).values()
+            for move in found.moves
         )
         self._weigh(now)
         self.features = []
@@ -402,6 +417,15 @@ class Account:
             self.headroom = FLOOR.divide(self.headroom, 2)
             lane.bound(self.headroom, 1)
         self.lanes.append(lane)
+
+    def shut_lanes(self, meter: MeterState) -> None:
+        """Let the next usage in lanes of a meter be settled at once: it changes the cost of another meter too."""
+        meter.piece = None
+        for lane in self.lanes:
+            if lane.meter is meter:
+                self.empty(lane)
+                if self.headroom is not None:
+                    lane.bound(ZERO, 1)
 
     def share_headroom(self) -> None:
         """Share the headroom out among the lanes, one share kept for usage that has no lane."""

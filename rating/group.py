@@ -18,9 +18,10 @@ from xxhash import xxh32_intdigest
 
 from rating.access import balance_row
 from rating.calendar import TICK, Calendar
-from rating.catalog import Catalog, key_group
-from rating.charge import Piece, commitment, total
-from rating.credits import NEVER, Account, AccountState
+from rating.carried import carry_over, counted, earlier_parts, unbind_earlier
+from rating.catalog import NEVER, Catalog, key_group
+from rating.charge import Piece
+from rating.credits import Account, AccountState
 from rating.dedup import LoadSegments, SeenEvents, SeenState
 from rating.events import CloudEvent, EventDecoder, refuse_instant
 from rating.meters import PLAIN_INTEGER_LIMIT, Aggregation, add, new_tally, quantity, tally_value, top_field
@@ -251,12 +252,12 @@ class KeyGroup:
         account.state.events += 1
         headroom = account.headroom
         for meter, aggregation, value in measured.counted:
-            used = value if aggregation in ADDITIVE else _tallied(meter, aggregation, value, at, event.id)
+            used = value if aggregation in ADDITIVE else _tallied(account, meter, aggregation, value, at, event.id)
             assert isinstance(used, Decimal)
             part = account.use(meter, used, at, self.rules.window_seconds)
             if headroom is not None:
                 piece = meter.piece
-                if piece is not None and (piece.until is None or meter.usage <= piece.until) and used >= 0:
+                if piece is not None and (piece.until is None or meter.reached <= piece.until) and used >= 0:
                     headroom -= used * piece.unit_price
                 else:
                     headroom = ZERO
@@ -571,6 +572,8 @@ class KeyGroup:
             self._refresh(account, now)
         state = account.state
         told: list[tuple[MeterState, bool]] = []
+        if account.continued:
+            carry_over(account, self.calendar.pricing)
         dirty = [meter for meter in state.meters if meter.dirty]
         if last:
             dirty = [meter for meter in dirty if not any(meter is found for found in last)]
@@ -581,8 +584,8 @@ class KeyGroup:
             if now < meter.booked_from:
                 continue
             if meter.closed:
-                meter.commitment = commitment(pricing, meter.usage)
-            if not meter.slices and not meter.commitment and not total(pricing, ZERO):
+                meter.commitment = meter.minimum(pricing)
+            if not meter.slices and not meter.commitment and not meter.cost(pricing, ZERO):
                 # Opened for usage that did not come: there is nothing to tell.
                 continue
             if not meter.slices or meter.commitment:
@@ -598,6 +601,8 @@ class KeyGroup:
             out.charges += charge_rows(account, meter, whole)
             if close_windows(meter, self.rules.late_windows):
                 self._close_lanes(account)
+        for meter in account.continued:
+            unbind_earlier(account, meter)
         balance = balance_row(account, now)
         if balance is None:
             return
@@ -641,9 +646,13 @@ PART_MESSAGES = {
 }
 
 
-def _tallied(meter: MeterState, aggregation: Aggregation, value: Decimal | str, at: datetime, event_id: str) -> Decimal:
+def _tallied(
+    account: Account, meter: MeterState, aggregation: Aggregation, value: Decimal | str, at: datetime, event_id: str
+) -> Decimal:
     """Add an event to what a meter's aggregation remembers. Returns by how much the aggregate changed."""
     if meter.tally is None:
         meter.tally = new_tally(aggregation)
     add(meter.tally, value, at, event_id)
-    return tally_value(meter.tally) - meter.usage
+    if meter.counted_from is None:
+        return tally_value(meter.tally) - meter.usage
+    return counted(meter.tally, earlier_parts(account, meter)) - meter.reached

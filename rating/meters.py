@@ -349,6 +349,33 @@ def tally_value(tally: Tally) -> Decimal:
             assert_never(tally)
 
 
+def merged_value(tallies: Sequence[Tally]) -> Decimal:
+    """What the events of several tallies of one aggregation come to together."""
+    whole = msgspec.structs.replace(tallies[0])
+    for tally in tallies[1:]:
+        match whole, tally:
+            case SumTally(), SumTally():
+                whole.total += tally.total
+            case CountTally(), CountTally():
+                whole.count += tally.count
+            case AverageTally(), AverageTally():
+                whole.total += tally.total
+                whole.count += tally.count
+            case LowestTally(), LowestTally():
+                found = [one.lowest for one in (whole, tally) if one.lowest is not None]
+                whole.lowest = min(found, default=None)
+            case HighestTally(), HighestTally():
+                whole.highest = max(whole.highest, tally.highest)
+            case LatestTally(), LatestTally():
+                latest = [one.latest for one in (whole, tally) if one.latest is not None]
+                whole.latest = max(latest, default=None)
+            case UniqueTally(), UniqueTally():
+                whole.texts = whole.texts | tally.texts
+            case _:
+                raise AssertionError("tallies of different aggregations")
+    return tally_value(whole)
+
+
 def pack_tally(tally: Tally) -> list[Any]:
     """A tally as plain values, the same for equal tallies: numbers are decimal strings, times RFC 3339."""
     packed: list[Any] = msgspec.to_builtins(tally, order="deterministic")

@@ -15,8 +15,8 @@ from typing import Any
 from msgspec import Struct, field
 
 from rating.calendar import Calendar
-from rating.catalog import Placement, Subscription
-from rating.credits import NEVER, Account
+from rating.catalog import NEVER, Placement, Subscription
+from rating.credits import Account
 from rating.events import CloudEvent
 from rating.meters import (
     PLAIN_INTEGER_LIMIT,
@@ -180,8 +180,9 @@ def _taker(placement: Placement, opened: MeterState | None, feature: Feature, me
 def _in_force(
     calendar: Calendar, account: Account, subscription: Subscription, at: datetime
 ) -> tuple[datetime, datetime]:
-    """From when to when a subscription is the one in force around an instant."""
-    start, end = subscription.active_from, subscription.active_to or NEVER
+    """From when to when a subscription is the one in force around an instant, on one version of its plan."""
+    span = subscription.version_span(at)
+    start, end = max(span.start, subscription.active_from), min(span.end, subscription.active_to or NEVER)
     # Of subscriptions that overlap, the one that started last is in force only up to its end.
     for other in calendar.catalog.subscriptions[account.state.customer_id].values():
         if other is not subscription:

@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, field
 
-from rating.charge import Piece, piece_at, total
+from rating.charge import Piece, commitment, continued, piece_at, top_up, total
 from rating.meters import Aggregation, Tally
 from rating.money import ZERO
 from rating.periods import window_at
@@ -106,11 +106,32 @@ class MeterState(Struct, array_like=True):
     dirty: bool = False
     booked: bool = False
     """Whether a fee in arrears has come due."""
+    counted_from: datetime | None = None
+    """Where the usage that tiers count begins, if that is before the period: a move has changed the price."""
+    carried: Decimal = ZERO
+    """What the meter had come to when its price changed."""
+    charged_before: Decimal = ZERO
+    """What the parts of the period before this one cost."""
 
     @property
     def key(self) -> MeterKey:
         """What tells it from the other meters of its customer."""
         return self.subscription_id, self.card_key, self.period_start
+
+    @property
+    def reached(self) -> Decimal:
+        """What tiers count: the usage, and what was carried into the period."""
+        return self.usage + self.carried
+
+    def cost(self, pricing: Pricing, usage: Decimal) -> Decimal:
+        """What usage of the meter costs; no minimum."""
+        return total(pricing, usage) if self.counted_from is None else continued(pricing, self.carried, usage)
+
+    def minimum(self, pricing: Pricing) -> Decimal:
+        """What the minimum adds when the period closes: it counts all parts of it."""
+        if self.counted_from is None:
+            return commitment(pricing, self.usage)
+        return top_up(pricing, self.charged_before + self.cost(pricing, self.usage))
 
 
 def slice_at(meter: MeterState, at: datetime, boundaries: list[datetime], window_seconds: int) -> Slice:
@@ -165,11 +186,13 @@ def price_meter(meter: MeterState, pricing: Pricing) -> None:
     The slices are a chain in order of window and time: each costs the total after it less the total before
     it, in whatever order their usage arrived.
     """
-    usage = meter.usage
+    usage, reached = meter.usage, meter.reached
     piece = meter.piece
-    if piece is None or not piece.covers(usage):
-        piece = meter.piece = piece_at(pricing, usage)
-    meter.amount = piece.base + (usage - piece.start) * piece.unit_price
+    if piece is None or not piece.covers(reached):
+        piece = meter.piece = piece_at(pricing, reached)
+    meter.amount = piece.base + (reached - piece.start) * piece.unit_price
+    if meter.counted_from is not None:
+        meter.amount = max(meter.amount - total(pricing, meter.carried), ZERO)
     slices = meter.slices
     if meter.rechain:
         before = slices[0].total_before
@@ -177,7 +200,7 @@ def price_meter(meter: MeterState, pricing: Pricing) -> None:
         for part in slices[:-1]:
             part.total_before = before
             reached += part.quantity
-            before = total(pricing, reached)
+            before = meter.cost(pricing, reached)
             part.amount = before - part.total_before
         slices[-1].total_before = before
         meter.rechain = False
@@ -317,11 +340,11 @@ class Lane(Generic[Owner]):
         piece = meter.piece
         limit = NO_LIMIT
         if headroom is not None:
-            if piece is None or (piece.until is not None and meter.usage > piece.until):
+            if piece is None or (piece.until is not None and meter.reached > piece.until):
                 limit = 0
             else:
                 if piece.unit_price and headroom.is_finite():
                     limit = min(limit, int(FLOOR.divide(headroom, piece.unit_price)))
                 if piece.until is not None:
-                    limit = min(limit, int(piece.until - meter.usage) // sharers)
+                    limit = min(limit, int(piece.until - meter.reached) // sharers)
         self.limit = self.room = limit
