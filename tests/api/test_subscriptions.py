@@ -161,3 +161,101 @@ def test_a_customer_without_a_currency_takes_that_of_its_first_subscription_or_g
     made(beta, f"{V1}/subscriptions", {"plan": {"key": "basic"}, "customerKey": "delta"}, 409)
     made(beta, f"{V1}/subscriptions", europe | {"customerKey": "usa"}, 409)
     assert got(beta, f"{V1}/customers/usa")["currency"] == "USD"
+
+
+@pytest.fixture
+def running(beta: Client) -> Any:
+    """A subscription of `beta` with a billing anchor of its own."""
+    return subscribed(beta, billingAnchor=ANCHOR)
+
+
+def change(client: Client, held: Any, timing: str, version: str = V1, **fields: Any) -> Any:
+    """The answer to a change to the other plan."""
+    body = {"timing": timing, "plan": {"key": "other"}, **fields}
+    return client.post(f"{version}/subscriptions/{held['id']}/change", json=body)
+
+
+def refused(answer: Any, code: int, field: str, *parts: str) -> None:
+    """Check that a request was refused for a field, with what to do."""
+    assert answer.status_code == code, answer.text
+    found = answer.json()
+    item = (found.get("invalid_parameters") or found["extensions"]["validationErrors"])[0]
+    assert item["field"] == field
+    for part in parts:
+        assert part in found["detail"]
+
+
+@pytest.mark.parametrize("timing", ["immediate", "next_billing_cycle", "later"])
+def test_a_change_keeps_the_billing_anchor_unless_another_is_given(beta: Client, running: Any, timing: str) -> None:
+    """In both APIs: the billing day is the one it was."""
+    asked = at(days=2) if timing == "later" else timing
+    following = change(beta, running, asked).json()["next"]
+    assert following["billingAnchor"] == running["billingAnchor"] == ANCHOR
+    made(beta, f"{V1}/subscriptions/{following['id']}/cancel", {"timing": "immediate"}, 200)
+    again = made(beta, f"{V1}/customers", {"key": "again", "name": "Again"})["id"]
+    held = made(beta, f"{V3}/subscriptions", {"plan": {"key": "basic"}, "customer": {"id": again}})
+    other = "2026-01-20T00:00:00Z"
+    found = change(beta, held, asked, V3, billing_anchor=other)
+    assert (found.status_code, found.json()["next"]["billing_anchor"]) == (200, other), found.text
+
+
+@pytest.mark.parametrize("version", [V1, V3])
+def test_an_instant_that_has_passed_is_refused(beta: Client, running: Any, version: str) -> None:
+    """For a change and for a cancellation, with the field and the way; nothing has changed."""
+    for timing in (at(seconds=-1), running["activeFrom"], at(days=-40)):
+        refused(change(beta, running, timing, version), 400, "timing", "has not passed", "`immediate`")
+        cancel = beta.post(f"{version}/subscriptions/{running['id']}/cancel", json={"timing": timing})
+        refused(cancel, 400, "timing", "has not passed", "`next_billing_cycle`")
+    assert running.items() <= got(beta, f"{V1}/subscriptions/{running['id']}").items()
+    assert got(beta, f"{V1}/customers/beta/subscriptions")["totalCount"] == 1
+
+
+def test_a_subscription_begins_in_the_past_only_where_none_was_in_force_since(beta: Client) -> None:
+    """The first one may, and one after another ended; else it is refused."""
+    first = subscribed(beta, timing=at(days=-9))
+    assert first["status"] == "active"
+    made(beta, f"{V1}/subscriptions/{first['id']}/cancel", {}, 200)
+    body = {"plan": {"key": "other"}, "customerKey": "beta"}
+    refused(beta.post(f"{V1}/subscriptions", json=body | {"timing": at(days=-2)}), 409, "timing", first["id"])
+    assert subscribed(beta, timing="immediate")["status"] == "active"
+
+
+def test_a_second_change_takes_the_place_of_one_planned_for_the_same_instant(beta: Client, running: Any) -> None:
+    """What was planned never comes to be; the anchor is still the first one's."""
+    later = at(days=2)
+    planned = change(beta, running, later).json()["next"]
+    second = change(beta, running, later, plan={"key": "basic"}).json()
+    assert (second["current"]["id"], second["current"]["activeTo"]) == (running["id"], later)
+    assert (second["next"]["activeFrom"], second["next"]["billingAnchor"]) == (later, ANCHOR)
+    never = got(beta, f"{V1}/subscriptions/{planned['id']}")
+    assert never["activeTo"] == never["activeFrom"]
+    third = change(beta, second["next"], later).json()["next"]
+    assert (third["activeFrom"], third["billingAnchor"]) == (later, ANCHOR)
+
+
+def test_a_change_lies_within_the_subscription(beta: Client, running: Any) -> None:
+    """Not before it begins, not after it ends, and not before what was planned to follow."""
+    end = at(days=2)
+    made(beta, f"{V1}/subscriptions/{running['id']}/cancel", {"timing": end}, 200)
+    refused(change(beta, running, at(days=3)), 409, "timing", end)
+    planned = change(beta, running, end).json()["next"]
+    assert planned["activeFrom"] == end
+    refused(change(beta, planned, "immediate"), 409, "timing", end)
+    refused(change(beta, running, "immediate"), 409, "timing", planned["id"], "cancel that subscription first")
+    made(beta, f"{V1}/subscriptions/{planned['id']}/cancel", {}, 200)
+    now = change(beta, running, "immediate").json()
+    assert now["current"]["activeTo"] == now["next"]["activeFrom"] < end
+    refused(change(beta, running, "immediate"), 409, "id", "ended at", "subscribe anew")
+
+
+def test_what_another_follows_is_not_cancelled_before_that_one_is(beta: Client, running: Any) -> None:
+    """The customer would be subscribed again by itself."""
+    planned = change(beta, running, "next_billing_cycle").json()["next"]
+    for timing in ("immediate", "next_billing_cycle"):
+        answer = beta.post(f"{V1}/subscriptions/{running['id']}/cancel", json={"timing": timing})
+        refused(answer, 409, "id", planned["id"])
+    for one in (planned, running):
+        made(beta, f"{V1}/subscriptions/{one['id']}/cancel", {"timing": "immediate"}, 200)
+    assert "currentSubscriptionId" not in got(beta, f"{V1}/customers/beta")
+    # What was planned and never came to be is not what a billing cycle is asked of.
+    assert subscribed(beta, timing="next_billing_cycle")["status"] == "active"

@@ -28,7 +28,6 @@ WAITING = (
     "i06-minimum-of-a-two-day-first-period",
     "l01-usage-after-cancel",
     "l04-parked-events-of-several-customers-with-one-id",
-    "l06-change-keeps-the-billing-anchor",
     "l09-reason-of-a-waiting-event",
     "t10-period-boundary-inside-an-hour",
     "t12-before-the-subscription-in-the-same-hour",

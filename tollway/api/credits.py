@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from rating.money import ZERO, plain, use_exact
 from tollway.api import notes
+from tollway.api.customers import gone
 from tollway.api.gate import VisibleBalance
 from tollway.api.problems import Invalid, Problem, bad_request, conflict, not_found
 from tollway.api.purchases import GrantPurchase, SettlementUpdate, buy, purchase_body
@@ -140,6 +141,8 @@ def create_grant(customer: FromPath[str], data: JSONBody[GrantCreate], stores: S
         found = changes.find_customer(customer)
         if found is None:
             raise not_found("customer", customer)
+        if found.deleted_at is not None:
+            raise gone(found)
         if data.key is not None and changes.grant_by_key(found.id, data.key) is not None:
             raise conflict("key", f"customer `{found.key}` has a grant with the key `{data.key}` already")
         draft = GrantDraft(

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, LiteralString
 
-import msgspec
 from litestar import delete, get, post, put
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Struct
@@ -16,7 +15,7 @@ from ulid import ULID
 from rating.catalog import Customer
 from rating.money import plain
 from tollway.api import notes
-from tollway.api.problems import conflict, not_found
+from tollway.api.problems import Problem, conflict, not_found
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import threaded
 from tollway.api.wire import (
@@ -117,8 +116,9 @@ def _create_customer(stores: ApiStores, body: CustomerCreate) -> Json:
     with stores.changing() as changes:
         known = changes.find_customer_by_key(key)
         if known is not None:
-            there = "was a customer `{}` that is deleted; its ledger stays" if is_deleted(changes, known.id) else None
-            raise conflict("key", f"there {(there or 'is a customer `{}` already').format(key)}")
+            if known.deleted_at is not None:
+                raise conflict("key", f"there was a customer `{key}` that is deleted; its ledger stays, and so its key")
+            raise conflict("key", f"there is a customer `{key}` already")
         customer = _put_customer(changes, key, body, None)
     return _read_customer(stores, customer.id)
 
@@ -126,43 +126,33 @@ def _create_customer(stores: ApiStores, body: CustomerCreate) -> Json:
 def _replace_customer(stores: ApiStores, id_or_key: str, body: CustomerCreate) -> Json:
     with stores.changing() as changes:
         known = changes.find_customer(id_or_key)
-        if known is None or is_deleted(changes, known.id):
+        if known is None:
             raise not_found("customer", id_or_key)
+        if known.deleted_at is not None:
+            raise gone(known)
         if body.key is not None and body.key != known.key:
             raise conflict("key", f"expected `{known.key}`: a customer's key does not change")
         customer = _put_customer(changes, known.key, body, known)
     return _read_customer(stores, customer.id)
 
 
-def is_deleted(changes: Changes, customer_id: str) -> bool:
-    """Whether a customer was deleted. What it was charged stays, and so do its id and key."""
-    return bool(
-        changes.rows("select from api_notes where kind = 'customer' and ref = %s and body ? 'deleted_at'", customer_id)
+def gone(customer: Customer) -> Problem:
+    """What is answered for a customer that was deleted, wherever it is to be changed or given something."""
+    assert customer.deleted_at is not None
+    detail = (
+        f"customer `{customer.key}` was deleted at {instant(customer.deleted_at)}; its ledger stays, and so its key"
     )
+    return Problem(404, detail)
 
 
 def _delete_customer(stores: ApiStores, id_or_key: str) -> None:
     with stores.changing() as changes:
         known = changes.find_customer(id_or_key)
-        if known is None or is_deleted(changes, known.id):
+        if known is None:
             raise not_found("customer", id_or_key)
-        now = changes.now()
-        for held in changes.subscriptions(known.id).values():
-            if held.active_to is None or held.active_to > max(now, held.active_from):
-                raise conflict("id", f"customer `{known.key}` has subscription `{held.id}`: cancel that first")
-        # Others may have its subjects from now on; the key stays its own, as the ledger has it.
-        changes.put_customer(
-            CustomerDraft(
-                key=known.key,
-                name=known.name,
-                currency=None,
-                block_when_exhausted=known.block_when_exhausted,
-                low_balance_thresholds=known.low_balance_thresholds,
-            )
-        )
-        written = changes.rows("select body::text from api_notes where kind = 'customer' and ref = %s", known.id)
-        found: Json = msgspec.json.decode(written[0][0]) if written else {}
-        notes.write(changes, "customer", known.id, found | {"deleted_at": instant(now)})
+        if known.deleted_at is not None:
+            raise gone(known)
+        changes.delete_customer(known.id)
 
 
 def _read_customer(stores: ApiStores, id_or_key: str) -> Json:
@@ -201,7 +191,8 @@ def _customer_body(found: notes.Noted, current: dict[str, str]) -> Json:
             "block_when_exhausted": customer.block_when_exhausted,
             "low_balance_thresholds": [plain(limit) for limit in customer.low_balance_thresholds],
             "created_at": instant(found.created_at),
-            "updated_at": instant(found.updated_at),
+            "updated_at": instant(max(found.updated_at, customer.deleted_at or found.updated_at)),
+            "deleted_at": instant(customer.deleted_at),
         }
         | found.notes
     )
@@ -213,15 +204,14 @@ def _list_customers(
     condition: LiteralString = (
         "where (%s::text is null or key ilike '%%' || %s || '%%') and (%s::text is null or exists"
         " (select from customer_subjects where customer_id = id and customer_subjects.subject = %s))"
-        " and (%s or not exists (select from api_notes as written where written.kind = 'customer'"
-        " and written.ref = id and written.body ? 'deleted_at'))"
+        " and (%s or found.body ->> 'deleted_at' is null)"
     )
     values = key, key, subject, subject, with_deleted
     with stores.connection() as connection:
         found = notes.read(
             connection, "customer", f"{condition} order by id limit %s offset %s", *values, size, (page - 1) * size
         )
-        counted = connection.execute(f"select count(*) from customers {condition}", values).fetchone()
+        counted = connection.execute(f"select count(*) from customers as found {condition}", values).fetchone()
         return _customer_bodies(connection, found), int(counted[0]) if counted else 0
 
 

@@ -219,7 +219,7 @@ def body_of(problem: Problem, path: str) -> bytes:
 _SENT_AS: Final[dict[str, dict[str, str]]] = {
     "customers": {"subjects": "usage_attribution.subject_keys"},
     "plans": {"cadence": "billing_cadence"},
-    "subscriptions": {"version": "plan.version", "at": "timing"},
+    "subscriptions": {"version": "plan.version", "at": "timing", "active_from": "timing", "anchor": "billing_anchor"},
     "grants": {"features": "filters.features"},
 }
 _SENT_AS_V1: Final[dict[str, dict[str, str]]] = {

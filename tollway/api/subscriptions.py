@@ -12,7 +12,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from rating.catalog import PlanVersion, SettlementMode, Subscription
 from rating.periods import Cadence, period_at
 from tollway.api import notes
-from tollway.api.customers import is_deleted
+from tollway.api.customers import gone
 from tollway.api.plans import stored_plans
 from tollway.api.problems import bad_request, conflict, not_found
 from tollway.api.stores import ApiStores, Stores
@@ -41,7 +41,7 @@ from tollway.api.wire import (
     page_v1,
     page_v3,
 )
-from tollway.control import YEAR_MAX, YEAR_MIN, Changes, ControlCode, ControlError, SubscriptionDraft
+from tollway.control import YEAR_MAX, YEAR_MIN, Changes, SubscriptionDraft, goes_on, in_force
 
 IMMEDIATE = "immediate"
 NEXT_BILLING_CYCLE = "next_billing_cycle"
@@ -52,7 +52,7 @@ def _moment(timing: str | None, now: datetime, current: Subscription | None, pla
     if timing in (None, IMMEDIATE):
         return now
     if timing == NEXT_BILLING_CYCLE:
-        if current is None or plan is None:
+        if current is None or plan is None or not goes_on(current, now):
             return now
         return period_at(current.anchor, Cadence.parse(plan.cadence), max(now, current.active_from)).end
     try:
@@ -72,15 +72,17 @@ def _subscribe(stores: ApiStores, body: SubscriptionCreate) -> Json:
         raise bad_request("customer_id", "expected `customerId` or `customerKey`", "required")
     with stores.changing() as changes:
         found = changes.find_customer(reference) if body.customer_id else changes.find_customer_by_key(reference)
-        if found is None or is_deleted(changes, found.id):
+        if found is None:
             raise not_found("customer", reference)
+        if found.deleted_at is not None:
+            raise gone(found)
         now = changes.now()
         held = changes.subscriptions(found.id).values()
-        current = next((one for one in held if one.active_to is None or one.active_to > now), None)
+        current = in_force(held, now)
         plan = None if current is None else changes.plan(current.plan_key, current.plan_version)
         start = None if body.timing in (None, IMMEDIATE) else _moment(body.timing, now, current, plan)
         for other in held:
-            if other.active_to is None or other.active_to > max(start or now, other.active_from):
+            if goes_on(other, now if start is None else max(start, now)):
                 raise conflict(
                     "customer_id",
                     f"customer `{found.key}` has subscription `{other.id}`: change or cancel that one",
@@ -116,15 +118,10 @@ def _cancel(stores: ApiStores, subscription_id: str, timing: str | None) -> Json
 def _change(stores: ApiStores, subscription_id: str, body: SubscriptionChange) -> tuple[Json, Json]:
     with stores.changing() as changes:
         held = changes.subscription(subscription_id)
-        now = changes.now()
-        if held.active_to is not None and held.active_to <= now:
-            raise ControlError(
-                ControlCode.CONFLICT, "expected a subscription that goes on, got one that ended", "id", "subscribe anew"
-            )
         plan = changes.plan(held.plan_key, held.plan_version)
-        start = None if body.timing == IMMEDIATE else _moment(body.timing, now, held, plan)
+        start = None if body.timing == IMMEDIATE else _moment(body.timing, changes.now(), held, plan)
         draft = _draft(body.plan, start, body.billing_anchor, body.settlement_mode)
-        made = changes.subscribe(held.customer_id, draft)
+        made = changes.change_subscription(held.id, draft)
         _note(changes, made, body.name, body.description, body.metadata)
     return find_subscription(stores, held.id), find_subscription(stores, made.id)
 

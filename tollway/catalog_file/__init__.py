@@ -9,12 +9,14 @@ can be used, or is refused with the path, the line and the remedy. Applying one 
     meters, plans, customers        what each kind of thing says
     document, fields                YAML with its lines, and single fields
     places                          errors, by the names and the lines of the file
-    applying                        bringing the catalog to what the file says; a file as control records
+    applying, subscribing           bringing the catalog to what the file says; a file as control records
+    said                            what files said before
 """
 
-from tollway.catalog_file.applying import Change, apply, records
+from tollway.catalog_file.applying import apply, records
 from tollway.catalog_file.places import CatalogFileError
 from tollway.catalog_file.reading import CatalogFile, load_catalog_file, read_catalog
+from tollway.catalog_file.said import Change
 
 __all__ = [
     "CatalogFile",

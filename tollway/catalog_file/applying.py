@@ -14,26 +14,17 @@ from datetime import datetime
 from hashlib import sha256
 from typing import TypeVar
 
-from msgspec import Struct
 from msgspec.structs import replace
 from ulid import ULID
 
 from rating.catalog import Customer, Record
 from tollway.catalog_file.places import line_of, name_in_file
 from tollway.catalog_file.reading import CatalogFile
-from tollway.control import Changes, ControlError, ControlPlane, CustomerDraft, GrantDraft, PlanDraft, SubscriptionDraft
+from tollway.catalog_file.said import Change, SaidTerms
+from tollway.catalog_file.subscribing import bring_about
+from tollway.control import Changes, ControlError, ControlPlane, CustomerDraft, GrantDraft, PlanDraft
 
 _T = TypeVar("_T")
-
-
-class Change(Struct, frozen=True):
-    """What applying a file did about one thing in it."""
-
-    kind: str
-    key: str
-    action: str
-    """created, updated, unchanged, or published with a version."""
-    detail: str = ""
 
 
 def apply(plane: ControlPlane, file: CatalogFile) -> list[Change]:
@@ -83,6 +74,7 @@ def _apply(changes: Changes, file: CatalogFile) -> list[Change]:
     for index, plan in enumerate(file.plans):
         with _at(file, f"$.plans[{index}]"):
             done.append(_publish(changes, plan))
+    said = SaidTerms(changes, file.customers)
     known_customers = [changes.find_customer_by_key(draft.key) for draft in file.customers]
     _let_go_of_moving_subjects(changes, file)
     for index, (draft, known) in enumerate(zip(file.customers, known_customers, strict=True)):
@@ -92,10 +84,11 @@ def _apply(changes: Changes, file: CatalogFile) -> list[Change]:
             done.append(_change("customer", draft.key, known, customer))
         if draft.subscription is not None:
             with _at(file, f"{path}.subscription"):
-                done.append(_subscribe(changes, customer, draft.subscription))
+                done.append(bring_about(changes, customer, draft.subscription, said))
         for position, grant in enumerate(draft.grants):
             with _at(file, f"{path}.grants[{position}]"):
                 done.append(_grant(changes, customer, grant))
+    said.write(changes)
     return done
 
 
@@ -118,7 +111,7 @@ def _let_go_of_moving_subjects(changes: Changes, file: CatalogFile) -> None:
     claimed |= {subject: draft.key for draft in file.customers for subject in draft.subjects}
     for draft in file.customers:
         known = changes.find_customer_by_key(draft.key)
-        if known is not None:
+        if known is not None and known.deleted_at is None:
             kept = tuple(s for s in known.subjects if claimed.get(s, draft.key) == draft.key)
             if kept != known.subjects:
                 changes.put_customer(
@@ -133,44 +126,12 @@ def _let_go_of_moving_subjects(changes: Changes, file: CatalogFile) -> None:
                 )
 
 
-def _subscribe(changes: Changes, customer: Customer, draft: SubscriptionDraft) -> Change:
-    """
-    Subscribe a customer, or change its subscription from now on if its terms are others.
-
-    `from` is when the customer first subscribes: an instant that has passed does not move a change back.
-    """
-    assert draft.key is not None
-    key = f"{customer.key}/{draft.key}"
-    known = changes.subscription_by_key(customer.id, draft.key)
-    if known is None:
-        made = changes.subscribe(customer, draft)
-        return Change("subscription", key, "created", _described(made.plan_key, made.plan_version))
-    start = draft.active_from
-    again = replace(draft, active_from=None)
-    stays = changes.same_subscription(customer, again)
-    if stays is None:
-        later = start if start is not None and start > changes.now() else None
-        made = changes.subscribe(customer, replace(draft, active_from=later))
-        was = _described(known.plan_key, known.plan_version)
-        detail = f"{_described(made.plan_key, made.plan_version)}, was {was}"
-        return Change("subscription", key, "updated", detail)
-    detail = _described(stays.plan_key, stays.plan_version)
-    newest = changes.plan(stays.plan_key).version
-    if newest != stays.plan_version and draft.version is None:
-        detail += f"; to move it to the newest, write `version: {newest}`"
-    return Change("subscription", key, "unchanged", detail)
-
-
 def _grant(changes: Changes, customer: Customer, draft: GrantDraft) -> Change:
     assert draft.key is not None
     known = changes.grant_by_key(customer.id, draft.key)
     made = changes.grant(customer, draft)
     voided = "" if made.voided_at is None else "it was voided"
     return _change("grant", f"{customer.key}/{draft.key}", known, made, voided)
-
-
-def _described(plan_key: str, version: int) -> str:
-    return f"{plan_key} v{version}"
 
 
 @contextmanager

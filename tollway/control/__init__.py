@@ -10,21 +10,22 @@ Reads do not queue.
     sessions                        its connections: transactions one after the other, beside reads
     changes                         Changes: a transaction, and the operations on it
     meters, features, plans,        what may change of each resource, and what that comes to
-    customers, subscriptions,
-    grants
+    customers, deletion,
+    subscriptions, terms, grants
     drafts, checks, errors          what is asked for, what is checked field by field, how it is refused
     transaction, subjects           what a transaction has read, and is going to write
     writing, head                   the log, the catalog rows, and the head in Redis
 """
 
 from tollway.control.changes import Changes
-from tollway.control.checks import YEAR_MAX, YEAR_MIN
+from tollway.control.checks import YEAR_MAX, YEAR_MIN, instant_text
 from tollway.control.drafts import CustomerDraft, GrantDraft, PlanDraft, SubscriptionDraft
 from tollway.control.errors import ControlCode, ControlError, from_meter_error, within
 from tollway.control.grants import PRIORITY_MAX
 from tollway.control.plane import ControlPlane
 from tollway.control.plans import PHASES_MAX
-from tollway.control.transaction import Transaction, new_id, utc_now
+from tollway.control.terms import goes_on, in_force, is_planned, never_was, planned
+from tollway.control.transaction import Transaction, utc_now
 from tollway.control.writing import CHANNEL, CONTROL_LOCK
 
 __all__ = [
@@ -44,7 +45,12 @@ __all__ = [
     "SubscriptionDraft",
     "Transaction",
     "from_meter_error",
-    "new_id",
+    "goes_on",
+    "in_force",
+    "instant_text",
+    "is_planned",
+    "never_was",
+    "planned",
     "utc_now",
     "within",
 ]

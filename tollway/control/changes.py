@@ -7,7 +7,7 @@ holds a transaction has everything at hand: `changes.void_grant(grant_id)`.
 
 from __future__ import annotations
 
-from tollway.control import customers, features, grants, meters, plans, subscriptions
+from tollway.control import customers, deletion, features, grants, meters, plans, subscriptions
 from tollway.control.transaction import Transaction
 from tollway.control.writing import write
 
@@ -24,9 +24,13 @@ class Changes(Transaction):
     put_feature = features.put_feature
     publish_plan = plans.publish_plan
     put_customer = customers.put_customer
+    delete_customer = deletion.delete_customer
     subscribe = subscriptions.subscribe
     same_subscription = subscriptions.same_subscription
+    change_subscription = subscriptions.change_subscription
     cancel_subscription = subscriptions.cancel_subscription
+    restore_subscription = subscriptions.restore_subscription
+    withdraw_change = subscriptions.withdraw_change
     grant = grants.grant
     void_grant = grants.void_grant
 

@@ -15,6 +15,7 @@ from rating.catalog import Customer
 from rating.events import ATTRIBUTE_LENGTH_MAX
 from tollway.control.checks import check_currency, check_customer_key, check_positive, check_storable, check_text
 from tollway.control.currency import DEFAULT_CURRENCY
+from tollway.control.deletion import check_not_deleted
 from tollway.control.drafts import CustomerDraft
 from tollway.control.errors import conflict, within
 from tollway.control.grants import grant
@@ -37,6 +38,8 @@ def put_customer(changes: Transaction, draft: CustomerDraft) -> Customer:
 def _put_customer(changes: Transaction, draft: CustomerDraft) -> Customer:
     _check_fields(draft)
     known = changes.find_customer_by_key(draft.key)
+    if known is not None:
+        check_not_deleted(known, "key")
     subjects = tuple(dict.fromkeys(draft.subjects))
     _check_subjects_are_free(changes, draft.key, subjects, known)
     currency = draft.currency or (DEFAULT_CURRENCY if known is None else known.currency)

@@ -26,6 +26,7 @@ from tollway.control.checks import (
     utc_instant,
 )
 from tollway.control.currency import in_currency
+from tollway.control.deletion import check_not_deleted
 from tollway.control.drafts import GrantDraft
 from tollway.control.errors import ControlCode, ControlError, conflict, invalid
 from tollway.control.transaction import Transaction
@@ -44,6 +45,7 @@ def grant(changes: Transaction, customer: Customer | str, draft: GrantDraft) -> 
     """
     if isinstance(customer, str):
         customer = changes.customer(customer)
+    check_not_deleted(customer, "customer")
     if draft.currency is not None:
         check_currency(draft.currency, "currency")
         customer = in_currency(changes, customer, draft.currency)
@@ -116,7 +118,12 @@ def _expiry(draft: GrantDraft, starts: datetime) -> datetime | None:
 
 
 def void_grant(changes: Transaction, grant_id: str) -> Grant:
-    """Take back what is left of a grant, from now on. Voiding it again changes nothing."""
+    """
+    Take back what is left of a grant, from now on. Voiding it again changes nothing.
+
+    What is used up is asked of the ledger, which has what was rated so far: of usage that is under way some may
+    still come to be paid by the grant, up to the instant in which it is voided.
+    """
     known = changes.find_grant(grant_id)
     if known.voided_at is not None:
         return known

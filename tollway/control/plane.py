@@ -123,6 +123,11 @@ class ControlPlane:
         with self.changing() as changes:
             return changes.put_customer(draft)
 
+    def delete_customer(self, customer: str) -> Customer:
+        """Delete a customer without a subscription, from now on; its ledger stays, and so do its id and key."""
+        with self.changing() as changes:
+            return changes.delete_customer(customer)
+
     def bulk_customers(self, drafts: Iterable[CustomerDraft]) -> list[Customer]:
         """Set up many customers, each with its subscription and grants, in one transaction."""
         drafts = list(drafts)
@@ -157,10 +162,23 @@ class ControlPlane:
         with self.changing() as changes:
             return changes.subscribe(customer, draft)
 
+    def change_subscription(
+        self, subscription_id: str, plan: str, at: datetime | None = None, *, anchor: datetime | None = None
+    ) -> Subscription:
+        """Have a subscription to a plan follow one, at an instant, None for now; the billing anchor stays."""
+        draft = SubscriptionDraft(plan=plan, active_from=at, anchor=anchor)
+        with self.changing() as changes:
+            return changes.change_subscription(subscription_id, draft)
+
     def cancel_subscription(self, subscription_id: str, at: datetime | None = None) -> Subscription:
         """End a subscription at an instant, None for now; before its start, it never comes to be."""
         with self.changing() as changes:
             return changes.cancel_subscription(subscription_id, at)
+
+    def restore_subscription(self, subscription_id: str) -> Subscription:
+        """Take back the end that a subscription is to have; what was planned to follow it never comes to be."""
+        with self.changing() as changes:
+            return changes.restore_subscription(subscription_id)
 
     def grant(
         self,

@@ -80,7 +80,7 @@ class Sessions:
         """What is there; within a transaction of this thread, what is there with its changes."""
         if self._changing_thread == get_ident():
             assert self._changes is not None
-            if self._changes.records:
+            if self._changes.records or self._changes.keys_taken:
                 self._changes.flush()
             yield self._changes
             return

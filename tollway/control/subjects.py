@@ -44,9 +44,13 @@ class SubjectOwners:
         )
 
     def change_hands(self, before: Customer | None, after: Customer) -> None:
-        """Let a customer have the subjects it now names and not those it named before; they have to be free."""
-        subjects = (after.key, *after.subjects)
-        for subject in () if before is None else set(before.subjects).difference(subjects):
+        """
+        Let a customer have the subjects it now names and not those it named before; they have to be free.
+
+        A customer that is deleted has none, and not its key either.
+        """
+        subjects = after.names()
+        for subject in () if before is None else set(before.names()).difference(subjects):
             self._owner_ids[subject] = None
             self.taken.pop(subject, None)
             self.released.add(subject)

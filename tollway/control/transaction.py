@@ -34,9 +34,22 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def new_id(at: datetime, *_parts: str) -> str:
-    """A ULID. Those of one process rise, also within a millisecond: the older of two grants sorts first."""
-    return str(ULID.from_datetime(at))
+class RisingIds:
+    """
+    Makes ULIDs that rise, also those of one instant: of two grants of one transaction the first one sorts first.
+
+    That others make ids meanwhile, of other instants, does not matter.
+    """
+
+    def __init__(self) -> None:
+        self._last: ULID | None = None
+
+    def __call__(self, at: datetime, *_parts: str) -> str:
+        made = ULID.from_datetime(at)
+        if self._last is not None and made <= self._last and made.milliseconds == self._last.milliseconds:
+            made = ULID.from_int(int(self._last) + 1)
+        self._last = made
+        return str(made)
 
 
 def decode(body: str, kind: type[_R]) -> _R:
@@ -52,26 +65,31 @@ class Transaction:
 
     Args:
         connection: Is read on, in the transaction it is in; None for an empty catalog.
-        now: Tells the instant it is.
-        identify: Makes an id, from an instant and what the thing is called.
+        now: Tells the instant it is. It is asked once: all that a transaction does, it does in one instant.
+        identify: Makes an id, from an instant and what the thing is called; None for ids that rise.
     """
 
     def __init__(
         self,
         connection: psycopg.Connection[Any] | None,
         now: Callable[[], datetime] = utc_now,
-        identify: Callable[..., str] = new_id,
+        identify: Callable[..., str] | None = None,
     ) -> None:
         self.connection = connection
-        self.now = now
-        self.identify = identify
+        self.identify = identify or RisingIds()
+        self._clock = now
+        self._now: datetime | None = None
         self.records: list[Record] = []
         """What is to be written, in order."""
         self.subjects = SubjectOwners(self.rows)
         self.subscription_keys: dict[tuple[str, str], str] = {}
         """The id of the subscription that has a key of a customer's, as far as they were read."""
+        self.key_of_subscription: dict[str, str] = {}
+        """The other way round."""
         self.keys_given_up: set[str] = set()
         """Ids of subscriptions whose key another one takes over."""
+        self.keys_taken: dict[str, str] = {}
+        """By the id of a subscription, the key that it takes over."""
         self._meters: dict[str, Meter | None] = {}
         self._features: dict[str, Feature | None] = {}
         self._plans: dict[str, list[PlanVersion]] = {}
@@ -82,6 +100,12 @@ class Transaction:
         self._subscriptions: dict[str, dict[str, Subscription]] = {}
         self._grants: dict[str, Grant] = {}
         self._grant_ids: dict[tuple[str, str], str | None] = {}
+
+    def now(self) -> datetime:
+        """The instant of this transaction, in UTC: that in which it was first asked for."""
+        if self._now is None:
+            self._now = self._clock().astimezone(UTC)
+        return self._now
 
     def rows(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
         """The rows of a query; none without a database, or for a text, alone or in a list, that it could not hold."""
@@ -237,7 +261,7 @@ class Transaction:
             subscription = decode(body, Subscription)
             self._subscriptions[customer_id][subscription.id] = subscription
             if key is not None:
-                self.subscription_keys[customer_id, key] = subscription.id
+                self._keep_key(subscription, key)
 
     def _load_grants(self, rows: list[tuple[Any, ...]]) -> None:
         for (body,) in rows:
@@ -276,15 +300,29 @@ class Transaction:
     def give_key(self, key: str, subscription: Subscription) -> None:
         """Have a subscription take over a key of its customer's, from the one that has it."""
         place = subscription.customer_id, key
-        if place in self.subscription_keys:
-            self.keys_given_up.add(self.subscription_keys[place])
-        self.subscription_keys[place] = subscription.id
+        former = self.subscription_keys.get(place)
+        if former == subscription.id:
+            return
+        if former is not None:
+            self.keys_given_up.add(former)
+            self.keys_taken.pop(former, None)
+            self.key_of_subscription.pop(former, None)
+        had = self.key_of_subscription.pop(subscription.id, None)
+        if had is not None:
+            del self.subscription_keys[subscription.customer_id, had]
+        self._keep_key(subscription, key)
+        self.keys_taken[subscription.id] = key
+
+    def _keep_key(self, subscription: Subscription, key: str) -> None:
+        self.subscription_keys[subscription.customer_id, key] = subscription.id
+        self.key_of_subscription[subscription.id] = key
 
     def forget_changes(self) -> None:
         """Begin anew with nothing to write; what was recorded is still seen."""
         self.records = []
         self.subjects.forget_changes()
         self.keys_given_up = set()
+        self.keys_taken = {}
 
 
 def _sibling(path: str, name: str) -> str:

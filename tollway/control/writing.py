@@ -50,7 +50,7 @@ _UPSERTS: Final[dict[str, LiteralString]] = {
     "subscriptions": "insert into subscriptions (id, customer_id, key, body)"
     " select id, customer_id, key, body::jsonb"
     " from unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as new (id, customer_id, key, body)"
-    " on conflict (id) do update set body = excluded.body",
+    " on conflict (id) do update set key = excluded.key, body = excluded.body",
     "grants": "insert into grants (id, customer_id, key, body)"
     " select id, customer_id, key, body::jsonb"
     " from unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as new (id, customer_id, key, body)"
@@ -68,9 +68,8 @@ def write(changes: Transaction) -> int:
     """Write what is recorded. Returns the id of the newest entry of the control log, 0 if it is empty."""
     assert changes.connection is not None
     with changes.connection.cursor() as cursor:
-        if changes.records:
-            rows = _log(cursor, changes)
-            _upsert(cursor, changes, rows)
+        rows = _log(cursor, changes) if changes.records else {}
+        _upsert(cursor, changes, rows)
         newest = cursor.execute("select coalesce(max(id), 0) from control_log").fetchone()
         assert newest is not None
         if changes.records:
@@ -81,7 +80,6 @@ def write(changes: Transaction) -> int:
 def _log(cursor: psycopg.Cursor[Any], changes: Transaction) -> Rows:
     """Add the records to the control log. Returns the rows of the catalog that they come to."""
     rows: Rows = {table: {} for table in _UPSERTS}
-    keys = {subscription_id: key for (_, key), subscription_id in changes.subscription_keys.items()}
     with cursor.copy("copy control_log (kind, key_group, customer_id, body) from stdin") as copy:
         for record in changes.records:
             body = encode_record(record).decode()
@@ -98,7 +96,7 @@ def _log(cursor: psycopg.Cursor[Any], changes: Transaction) -> Rows:
                 case Customer():
                     rows["customers"][record.id] = (record.id, record.key, body)
                 case Subscription():
-                    key = keys.get(record.id)
+                    key = changes.key_of_subscription.get(record.id)
                     rows["subscriptions"][record.id] = (record.id, record.customer_id, key, body)
                 case Grant():
                     rows["grants"][record.id] = (record.id, record.customer_id, record.key, body)
@@ -116,8 +114,17 @@ def _upsert(cursor: psycopg.Cursor[Any], changes: Transaction, rows: Rows) -> No
         cursor.execute("update subscriptions set key = null where id = any(%s)", (given_up,))
     # (2) The rows, table by table: those that are referred to come first.
     for table, statement in _UPSERTS.items():
-        if rows[table]:
+        if rows.get(table):
             cursor.execute(statement, [list(column) for column in zip(*rows[table].values(), strict=True)])
+    # (3) The keys of subscriptions that nothing else changed of. A key is not part of a record: no entry says so.
+    taken = [item for item in changes.keys_taken.items() if item[0] not in rows.get("subscriptions", {})]
+    if taken:
+        ids, keys = (list(column) for column in zip(*taken, strict=True))
+        cursor.execute(
+            "update subscriptions set key = taken.key from unnest(%s::text[], %s::text[]) as taken (id, key)"
+            " where subscriptions.id = taken.id",
+            (ids, keys),
+        )
 
 
 def _concerns(record: Record) -> str | None:

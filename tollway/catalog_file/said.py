@@ -1,0 +1,77 @@
+"""
+What catalog files said before, and what applying one comes to.
+
+A file is no stranger to what it once said: where it says the same of a subscription again, it asks for nothing,
+whatever became of that subscription by other ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from psycopg.types.json import Jsonb
+
+from tollway.control import Changes, CustomerDraft, SubscriptionDraft
+
+Terms = dict[str, Any]
+"""The terms of a subscription as a file says them; what it leaves out is None."""
+
+
+class Change(Struct, frozen=True):
+    """What applying a file did about one thing in it."""
+
+    kind: str
+    key: str
+    action: str
+    """created, updated, unchanged, or published with a version."""
+    detail: str = ""
+
+
+def terms_of(draft: SubscriptionDraft) -> Terms:
+    """What a file says of a subscription, but its key."""
+    terms: Terms = msgspec.to_builtins(draft)
+    del terms["key"]
+    return terms
+
+
+class SaidTerms:
+    """
+    What files last said about subscriptions, by the customer's id and the subscription's key.
+
+    Args:
+        changes: The transaction that the file is applied in.
+        drafts: The customers of the file.
+    """
+
+    def __init__(self, changes: Changes, drafts: Collection[CustomerDraft]) -> None:
+        known = [changes.find_customer_by_key(draft.key) for draft in drafts if draft.subscription is not None]
+        ids = [customer.id for customer in known if customer is not None]
+        query = "select customer_id, key, terms from applied_subscriptions where customer_id = any(%s)"
+        rows = changes.rows(query, ids) if ids else []
+        self._said: dict[tuple[str, str], Terms] = {(customer_id, key): terms for customer_id, key, terms in rows}
+        self._changed: dict[tuple[str, str], Terms] = {}
+
+    def last(self, customer_id: str, key: str) -> Terms | None:
+        """What was said last; None if nothing was, or if it is not remembered."""
+        return self._said.get((customer_id, key))
+
+    def say(self, customer_id: str, key: str, terms: Terms) -> None:
+        """Remember what is said now."""
+        if self._said.get((customer_id, key)) != terms:
+            self._said[customer_id, key] = self._changed[customer_id, key] = terms
+
+    def write(self, changes: Changes) -> None:
+        """Write what was said now and not before, in the transaction; a file alone has nowhere to write it to."""
+        if not self._changed or changes.connection is None:
+            return
+        changes.flush()  # the customers that are referred to
+        rows = [(*place, Jsonb(terms)) for place, terms in self._changed.items()]
+        changes.connection.execute(
+            "insert into applied_subscriptions (customer_id, key, terms)"
+            " select * from unnest(%s::text[], %s::text[], %s::jsonb[])"
+            " on conflict (customer_id, key) do update set terms = excluded.terms, applied_at = now()",
+            [list(column) for column in zip(*rows, strict=True)],
+        )

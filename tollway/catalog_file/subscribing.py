@@ -1,0 +1,159 @@
+"""
+What a catalog file makes of a subscription: the file is compared with what holds now, whoever made it.
+
+Two questions decide, in this order; docs/reference/catalog.md has the whole table.
+
+1. Does what holds, or is planned, have all the terms that the file says? Then it is what the file means, also where
+   it was made by other ways, and nothing changes: it gets the file's key.
+2. Does the file say what it said when it was last applied? Then it asks for nothing: what was changed or ended
+   since then was meant so, and is only told.
+
+Otherwise the file says something new, and the customer is subscribed, or its subscription changed.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from rating.catalog import Customer, Subscription
+from tollway.catalog_file.said import Change, SaidTerms, Terms, terms_of
+from tollway.control import Changes, SubscriptionDraft, goes_on, in_force, instant_text, is_planned, never_was, planned
+
+
+def bring_about(changes: Changes, customer: Customer, draft: SubscriptionDraft, said: SaidTerms) -> Change:
+    """Have the customer's subscription be as the file says. Raises `ControlError`."""
+    assert draft.key is not None
+    changes.plan(draft.plan, draft.version, "plan")
+    terms, before = terms_of(draft), said.last(customer.id, draft.key)
+    named = changes.subscription_by_key(customer.id, draft.key)
+    withdrawn = None
+    is_open = terms != before and named is not None and is_planned(named, changes.now())
+    if is_open and named is not None and not _is_as_said(changes, draft, named, named, before):
+        # What the file planned before, and plans no more.
+        withdrawn = changes.withdraw_change(named.id)
+    meant = _meant(changes, customer, draft, named, before)
+    if meant is not None:
+        changes.give_key(draft.key, meant)
+        by_others = withdrawn is None and (named is None or meant.id != named.id)
+        action, detail = "unchanged", _told(changes, draft, meant, by_others)
+        if withdrawn is not None:
+            action, detail = "updated", f"{detail}; the change to {_described(withdrawn)} is withdrawn"
+    elif terms == before or (before is None and named is not None and _was_so(changes, draft, named)):
+        action, detail = "unchanged", _told_of_others(changes, customer, draft, named)
+    else:
+        again = named is not None or before is not None
+        action, detail = _subscribe(changes, customer, draft, withdrawn, again=again)
+    said.say(customer.id, draft.key, terms)
+    return Change("subscription", f"{customer.key}/{draft.key}", action, detail)
+
+
+def _meant(
+    changes: Changes, customer: Customer, draft: SubscriptionDraft, named: Subscription | None, before: Terms | None
+) -> Subscription | None:
+    """The subscription of the customer that has all the terms the file says, of several the one with the key."""
+    held, now = changes.subscriptions(customer.id).values(), changes.now()
+    candidates = [one for one in held if goes_on(one, now)]
+    candidates.sort(key=lambda one: (named is None or one.id != named.id, one.active_from, one.id))
+    return next((one for one in candidates if _is_as_said(changes, draft, one, named, before)), None)
+
+
+def _is_as_said(
+    changes: Changes, draft: SubscriptionDraft, one: Subscription, named: Subscription | None, before: Terms | None
+) -> bool:
+    said_mode = named is not None and one.id == named.id if before is None else before["settlement_mode"] is not None
+    return _has_terms(changes, draft, one, mode_counts=said_mode) and _begins_so(draft, one, changes.now())
+
+
+def _has_terms(changes: Changes, draft: SubscriptionDraft, one: Subscription, *, mode_counts: bool) -> bool:
+    """
+    Whether a subscription has the plan, version, anchor and mode that a file says.
+
+    A mode that the file leaves out is the plan's where a file said one before; else it says nothing of the mode.
+    """
+    if one.plan_key != draft.plan or draft.version not in (None, one.plan_version):
+        return False
+    if draft.anchor not in (None, one.anchor):
+        return False
+    mode = draft.settlement_mode
+    if mode is None and mode_counts:
+        mode = changes.plan(one.plan_key, one.plan_version).settlement_mode
+    return mode in (None, one.settlement_mode)
+
+
+def _begins_so(draft: SubscriptionDraft, one: Subscription, now: datetime) -> bool:
+    """Whether a subscription begins as the file says; what has begun is not moved, as long as it goes on by then."""
+    if draft.active_from is None:
+        return True
+    if one.active_from > now:
+        return one.active_from == draft.active_from
+    return one.active_to is None or draft.active_from < one.active_to
+
+
+def _was_so(changes: Changes, draft: SubscriptionDraft, named: Subscription) -> bool:
+    """Whether the subscription of a key has ended, and was as the file says: then the file says nothing new."""
+    if goes_on(named, changes.now()):
+        return False
+    if draft.active_from is not None and named.active_to is not None and draft.active_from >= named.active_to:
+        return never_was(named) and draft.active_from == named.active_from
+    return _has_terms(changes, draft, named, mode_counts=True)
+
+
+def _subscribe(
+    changes: Changes, customer: Customer, draft: SubscriptionDraft, withdrawn: Subscription | None, *, again: bool
+) -> tuple[str, str]:
+    """
+    Subscribe a customer, or change its subscription, to what a file says that holds not yet.
+
+    `from` is when the customer first subscribes: where the key was used before, an instant that has passed does not
+    move a change back, unless the customer had no subscription since then.
+    """
+    now = changes.now()
+    start = draft.active_from
+    if again and start is not None and start <= now and not _is_free_since(changes, customer, start):
+        start = None
+    was = withdrawn or in_force(changes.subscriptions(customer.id).values(), now)
+    made = changes.subscribe(customer, replace(draft, active_from=start))
+    if was is None:
+        return "created", _described(made)
+    return "updated", f"{_described(made)}, was {_described(was)}"
+
+
+def _is_free_since(changes: Changes, customer: Customer, start: datetime) -> bool:
+    return not any(goes_on(one, start) for one in changes.subscriptions(customer.id).values())
+
+
+def _told(changes: Changes, draft: SubscriptionDraft, meant: Subscription, made_elsewhere: bool) -> str:
+    """What is said of a subscription that is as the file says."""
+    detail = _described(meant)
+    if made_elsewhere:
+        detail += f"; since {instant_text(meant.active_from)}, by a change made elsewhere"
+    if meant.active_to is not None:
+        detail += f"; it ends at {instant_text(meant.active_to)}"
+    newest = changes.plan(meant.plan_key).version
+    if newest != meant.plan_version and draft.version is None:
+        detail += f"; to move it to the newest, write `version: {newest}`"
+    return detail
+
+
+def _told_of_others(changes: Changes, customer: Customer, draft: SubscriptionDraft, named: Subscription | None) -> str:
+    """What is said where the file's subscription was changed or ended by other ways."""
+    held, now = changes.subscriptions(customer.id).values(), changes.now()
+    current = in_force(held, now)
+    following = current or next(iter(planned(held, now)), None)
+    if following is not None:
+        since = instant_text(following.active_from)
+        return (
+            f"{_described(following)} holds instead, from {since}, by a change made elsewhere;"
+            " to change it to what the file says, give the subscription another key"
+        )
+    last = named or max(held, key=lambda one: (one.active_to or one.active_from, one.id))
+    at = instant_text(last.active_to or last.active_from)
+    again = "" if draft.active_from is None or draft.active_from > now else ", and leave `from` out"
+    cancelled = "cancelled before it began," if never_was(last) else "cancelled"
+    return f"{cancelled} at {at}; to subscribe anew, give it another key{again}"
+
+
+def _described(one: Subscription) -> str:
+    return f"{one.plan_key} v{one.plan_version}"
