@@ -63,6 +63,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     recovery_copy_seconds: int = 600
     batch_bytes: int = 4_194_304
     lane_check_events: int = 100_000
+    redrive_memory_percent: int = 80
     metrics_port: int = 0
     metrics_host: str = "127.0.0.1"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -211,6 +212,13 @@ SETTINGS: tuple[Setting, ...] = (
         "after so many events the fast way of one is checked; 1: each is, and a fault ends the dataflow",
         "100000",
         minimum=1,
+    ),
+    Setting(
+        "redrive_memory_percent",
+        "how full the event log's server may be, in percent, for waiting events to be put back into the log",
+        "80",
+        minimum=1,
+        maximum=100,
     ),
     Setting("metrics_port", "the port that serves metrics, 0 for none", "9464", minimum=0, maximum=65_535),
     Setting("metrics_host", "the address that serves metrics; 0.0.0.0 for all", "10.0.0.7", "host"),

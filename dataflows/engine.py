@@ -124,7 +124,9 @@ def run_engine(
             drain=drain,
         )
         usage[topics.source.step_id] = topics.source
-    control = ControlSource(view, Redrive(postgres_dsn, log, view), stopping, drain)
+    rules = rules_of(settings)
+    redrive = Redrive(postgres_dsn, log, view, rules, settings.redrive_memory_percent)
+    control = ControlSource(view, redrive, stopping, drain)
     epoch = timedelta(milliseconds=settings.epoch_ms)
     flow = rating_flow(
         Wiring(
@@ -132,7 +134,7 @@ def run_engine(
             usage=usage,  # type: ignore[arg-type]
             control=control,
             pace=Pace(epoch, alone=cluster.size == 1),
-            rules=rules_of(settings),
+            rules=rules,
             beat=timedelta(milliseconds=settings.beat_ms),
             load_segments=partial(load_seen_ids, postgres_dsn),
             balances=BalanceSink(redis_url, postgres_dsn, SINK_PARTITIONS),

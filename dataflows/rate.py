@@ -100,8 +100,13 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
             self._view.catch_up_to(head)
             self._take_over(group, now, out)
             told = out.urgent
-            for received_at, blob, framed, meter in segments(message):
+            for received_at, blob, framed, meter, again in segments(message):
+                timed = len(group.received)
                 group.fold(blob, received_at, now, out, framed, meter)
+                if again:
+                    # It waited: its first receipt is not what the flow is behind by, nor how old a balance is.
+                    del group.received[timed:]
+                    continue
                 self._pace.read(received_at, now)
                 if not told and out.urgent:
                     told, changed_by = True, received_at

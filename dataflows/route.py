@@ -45,7 +45,7 @@ class Router:
             self._group_by_subject.clear()
         group_by_subject = self._group_by_subject
         parts: list[list[bytes]] = [[] for _ in range(KEY_GROUPS)]
-        for received_us, blob, meter in batch.segments:
+        for received_us, blob, meter, again in batch.segments:
             lines_by_group: list[list[bytes]] = [[] for _ in range(KEY_GROUPS)]
             blob = blob.strip()
             lines = blob.split(b"\n")
@@ -56,7 +56,7 @@ class Router:
             for part, of_group in zip(parts, lines_by_group, strict=True):
                 if of_group:
                     joined = b"\n".join(of_group)
-                    part += (segment_header(received_us, len(joined), framed, meter), joined)
+                    part += (segment_header(received_us, len(joined), framed, meter, again), joined)
         head = view.version
         for group, part in enumerate(parts):
             if part:

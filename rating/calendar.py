@@ -109,7 +109,7 @@ class Calendar:
         meter.dirty = True
 
     def _closes_at(self, subscription: Subscription, period_end: datetime) -> datetime:
-        return max(period_end, subscription.recorded_at) + self.rules.grace
+        return closes_at(subscription, period_end, self.rules.grace)
 
     # -- time -------------------------------------------------------------------------------------
 
@@ -293,6 +293,11 @@ class Calendar:
 
 def _in_arrears(pricing: Pricing) -> bool:
     return isinstance(pricing.price, Flat) and pricing.price.payment_term is PaymentTerm.IN_ARREARS
+
+
+def closes_at(subscription: Subscription, period_end: datetime, grace: timedelta) -> datetime:
+    """From when on usage of a billing period is received too late."""
+    return max(period_end, subscription.recorded_at) + grace
 
 
 def _prorated(placement: Placement) -> Pricing:

@@ -24,9 +24,10 @@ from rating.charge import Piece
 from rating.credits import Account, AccountState
 from rating.dedup import LoadSegments, SeenEvents, SeenState
 from rating.events import CloudEvent, EventDecoder, refuse_instant
-from rating.meters import PLAIN_INTEGER_LIMIT, Aggregation, add, new_tally, quantity, tally_value, top_field
+from rating.meters import PLAIN_INTEGER_LIMIT, Aggregation, add, new_tally, quantity, tally_value
 from rating.money import ZERO, use_exact
-from rating.outcome import ParkCode, Parked, RejectCode, Rejected
+from rating.outcome import ParkCode, Parked, RejectCode, Rejected, waits_because
+from rating.placing import metered_fields
 from rating.routes import ADDITIVE, Measured, Part, Route, measure, route_to
 from rating.rows import MismatchRow, Outcome, UsedSubject
 from rating.rules import Rules
@@ -242,7 +243,7 @@ class KeyGroup:
                 return False
             route = found
             out.subjects.append(UsedSubject(route.account.state.customer_id, event.subject))
-        measured = measure(route, event, received_at, line, only)
+        measured = measure(route.meters, event, received_at, line, only)
         if not measured.counted:
             self._end_uncounted(measured, event, at, line, received_at, out, only)
             return False
@@ -286,21 +287,16 @@ class KeyGroup:
         out: Outcome,
         only: str,
     ) -> None:
-        """
-        Reject or park an event that adds to no meter, as a whole.
-
-        As long as something of it waits, all of it does: what it lacks for other meters is told once it is placed.
-        """
-        codes = {waits.code for waits in measured.waiting}
-        if only and measured.waiting:
-            out.ended["parked", measured.waiting[0].code] += 1
+        """Reject or park an event that adds to no meter, as a whole."""
+        end = measured.end(only)
+        assert end is not None
+        if isinstance(end, Rejected):
+            self._reject(msgspec.structs.replace(end, meter=only), out)
+        elif only and measured.waiting:
+            out.ended["parked", end] += 1
             self._park_part(measured.waiting[0], event, at, line, received_at, out)
-        elif ParkCode.UNPRICED in codes or not (codes or measured.refused):
-            self._park(ParkCode.NO_FEATURE, event, at, line, received_at, out, only)
-        elif codes:
-            self._park(ParkCode.PERIOD_CLOSED, event, at, line, received_at, out, only)
         else:
-            self._reject(msgspec.structs.replace(measured.refused[0], meter=only), out)
+            self._park(end, event, at, line, received_at, out, only)
 
     def _agrees(
         self,
@@ -323,7 +319,7 @@ class KeyGroup:
         self._unchecked = 0
         route = self._find_route(event.subject, event.type, at, now)
         if isinstance(route, Route) and route.start <= at < route.end:
-            counted = measure(route, event, received_at, b"").counted
+            counted = measure(route.meters, event, received_at, b"").counted
             covering = next((part for part in reversed(lane.meter.slices) if part.start <= at < part.end), None)
             if len(counted) == 1 and counted[0][0] is lane.meter and counted[0][2] == value and covering is lane.part:
                 return True
@@ -372,7 +368,9 @@ class KeyGroup:
     ) -> None:
         """Let an event wait, or the usage of `only` one meter of it."""
         customer_id = self.catalog.customer_id_by_subject.get(event.subject)
-        message = PARK_MESSAGES[code].format(subject=event.subject, type=event.type)
+        if only and code is not ParkCode.PERIOD_CLOSED:
+            code = ParkCode.UNPRICED
+        message = waits_because(code, event.subject, event.type, only)
         out.parked.append(
             Parked(
                 code,
@@ -395,7 +393,7 @@ class KeyGroup:
     ) -> None:
         """Let an event's usage of one meter wait. The event itself ends as what the rest of it does."""
         customer_id = self.catalog.customer_id_by_subject.get(event.subject)
-        message = PART_MESSAGES[waits.code].format(meter=waits.meter)
+        message = waits_because(waits.code, event.subject, event.type, waits.meter)
         out.parked.append(
             Parked(
                 waits.code,
@@ -417,13 +415,7 @@ class KeyGroup:
     def _read_catalog_version(self) -> None:
         if self._decoder_version != self.catalog.global_version:
             self._decoder_version = self.catalog.global_version
-            paths = {
-                path
-                for meter in self.catalog.meters.values()
-                for path in (meter.value_property, *meter.group_by.values())
-                if path is not None
-            }
-            self._decoder = EventDecoder(sorted({top_field(path) for path in paths}))
+            self._decoder = EventDecoder(metered_fields(self.catalog))
         if self._routes_version != self.catalog.global_version:
             self._routes_version = self.catalog.global_version
             self._forget_routes()
@@ -631,19 +623,6 @@ class KeyGroup:
             packed.append(msgspec.Raw(account.packed))
         state = GroupState(SNAPSHOT_VERSION, packed, self.seen.snapshot(), self.calendar.read_through, gathered)
         return _snapshot_encoder.encode(state)
-
-
-PARK_MESSAGES = {
-    ParkCode.UNKNOWN_SUBJECT: "no customer has the subject `{subject}`: add it to a customer's subjects",
-    ParkCode.NO_SUBSCRIPTION: "the customer of `{subject}` had no subscription at the event's time: add one over it",
-    ParkCode.NO_FEATURE: "no feature of the customer's plan meters `{type}` events: add meter, feature, rate card",
-    ParkCode.PERIOD_CLOSED: "the billing period of the event had closed when it arrived",
-}
-
-PART_MESSAGES = {
-    ParkCode.UNPRICED: "no feature of the customer's plan prices this usage of meter `{meter}`: add one, or its filter",
-    ParkCode.PERIOD_CLOSED: "the billing period of a feature of meter `{meter}` had closed when the event arrived",
-}
 
 
 def _tallied(

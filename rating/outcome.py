@@ -100,3 +100,22 @@ class Parked(Struct, frozen=True):
     """The event's type, by which it is found again when a meter or a feature of such events changes."""
     quantity: Decimal | None = None
     """What the event adds to that meter; None where it is a text."""
+
+
+def waits_because(code: ParkCode, subject: str, event_type: str, meter: str = "") -> str:
+    """Why an event waits, or what of it is for one meter, and what to do."""
+    if meter:
+        return _PART_MESSAGES[code].format(meter=meter)
+    return _MESSAGES[code].format(subject=subject, type=event_type)
+
+
+_MESSAGES = {
+    ParkCode.UNKNOWN_SUBJECT: "no customer has the subject `{subject}`: add it to a customer's subjects",
+    ParkCode.NO_SUBSCRIPTION: "the customer of `{subject}` had no subscription at the event's time: add one over it",
+    ParkCode.NO_FEATURE: "no feature of the customer's plan meters `{type}` events: add meter, feature, rate card",
+    ParkCode.PERIOD_CLOSED: "the billing period of the event had closed when it arrived",
+}
+_PART_MESSAGES = {
+    ParkCode.UNPRICED: "no feature of the customer's plan prices this usage of meter `{meter}`: add one, or its filter",
+    ParkCode.PERIOD_CLOSED: "the billing period of a feature of meter `{meter}` had closed when the event arrived",
+}

@@ -7,7 +7,7 @@ no feature takes is unpriced; what an event lacks for one meter is refused for t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -113,6 +113,21 @@ class Measured(Struct):
     waiting: list[Part] = field(default_factory=list)
     """For meters of which no feature takes it, or only one whose period has closed."""
 
+    def end(self, only: str = "") -> ParkCode | Rejected | None:
+        """
+        How the event ends as a whole, or what of it is for `only` one meter; None: it is rated.
+
+        As long as something of it waits, all of it does: what it lacks for other meters is told once it is placed.
+        """
+        if self.counted:
+            return None
+        if only and self.waiting:
+            return self.waiting[0].code
+        codes = {waits.code for waits in self.waiting}
+        if ParkCode.UNPRICED in codes or not (codes or self.refused):
+            return ParkCode.NO_FEATURE
+        return ParkCode.PERIOD_CLOSED if codes else self.refused[0]
+
 
 def route_to(
     account: Account,
@@ -135,24 +150,47 @@ def route_to(
     """
     placements = account.placements_at(calendar.catalog, subscription, at)
     start, end = _in_force(calendar, account, subscription, at)
+    spans = [(start, end)]
+
+    def opened(placement: Placement) -> tuple[MeterState | None, datetime]:
+        meter = calendar.meter(account, placement, now)
+        if meter is None:
+            spans.append((placement.period.start, placement.period.end))
+            return None, placement.period.start
+        spans.append((meter.period_start, meter.period_end))
+        return meter, meter.closes_at
+
+    meters = meters_of(features, placements, opened)
+    if not meters:
+        return ParkCode.NO_FEATURE
+    return Route(account, max(start for start, _ in spans), min(end for _, end in spans), meters)
+
+
+def meters_of(
+    features: tuple[tuple[Feature, Meter], ...],
+    placements: Mapping[str | None, Placement],
+    opened: Callable[[Placement], tuple[MeterState | None, datetime]],
+) -> tuple[Metered, ...]:
+    """
+    The meters of a plan that events of a type count towards.
+
+    Args:
+        features: The features that meter events of the type, each with its meter.
+        placements: By feature, where usage belongs at the instant.
+        opened: Gives a placement's meter, and from when on usage of it is received too late.
+    """
     by_meter: dict[str, tuple[Meter, list[Feature]]] = {}
     for feature, meter in features:
         if feature.key in placements:
             by_meter.setdefault(meter.key, (meter, []))[1].append(feature)
-    if not by_meter:
-        return ParkCode.NO_FEATURE
-    meters = []
+    found = []
     for meter, priced in by_meter.values():
         takers: list[Taker] = []
         rest: list[Taker] = []
         for feature in priced:
-            placement = placements[feature.key]
-            opened = calendar.meter(account, placement, now)
-            start = max(start, placement.period.start if opened is None else opened.period_start)
-            end = min(end, placement.period.end if opened is None else opened.period_end)
-            (rest if feature.others else takers).append(_taker(placement, opened, feature, meter))
+            (rest if feature.others else takers).append(_taker(*opened(placements[feature.key]), feature, meter))
         dimensions = sorted({dimension for feature in priced for dimension in feature.filters})
-        meters.append(
+        found.append(
             Metered(
                 key=meter.key,
                 value=compile_path(meter.value_property) if meter.value_property else _no_value,
@@ -163,13 +201,13 @@ def route_to(
                 dimensions=tuple((name, compile_path(meter.group_by[name])) for name in dimensions),
             )
         )
-    return Route(account, start, end, tuple(meters))
+    return tuple(found)
 
 
-def _taker(placement: Placement, opened: MeterState | None, feature: Feature, meter: Meter) -> Taker:
+def _taker(opened: MeterState | None, closes_at: datetime, feature: Feature, meter: Meter) -> Taker:
     return Taker(
         meter=opened,
-        closes_at=placement.period.start if opened is None else opened.closes_at,
+        closes_at=closes_at,
         conditions=tuple(
             (compile_path(meter.group_by[dimension]), frozenset(allowed))
             for dimension, allowed in sorted(feature.filters.items())
@@ -197,12 +235,14 @@ def _no_value(_data: Any) -> None:
     """What COUNT takes out of an event's data."""
 
 
-def measure(route: Route, event: CloudEvent, received_at: datetime, line: bytes, only: str = "") -> Measured:
+def measure(
+    meters: Iterable[Metered], event: CloudEvent, received_at: datetime, line: bytes, only: str = ""
+) -> Measured:
     """
-    What an event comes to for each meter of its route. Nothing is changed by asking.
+    What an event comes to for each meter. Nothing is changed by asking.
 
     Args:
-        route: Covers the event's time.
+        meters: Of a route that covers the event's time.
         event: To be counted.
         received_at: When it was first received.
         line: Its bytes.
@@ -210,7 +250,7 @@ def measure(route: Route, event: CloudEvent, received_at: datetime, line: bytes,
     """
     measured = Measured()
     data = event.data
-    for metered in route.meters:
+    for metered in meters:
         if only and metered.key != only:
             continue
         takers = metered.taken_by(data)

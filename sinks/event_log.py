@@ -7,7 +7,8 @@ de-duplicated here: that is decided once, in keyed state.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import redis
@@ -25,6 +26,34 @@ RECEIVED = b"r"
 """When they were first received, in microseconds since the epoch; without it, when the entry was made."""
 METER = b"m"
 """The key of the one meter whose usage is to be counted, since the rest was."""
+
+
+class LogMemory(NamedTuple):
+    """What the log's server uses, and how much it may: its own limit, or else the machine's. 0: not known."""
+
+    used_bytes: int
+    limit_bytes: int
+
+    def is_full(self, percent: int) -> bool:
+        """Whether it uses so much of what it may, or more."""
+        return bool(self.limit_bytes) and self.used_bytes * 100 >= self.limit_bytes * percent
+
+
+def log_memory(client: redis.Redis) -> LogMemory:
+    """The memory of the log's server. The log stops taking events before that is full: others write there too."""
+    memory: Any = client.info("memory")
+    limit = int(memory.get("maxmemory") or memory.get("total_system_memory") or 0)
+    return LogMemory(int(memory.get("used_memory") or 0), limit)
+
+
+class Again(NamedTuple):
+    """An event that was read before and is driven again: its bytes as they were."""
+
+    line: bytes
+    received_us: int
+    """When it was first received, in microseconds since the epoch."""
+    meter: str
+    """The one meter whose usage is to be counted; empty: all of it."""
 
 
 def stream_key(partition: int) -> str:
@@ -69,6 +98,27 @@ class EventLog:
         Raises `redis.RedisError` where the log did not take them; some may then be in it, and appending all
         of them again is safe.
         """
+        pipeline = self._client.pipeline(transaction=False)
+        self._append(lines, received_us, meter, pipeline)
+        pipeline.execute()
+
+    def append_again(self, events: Iterable[Again]) -> None:
+        """
+        Append events that were read before, in one go: as `append` does, but each with its own first receipt and meter.
+        """
+        alike: dict[tuple[int, str], list[bytes]] = {}
+        for line, received_us, meter in events:
+            alike.setdefault((received_us, meter), []).append(line)
+        pipeline = self._client.pipeline(transaction=False)
+        for (received_us, meter), lines in alike.items():
+            self._append(lines, received_us, meter, pipeline)
+        pipeline.execute()
+
+    def memory(self) -> LogMemory:
+        """The memory of the log's server. Raises `redis.RedisError` where it does not answer."""
+        return log_memory(self._client)
+
+    def _append(self, lines: list[bytes], received_us: int | None, meter: str, pipeline: Any) -> None:
         by_partition: dict[int, list[bytes]] = {}
         for line, subject in zip(lines, subjects(b"\n".join(lines), lines), strict=True):
             partition = crc32((subject or "").encode()) % self.partitions
@@ -78,13 +128,11 @@ class EventLog:
             more[RECEIVED] = b"%d" % received_us
         if meter:
             more[METER] = meter.encode()
-        pipeline = self._client.pipeline(transaction=False)
         for partition, found in by_partition.items():
             for start in range(0, len(found), ENTRY_EVENTS_MAX):
                 pipeline.xadd(
                     stream_key(partition), {EVENTS: b"\n".join(found[start : start + ENTRY_EVENTS_MAX]), **more}
                 )
-        pipeline.execute()
 
     def close(self) -> None:
         """End the connection."""

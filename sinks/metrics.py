@@ -103,6 +103,15 @@ unbalanced_customers = Gauge(
     "Customers whose money does not add up to the last digit. Anything but 0 is a defect.",
 )
 parked_events = Gauge("tollway_parked_events", "Events that wait for the catalog, by reason.", ["reason"])
+redriven_events_total = Counter("tollway_redriven_events", "Waiting events that were put back into the event log.")
+redrive_seconds = Histogram(
+    "tollway_redrive_seconds",
+    "How long the flow was held up, once, by looking at events that wait.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25),
+)
+redrive_failures_total = Counter(
+    "tollway_redrive_failures", "Failures to look at events that wait, or at one of them; it is tried again."
+)
 ledger_read_timestamp_seconds = Gauge(
     "tollway_ledger_read_timestamp_seconds", "When customers, amounts and parked events were read from the ledger."
 )

@@ -186,7 +186,7 @@ def rate_file(
         result.read += sum(1 for line in chunk.split(b"\n") if line.strip(b" \t\r"))
         for key, message in router.route(RawBatch(0, [Segment(received_us, chunk)])):
             group = group_of(key)
-            for received_at, blob, framed, meter in segments(message):
+            for received_at, blob, framed, meter, _ in segments(message):
                 out = Outcome()
                 group.fold(blob, received_at, as_of, out, framed, meter)
                 result.take(out)

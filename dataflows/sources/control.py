@@ -7,7 +7,6 @@ offset is the id of the last entry that was told.
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 from threading import Event
 
@@ -19,7 +18,6 @@ from dataflows.redrive import Redrive
 from rating.catalog import KEY_GROUPS
 
 POLL = timedelta(milliseconds=20)
-REDRIVE_SECONDS = 0.5
 
 
 class ControlPartition(StatefulSourcePartition[tuple[str, bytes], int]):
@@ -31,18 +29,18 @@ class ControlPartition(StatefulSourcePartition[tuple[str, bytes], int]):
         self._stopping = stopping
         self._drain = drain
         self._told = -1
-        self._redriven_at = 0.0
+        if redrive is not None:
+            redrive.start()
 
     def next_batch(self) -> list[tuple[str, bytes]]:
         if self._stopping.is_set():
             raise StopIteration
         self._view.catch_up()
         head = self._view.version
-        if self._redrive is not None and time.monotonic() - self._redriven_at >= REDRIVE_SECONDS:
+        if self._redrive is not None:
             self._redrive.drive()
-            self._redriven_at = time.monotonic()
         if head == self._told:
-            if self._drain:
+            if self._drain and (self._redrive is None or self._redrive.is_idle()):
                 raise StopIteration
             return []
         self._told = head

@@ -137,7 +137,7 @@ def _segment(entry_id: bytes, fields: dict[bytes, bytes]) -> Segment:
     """An entry; one that was driven again says when it was first received, and what of it is to be counted."""
     received = fields.get(RECEIVED)
     received_us = int(entry_id.split(b"-")[0]) * 1000 if received is None else int(received)
-    return Segment(received_us, fields[EVENTS], fields.get(METER, b"").decode())
+    return Segment(received_us, fields[EVENTS], fields.get(METER, b"").decode(), received is not None)
 
 
 def _order(entry_id: str) -> tuple[int, int]:

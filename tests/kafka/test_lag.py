@@ -42,7 +42,7 @@ def test_the_lag_is_what_is_left_to_read(stores: Stores, kafka: KafkaSettings) -
     read = {f"{number:03}": 0 for number in range(4)}
     for name, part in zip(read, parts, strict=True):
         while not read[name]:
-            read[name] = sum(blob.count(b"\n") + 1 for batch in part.next_batch() for _, blob, _ in batch.segments)
+            read[name] = sum(segment.blob.count(b"\n") + 1 for batch in part.next_batch() for segment in batch.segments)
         part.snapshot()
     behind = lag_messages()
     assert set(behind) == {"000", "001", "002", "003"}

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import redis
 
+from sinks.event_log import log_memory
 from tollway.api.metrics import ingest_in_flight_bytes
 from tollway.api.problems import Problem
 
@@ -97,13 +97,11 @@ def check_memory(client: redis.Redis, percent: int) -> None:
         Problem: 503, it uses more.
         redis.RedisError: It does not answer.
     """
-    memory: Any = client.info("memory")
-    limit = int(memory.get("maxmemory") or memory.get("total_system_memory") or 0)
-    used = int(memory.get("used_memory") or 0)
-    if limit and used * 100 >= limit * percent:
+    memory = log_memory(client)
+    if memory.is_full(percent):
         raise Problem(
             503,
-            f"the event log is full: its server uses {used} of {limit} bytes; none of these events was taken, send"
-            " them again",
+            f"the event log is full: its server uses {memory.used_bytes} of {memory.limit_bytes} bytes; none of these"
+            " events was taken, send them again",
             retry=True,
         )

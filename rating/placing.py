@@ -1,0 +1,121 @@
+"""
+Whether an event can be rated as the catalog stands, without rating it: what waiting events are asked.
+
+It is the keyed step's own decision, down to filters, values and closed periods, but for what only a key group's state
+knows: which ids were rated already. The law: where nothing was rated before, folding an event parks it exactly for the
+reason that `place` gives, and rates or rejects it where `place` gives none.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from msgspec import Struct
+
+from rating.calendar import closes_at
+from rating.catalog import Catalog, Placement, Subscription
+from rating.events import CloudEvent
+from rating.meters import top_field
+from rating.outcome import ParkCode
+from rating.routes import measure, meters_of
+from rating.rules import Rules
+from rating.usage import MeterState
+
+
+class Standing(Struct, frozen=True):
+    """Whose an event is, and why it waits; None: it waits no more."""
+
+    customer_id: str | None
+    code: ParkCode | None
+
+
+def metered_fields(catalog: Catalog) -> list[str]:
+    """The top-level fields of `data` that some meter looks at: what an `EventDecoder` has to know."""
+    paths = {
+        path
+        for meter in catalog.meters.values()
+        for path in (meter.value_property, *meter.group_by.values())
+        if path is not None
+    }
+    return sorted({top_field(path) for path in paths})
+
+
+def place_unread(catalog: Catalog, subject: str, event_type: str, at: datetime, meter: str = "") -> Standing:
+    """
+    What can be told without an event's data; where that gives no reason, `place` decides.
+
+    Args:
+        catalog: As it stands.
+        subject: The event's.
+        event_type: The event's type.
+        at: Its time of use.
+        meter: The key of the one meter whose usage waits; empty: the whole event does.
+    """
+    return _by_subscription(catalog, subject, event_type, at, meter)[0]
+
+
+def place(
+    catalog: Catalog, rules: Rules, event: CloudEvent, at: datetime, received_at: datetime, meter: str = ""
+) -> Standing:
+    """
+    Whose an event is and why it waits.
+
+    Args:
+        catalog: As it stands.
+        rules: The deployment's.
+        event: Decoded with the `metered_fields` of the catalog.
+        at: Its time of use.
+        received_at: When it was first received.
+        meter: The key of the one meter whose usage waits; empty: the whole event does.
+    """
+    standing, subscription = _by_subscription(catalog, event.subject, event.type, at, meter)
+    if standing.code is not None:
+        return standing
+    assert subscription is not None
+
+    def opened(placement: Placement) -> tuple[MeterState, datetime]:
+        return _SOME_METER, closes_at(subscription, placement.counted.end, rules.grace)
+
+    placements = {found.card.feature_key: found for found in catalog.placements_at(subscription, at)}
+    meters = meters_of(catalog.features_of(event.type), placements, opened)
+    end = measure(meters, event, received_at, b"", meter).end(meter)
+    return _standing(standing.customer_id, end if isinstance(end, ParkCode) else None, meter)
+
+
+def _by_subscription(
+    catalog: Catalog, subject: str, event_type: str, at: datetime, meter: str
+) -> tuple[Standing, Subscription | None]:
+    customer_id = catalog.customer_id_at(subject, at)
+    if customer_id is None:
+        return _standing(None, ParkCode.UNKNOWN_SUBJECT, meter), None
+    subscription = catalog.subscription_at(customer_id, at)
+    if subscription is None:
+        return _standing(customer_id, ParkCode.NO_SUBSCRIPTION, meter), None
+    if not catalog.features_of(event_type):
+        return _standing(customer_id, ParkCode.NO_FEATURE, meter), subscription
+    return Standing(customer_id, None), subscription
+
+
+def _standing(customer_id: str | None, code: ParkCode | None, meter: str) -> Standing:
+    """What of a rated event waits has no other reason than that no feature prices it, or that its period closed."""
+    if meter and code is not None and code is not ParkCode.PERIOD_CLOSED:
+        code = ParkCode.UNPRICED
+    return Standing(customer_id, code)
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SOME_METER: Final = MeterState(
+    subscription_id="",
+    card_key="",
+    feature_key=None,
+    period_start=_EPOCH,
+    period_end=_EPOCH,
+    full_start=_EPOCH,
+    full_end=_EPOCH,
+    closes_at=_EPOCH,
+    repays=False,
+    booked_from=_EPOCH,
+    piece=None,
+)
+"""Stands for whichever meter usage would be added to: nothing is."""
