@@ -259,3 +259,21 @@ def test_what_another_follows_is_not_cancelled_before_that_one_is(beta: Client, 
     assert "currentSubscriptionId" not in got(beta, f"{V1}/customers/beta")
     # What was planned and never came to be is not what a billing cycle is asked of.
     assert subscribed(beta, timing="next_billing_cycle")["status"] == "active"
+
+
+def test_an_end_to_come_can_be_taken_back(beta: Client, running: Any) -> None:
+    """A cancellation by each way; a change that is planned only by `restore`; nothing that has ended."""
+    path = f"subscriptions/{running['id']}"
+    for undo in (f"{V1}/{path}/restore", f"{V1}/{path}/unschedule-cancelation", f"{V3}/{path}/unschedule-cancelation"):
+        made(beta, f"{V1}/{path}/cancel", {"timing": "next_billing_cycle"}, 200)
+        restored = made(beta, undo, None, 200)
+        assert (restored["status"], restored.get("activeTo", restored.get("active_to"))) == ("active", None)
+    planned = change(beta, running, "next_billing_cycle").json()["next"]
+    refused(beta.post(f"{V1}/{path}/unschedule-cancelation"), 409, "id", planned["id"])
+    assert made(beta, f"{V1}/{path}/restore", None, 200)["status"] == "active"
+    never = got(beta, f"{V1}/subscriptions/{planned['id']}")
+    assert never["activeTo"] == never["activeFrom"]
+    assert made(beta, f"{V1}/{path}/restore", None, 200)["status"] == "active"
+    made(beta, f"{V1}/{path}/cancel", {}, 200)
+    refused(beta.post(f"{V1}/{path}/restore"), 409, "id", "ended at", "subscribe anew")
+    assert beta.post(f"{V1}/subscriptions/none/restore").status_code == 404

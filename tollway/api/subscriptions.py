@@ -126,6 +126,12 @@ def _change(stores: ApiStores, subscription_id: str, body: SubscriptionChange) -
     return find_subscription(stores, held.id), find_subscription(stores, made.id)
 
 
+def _restore(stores: ApiStores, subscription_id: str, *, alone: bool) -> Json:
+    with stores.changing() as changes:
+        changes.restore_subscription(subscription_id, alone=alone)
+    return find_subscription(stores, subscription_id)
+
+
 @post("/api/v1/subscriptions", status_code=201, tags=["Set-up"])
 @threaded
 def create_subscription_v1(data: JSONBody[SubscriptionCreate], stores: Stores) -> Json:
@@ -164,6 +170,20 @@ def change_subscription_v1(subscription: FromPath[str], data: JSONBody[Subscript
     """End a subscription, and start another one in the same instant."""
     current, following = _change(stores, subscription, data)
     return {"current": camel(without_phases(current)), "next": camel(following)}
+
+
+@post("/api/v1/subscriptions/{subscription:str}/restore", status_code=200, tags=["Set-up"])
+@threaded
+def restore_subscription_v1(subscription: FromPath[str], stores: Stores) -> Json:
+    """Take back the end that a subscription is to have; what was planned to follow it never comes to be."""
+    return camel(without_phases(_restore(stores, subscription, alone=False)))
+
+
+@post("/api/v1/subscriptions/{subscription:str}/unschedule-cancelation", status_code=200, tags=["Set-up"])
+@threaded
+def unschedule_cancelation_v1(subscription: FromPath[str], stores: Stores) -> Json:
+    """Take back the end that a subscription is to have; 409 where another one is planned to follow."""
+    return camel(without_phases(_restore(stores, subscription, alone=True)))
 
 
 @post("/api/v3/openmeter/subscriptions", status_code=201, tags=["Set-up"])
@@ -211,6 +231,13 @@ def cancel_subscription_v3(subscription: FromPath[str], data: JSONBody[Subscript
     return subscription_v3(_cancel(stores, subscription, data.timing))
 
 
+@post("/api/v3/openmeter/subscriptions/{subscription:str}/unschedule-cancelation", status_code=200, tags=["Set-up"])
+@threaded
+def unschedule_cancelation_v3(subscription: FromPath[str], stores: Stores) -> Json:
+    """Take back the end that a subscription is to have; 409 where another one is planned to follow."""
+    return subscription_v3(_restore(stores, subscription, alone=True))
+
+
 @post("/api/v3/openmeter/subscriptions/{subscription:str}/change", status_code=200, tags=["Set-up"])
 @threaded
 def change_subscription_v3(subscription: FromPath[str], data: JSONBody[SubscriptionChangeV3], stores: Stores) -> Json:
@@ -243,9 +270,12 @@ ROUTES = [
     list_customer_subscriptions_v1,
     cancel_subscription_v1,
     change_subscription_v1,
+    restore_subscription_v1,
+    unschedule_cancelation_v1,
     create_subscription_v3,
     list_subscriptions_v3,
     get_subscription_v3,
     cancel_subscription_v3,
+    unschedule_cancelation_v3,
     change_subscription_v3,
 ]
