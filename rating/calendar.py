@@ -12,21 +12,22 @@ import heapq
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-import msgspec
-
 from rating.carried import earlier_parts
 from rating.catalog import NEVER, Catalog, Placement, SettlementMode, Subscription
-from rating.charge import commitment, first_piece, prorate, total
+from rating.charge import commitment, first_piece, prorated, total
 from rating.credits import Account
 from rating.money import ZERO
 from rating.prices import Flat, Free, PaymentTerm, Pricing
 from rating.rules import Rules
 from rating.usage import MeterKey, MeterState
 
-NOTHING = Pricing(Free(), "")
-"""Prices a period that no version in force has the rate card for: what it was charged is given back."""
 TICK = timedelta(microseconds=1)
 DAY = timedelta(days=1)
+NOTHING = Pricing(Free(), "")
+"""
+Prices a period that never was, since its subscription had ended before it began, and one that no version in force has
+the rate card for: what it was charged is given back.
+"""
 
 
 class Calendar:
@@ -75,17 +76,17 @@ class Calendar:
             full_end=placement.full_period.end,
             closes_at=closes_at,
             repays=subscription.settlement_mode is SettlementMode.CREDIT_ONLY,
-            booked_from=period.end if _in_arrears(pricing) else period.start,
+            booked_from=_due_at(pricing, period.start, period.end),
             piece=None if placement.goes_on else first_piece(pricing),
             counted_from=placement.counted.start if placement.goes_on else None,
         )
         account.add(meter)
         for part in earlier_parts(account, meter):
             account.shut_lanes(part)
-        if closes_at <= now:
-            self.close(account, meter)
         advanced_to = account.state.advanced_to
         assert advanced_to is not None
+        if closes_at <= max(now, advanced_to):
+            self.close(account, meter)
         due = self._next_stop(meter, advanced_to)
         if account.next_due is None or due < account.next_due:
             account.next_due = due
@@ -93,12 +94,14 @@ class Calendar:
         return meter
 
     def pricing(self, account: Account, meter: MeterState) -> Pricing:
-        """What prices a meter: its rate card's pricing; a flat fee is prorated where the plan says so."""
+        """What prices a meter: its rate card's pricing, with a fee and a minimum prorated where the plan says so."""
         known = self._pricings.get(meter.key)
         if known is not None:
             return known
-        subscription = self.catalog.subscriptions[account.state.customer_id][meter.subscription_id]
-        placement = self.catalog.placement(subscription, meter.card_key, meter.period_start)
+        placement = None
+        if meter.period_start < meter.period_end:
+            subscription = self.catalog.subscriptions[account.state.customer_id][meter.subscription_id]
+            placement = self.catalog.placement(subscription, meter.card_key, meter.period_start)
         pricing = self._pricings[meter.key] = NOTHING if placement is None else _prorated(placement)
         return pricing
 
@@ -135,7 +138,8 @@ class Calendar:
         """
         assert not account.lanes
         state = account.state
-        now = max(now, state.advanced_to or now)
+        reached = state.advanced_to or now
+        now = max(now, reached)
         state.advanced_to = now
         account.packed = None
         account.read_catalog(self.catalog, now)
@@ -148,6 +152,9 @@ class Calendar:
         for meter in state.meters:
             if not meter.closed and meter.closes_at <= now:
                 self.close(account, meter)
+            if reached < meter.period_start <= now and meter.events:
+                # It was used before it began.
+                state.transitions += 1
             if meter.period_start < meter.booked_from <= now and not meter.booked:
                 meter.booked = meter.dirty = True
                 state.transitions += 1
@@ -176,23 +183,30 @@ class Calendar:
         return moved
 
     def _follow_subscriptions(self, account: Account, moved: set[str]) -> None:
-        """A subscription that was ended or changed moves the ends of the periods that are open, a move their prices."""
+        """
+        A subscription that was ended or changed moves the ends of its periods, a move their prices.
+
+        A period that it ended before never was: it ends where it starts, and is priced at nothing, so that all it was
+        charged is given back. A period that has closed only becomes shorter.
+        """
         subscriptions = self.catalog.subscriptions.get(account.state.customer_id, {})
         for meter in account.state.meters:
             subscription = subscriptions.get(meter.subscription_id)
-            if subscription is None or meter.closed:
+            if subscription is None:
                 continue
             has_moved = subscription.id in moved
             if not has_moved and meter.period_end == min(meter.full_end, subscription.active_to or meter.full_end):
                 continue
             placement = self.catalog.placement(subscription, meter.card_key, meter.period_start)
-            end = meter.period_end if placement is None else placement.period.end
-            end = max(end, meter.period_start + TICK)
+            end = meter.period_end if placement is None else max(placement.period.end, meter.period_start)
+            if meter.closed and (has_moved or end > meter.period_end):
+                continue
             if end != meter.period_end:
-                if meter.booked_from == meter.period_end:
-                    meter.booked_from = end
                 meter.period_end = end
                 self._price_anew(meter)
+                meter.rechain = bool(meter.slices)
+                meter.booked_from = _due_at(self.pricing(account, meter), meter.period_start, end)
+                meter.booked = meter.booked and meter.period_start < meter.booked_from
             if placement is not None:
                 meter.closes_at = self._closes_at(subscription, max(end, placement.counted.end))
             before = self._pricings.pop(meter.key, None)
@@ -201,7 +215,7 @@ class Calendar:
                 meter.rechain = bool(meter.slices)
                 if placement is not None and not meter.amount and not meter.booked:
                     # What was charged in advance stays so, also where the new version would charge it in arrears.
-                    meter.booked_from = end if _in_arrears(placement.card.pricing) else meter.period_start
+                    meter.booked_from = _due_at(placement.card.pricing, meter.period_start, end)
 
     def _price_anew(self, meter: MeterState) -> None:
         """What the meter costs has changed, though not its usage."""
@@ -291,7 +305,8 @@ class Calendar:
         return gone_at if gone_at > now else gone_at + ((now - gone_at) // DAY + 1) * DAY
 
 
-def _in_arrears(pricing: Pricing) -> bool:
+def is_in_arrears(pricing: Pricing) -> bool:
+    """Whether it is a fee that is due when its period ends."""
     return isinstance(pricing.price, Flat) and pricing.price.payment_term is PaymentTerm.IN_ARREARS
 
 
@@ -300,10 +315,16 @@ def closes_at(subscription: Subscription, period_end: datetime, grace: timedelta
     return max(period_end, subscription.recorded_at) + grace
 
 
+def _due_at(pricing: Pricing, start: datetime, end: datetime) -> datetime:
+    """When what a period costs without any usage is due, its minimum apart."""
+    return end if is_in_arrears(pricing) else start
+
+
 def _prorated(placement: Placement) -> Pricing:
-    """The pricing of a rate card; a flat fee is prorated where the plan says so."""
-    pricing, period, full = placement.card.pricing, placement.period, placement.full_period
-    if placement.plan.prorate and not placement.card.once and isinstance(pricing.price, Flat) and period != full:
-        amount = prorate(pricing.price.amount, (period.start, period.end), (full.start, full.end))
-        pricing = msgspec.structs.replace(pricing, price=msgspec.structs.replace(pricing.price, amount=amount))
+    """The pricing of a rate card; a fee and a minimum are prorated where the plan says so."""
+    pricing, full = placement.card.pricing, placement.full_period
+    # A minimum is that of all parts of a period together.
+    period = placement.period if isinstance(pricing.price, Flat) else placement.counted
+    if placement.plan.prorate and not placement.card.once:
+        return prorated(pricing, (period.start, period.end), (full.start, full.end))
     return pricing

@@ -481,6 +481,11 @@ class Catalog:
                             found.add(card.feature_key)
         return frozenset(found)
 
+    def grant_instants(self, customer_id: str) -> list[datetime]:
+        """The instants at which a customer's grants begin and end, rising."""
+        grants = self.grants.get(customer_id, {}).values()
+        return sorted({at for grant in grants for at in (grant.effective_at, grant.ends_at) if at is not None})
+
     def grants_of(self, customer_id: str) -> list[Grant]:
         """All grants a customer ever got, in burn order."""
         return sorted(self.grants.get(customer_id, {}).values(), key=Grant.burn_order)

@@ -12,6 +12,8 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from functools import lru_cache
 from typing import Final, assert_never
 
+from msgspec.structs import replace
+
 from rating.money import ONE, QUOTIENT_DIGITS, ZERO, quotient, reciprocal, rounded, use_exact
 from rating.prices import (
     Dynamic,
@@ -163,9 +165,27 @@ def prorate(
     """
     use_exact()
     served, full = ((end - start) // _MICROSECOND for start, end in (service_period, full_period))
-    assert served >= 0
     assert full > 0
-    return amount if served >= full else quotient(amount * served, Decimal(full))
+    return amount if served >= full else quotient(amount * max(served, 0), Decimal(full))
+
+
+def prorated(
+    pricing: Pricing, service_period: tuple[datetime, datetime], full_period: tuple[datetime, datetime]
+) -> Pricing:
+    """
+    A pricing for a shorter period: a flat fee and a minimum are prorated, and nothing else is.
+
+    Both are what a customer owes for having the plan so long. Free units, tiers and a maximum belong to usage, and stay
+    whole: usage costs the same per unit in a short period.
+    """
+    price = pricing.price
+    if service_period == full_period or isinstance(price, Free):
+        return pricing
+    if isinstance(price, Flat):
+        price = replace(price, amount=prorate(price.amount, service_period, full_period))
+    elif price.minimum_amount is not None:
+        price = replace(price, minimum_amount=prorate(price.minimum_amount, service_period, full_period))
+    return replace(pricing, price=price)
 
 
 def billable_quantity(pricing: Pricing, usage: Decimal) -> Decimal:

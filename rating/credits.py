@@ -150,6 +150,8 @@ class Account:
         """Take over what the catalog says of the customer and its grants at an instant. Safe to repeat."""
         state = self.state
         customer_id = state.customer_id
+        known_before, revision_before = self.customer is not None, self.revision
+        has_new = state.records < catalog.records_of[customer_id]
         self.customer = catalog.customers.get(customer_id)
         state.records = catalog.records_of[customer_id]
         subscription = catalog.subscription_at(customer_id, now)
@@ -171,6 +173,9 @@ class Account:
             for found in catalog.subscriptions.get(customer_id, {}).values()
             for move in found.moves
         )
+        if known_before and has_new and self.revision <= revision_before:
+            # A record took an instant back that had passed: what it says is new all the same.
+            state.transitions += revision_before + 1 - self.revision
         self._weigh(now)
         self.features = []
         if self.restricted and subscription is not None:
@@ -220,7 +225,7 @@ class Account:
         """
         changed = [part for part in parts if part.amount != part.settled]
         if len(changed) > 1:
-            changed.sort(key=_change)
+            changed.sort(key=_given_back)
             self._move(changed)
             for part in changed:
                 self._settle_slice(meter, part, now)
@@ -341,7 +346,8 @@ class Account:
             return paid
         for part in meter.slices:
             owed = min(part.uncovered, meter.uncovered)
-            if owed > 0 and live.effective_at <= part.start < live.ends_at:
+            since = now if meter.repays else part.start
+            if owed > 0 and live.effective_at <= since and part.start < live.ends_at:
                 paid += self._cover(meter, part, self._pay(meter, part, live, owed, now))
         last = meter.slices[-1]
         throughout = live.effective_at <= meter.period_start and last.end <= live.ends_at
@@ -446,6 +452,10 @@ def _may_pay(grant: Grant, part: Slice) -> bool:
 
 def _change(part: Slice) -> Decimal:
     return part.amount - part.settled
+
+
+def _given_back(part: Slice) -> Decimal:
+    return min(_change(part), ZERO)
 
 
 def _place(sought: object, among: Sequence[object]) -> int:

@@ -17,10 +17,10 @@ from msgspec import Struct, field
 from xxhash import xxh32_intdigest
 
 from rating.access import balance_row
-from rating.calendar import TICK, Calendar
+from rating.calendar import NOTHING, TICK, Calendar, is_in_arrears
 from rating.carried import carry_over, counted, earlier_parts, unbind_earlier
 from rating.catalog import NEVER, Catalog, key_group
-from rating.charge import Piece
+from rating.charge import Piece, total
 from rating.credits import Account, AccountState
 from rating.dedup import LoadSegments, SeenEvents, SeenState
 from rating.events import CloudEvent, EventDecoder, refuse_instant
@@ -134,6 +134,11 @@ class KeyGroup:
         """
         use_exact()
         self._read_catalog_version()
+        due = self.calendar.next_due()
+        if due is not None and due <= received_at:
+            self._let_pass(min(received_at, now), out)
+        # The clock of events is that of their receiving: what passed since has its effect after them.
+        now = min(received_at, now)
         if self._lanes_close_at <= received_at:
             self._forget_routes()
         read_through = self.calendar.read_through
@@ -469,7 +474,7 @@ class KeyGroup:
             account = self.accounts.get(customer_id)
             if account is None:
                 account = self.accounts[customer_id] = Account(AccountState(customer_id))
-            self._refresh(account, now)
+            self._catch_up(account, now, out)
             self._settle(account, now, out)
 
     def resume(self, now: datetime, out: Outcome) -> None:
@@ -483,22 +488,44 @@ class KeyGroup:
                 account = self.accounts[customer_id] = Account(AccountState(customer_id))
             for meter in account.state.meters:
                 meter.dirty = meter.rechain = True
-            if account.state.advanced_to is not None and account.state.advanced_to < now:
-                self._refresh(account, account.state.advanced_to)
-                self._make_up(account, now, out)
-            self._refresh(account, now)
+            self._catch_up(account, now, out)
             self._settle(account, now, out)
 
-    def _make_up(self, account: Account, now: datetime, out: Outcome) -> None:
-        """
-        Let the instants that passed while nobody looked have their effect, one by one.
+    def _let_pass(self, until: datetime, out: Outcome) -> None:
+        """Let the instants up to one have their effect, one by one, on all accounts that they move."""
+        for account, due in self.calendar.take_due(until):
+            account.next_due = due
+            self._make_up(account, until, out)
 
-        A grant that came and went meanwhile has repaid what it found, as if somebody had looked.
+    def _make_up(self, account: Account, until: datetime, out: Outcome) -> None:
         """
-        while account.next_due is not None and account.next_due < now:
+        Let the instants that passed while nobody looked have their effect, one by one, as if somebody had.
+
+        What was received before an instant is settled before it.
+        """
+        while account.next_due is not None and account.next_due <= until:
             due = account.next_due
+            if account.dirty:
+                self._settle_at(account, due - TICK, out)
             self._refresh(account, due)
-            self._settle(account, due, out)
+            self._settle_at(account, due, out)
+
+    def _catch_up(self, account: Account, now: datetime, out: Outcome) -> None:
+        """
+        Let all instants up to now have their effect one by one, with the catalog as it is.
+
+        An account that is new lives through the instants at which its grants begin and end.
+        """
+        reached = account.state.advanced_to
+        if reached is None:
+            for instant in self.catalog.grant_instants(account.state.customer_id):
+                if instant < now:
+                    self._refresh(account, instant)
+                    self._settle_at(account, instant, out)
+        elif reached < now:
+            self._refresh(account, reached)
+            self._make_up(account, now, out)
+        self._refresh(account, now)
 
     def _forget_routes(self) -> None:
         """Forget where events go: the catalog changed, perhaps also whose a subject is."""
@@ -531,12 +558,7 @@ class KeyGroup:
     def beat(self, now: datetime, out: Outcome) -> None:
         """Price, settle and tell everything that changed since the last beat, and what time alone changed."""
         use_exact()
-        for account, due in self.calendar.take_due(now):
-            self._refresh(account, due)
-            self._settle(account, due, out)
-            self._make_up(account, now, out)
-            self._refresh(account, now)
-            self._settle(account, now, out)
+        self._let_pass(now, out)
         self.price_dirty(now, out)
 
     def price_dirty(self, now: datetime, out: Outcome) -> None:
@@ -551,43 +573,49 @@ class KeyGroup:
 
     def _settle(self, account: Account, now: datetime, out: Outcome, last: Sequence[MeterState] = ()) -> None:
         """
-        Price and settle the dirty meters of an account, and tell what it came to.
+        Price and settle the dirty meters of an account, and tell what it came to, after the instants that passed.
 
         What an event used that may have exhausted a grant is settled `last`: all before it fitted in the headroom,
         where order does not matter, so credits burn in the order in which the usage was rated.
         """
+        if account.next_due is not None and account.next_due <= now:
+            self._settle_at(account, account.next_due - TICK, out, last)
+            self._make_up(account, now, out)
+            last = ()
+        self._settle_at(account, now, out, last)
+
+    def _settle_at(self, account: Account, now: datetime, out: Outcome, last: Sequence[MeterState] = ()) -> None:
+        """Settle an account on which time has had its effect."""
         account.empty_lanes()
         account.dirty = False
         account.packed = None
-        now = max(now, account.state.advanced_to or now)
-        if account.next_due is not None and account.next_due <= now:
-            self._refresh(account, now)
         state = account.state
-        told: list[tuple[MeterState, bool]] = []
+        now = max(now, state.advanced_to or now)
         if account.continued:
             carry_over(account, self.calendar.pricing)
         dirty = [meter for meter in state.meters if meter.dirty]
         if last:
             dirty = [meter for meter in dirty if not any(meter is found for found in last)]
             dirty += [meter for meter in last if meter.dirty]
+        priced: list[tuple[MeterState, bool]] = []
         for meter in dirty:
-            pricing = self.calendar.pricing(account, meter)
-            meter.dirty = False
+            # What a period is used before it begins counts from then on.
             if now < meter.booked_from:
                 continue
-            if meter.closed:
-                meter.commitment = meter.minimum(pricing)
-            if not meter.slices and not meter.commitment and not meter.cost(pricing, ZERO):
-                # Opened for usage that did not come: there is nothing to tell.
+            meter.dirty = False
+            opens = self._price(account, meter)
+            if opens is None:
                 continue
-            if not meter.slices or meter.commitment:
-                booked_at = meter.period_end - TICK if meter.booked or meter.commitment else meter.period_start
-                slice_at(meter, booked_at, account.boundaries, self.rules.window_seconds)
-            whole = meter.rechain
-            price_meter(meter, pricing)
+            if opens:
+                # What is owed for having the plan comes before what was used since.
+                account.settle(meter, meter.slices[:1], now)
+            priced.append((meter, meter.rechain))
+            meter.rechain = False
+        told: list[tuple[MeterState, bool]] = []
+        for meter, whole in priced:
             account.settle(meter, meter.slices if whole else meter.slices[-1:], now)
             told.append((meter, whole or meter.rechain))
-        if account.returned or (state.overage and account.settled):
+        if account.returned or (state.overage and account.live_grants):
             told += [(meter, True) for meter in account.cover(now)]
         for meter, whole in told:
             out.charges += charge_rows(account, meter, whole)
@@ -604,6 +632,36 @@ class KeyGroup:
         if shown != account.shown:
             out.urgent = out.urgent or account.shown is not None or balance.access == "blocked"
             account.shown = shown
+
+    def _price(self, account: Account, meter: MeterState) -> bool | None:
+        """
+        Bring a meter's amounts up to its usage.
+
+        What it costs without any usage has a slice at the period's start, what is due at its end (a fee in arrears, a
+        minimum) one at its end: so who pays for it is decided by when it is due, whatever usage came when.
+
+        Returns:
+            Whether the slice at the start is new; None where there is nothing to tell.
+        """
+        pricing = self.calendar.pricing(account, meter)
+        if meter.closed:
+            meter.commitment = meter.minimum(pricing)
+        fee = ZERO
+        if is_in_arrears(pricing):
+            fee, pricing = total(pricing, ZERO), NOTHING
+        slices = meter.slices
+        opens = False
+        if meter.closed_through is None and not (slices and slices[0].start <= meter.period_start):
+            opens = meter.cost(pricing, ZERO) != ZERO
+        if opens:
+            slice_at(meter, meter.period_start, account.boundaries, self.rules.window_seconds)
+        if meter.commitment or fee:
+            slice_at(meter, meter.period_end - TICK, account.boundaries, self.rules.window_seconds)
+        elif not slices:
+            # Opened for usage that did not come.
+            return None
+        price_meter(meter, pricing, fee)
+        return opens
 
     def snapshot(self) -> bytes:
         """

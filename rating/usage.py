@@ -179,12 +179,17 @@ def cut_slices(meter: MeterState, boundary: datetime) -> None:
             part.end = boundary
 
 
-def price_meter(meter: MeterState, pricing: Pricing) -> None:
+def price_meter(meter: MeterState, pricing: Pricing, fee: Decimal = ZERO) -> None:
     """
     Bring the amounts of the meter and of its open slices up to its usage.
 
     The slices are a chain in order of window and time: each costs the total after it less the total before
-    it, in whatever order their usage arrived.
+    it, in whatever order their usage arrived. The last one also carries what is due at the period's end.
+
+    Args:
+        meter: Has a slice, and one at the period's end where something is due then.
+        pricing: What its usage costs, and what is due at the period's start.
+        fee: Due at the period's end. The meter's commitment is too.
     """
     usage, reached = meter.usage, meter.reached
     piece = meter.piece
@@ -193,6 +198,7 @@ def price_meter(meter: MeterState, pricing: Pricing) -> None:
     meter.amount = piece.base + (reached - piece.start) * piece.unit_price
     if meter.counted_from is not None:
         meter.amount = max(meter.amount - total(pricing, meter.carried), ZERO)
+    meter.amount += fee
     slices = meter.slices
     if meter.rechain:
         before = slices[0].total_before
@@ -203,7 +209,6 @@ def price_meter(meter: MeterState, pricing: Pricing) -> None:
             before = meter.cost(pricing, reached)
             part.amount = before - part.total_before
         slices[-1].total_before = before
-        meter.rechain = False
     last = slices[-1]
     last.amount = meter.amount + meter.commitment - last.total_before
 

@@ -25,7 +25,6 @@ WAITING = (
     "a07-value-missing-for-one-of-two-meters",
     "d01-dedup-scope-does-not-depend-on-a-hash",
     "i01-invoice-credits-equal-what-was-consumed",
-    "i06-minimum-of-a-two-day-first-period",
     "l01-usage-after-cancel",
     "l04-parked-events-of-several-customers-with-one-id",
     "l09-reason-of-a-waiting-event",

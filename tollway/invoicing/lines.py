@@ -17,10 +17,10 @@ from typing import NamedTuple
 import msgspec
 
 from rating.catalog import Catalog, RateCard, SettlementMode, decode_record
-from rating.charge import billable_quantity, prorate
+from rating.charge import billable_quantity, prorated
 from rating.details import Category, Detail, details
 from rating.money import ONE, ZERO, plain, round_minor, use_exact
-from rating.prices import Flat, Json, Pricing, conversion_to_v1, discounts_to_v1, price_to_v1
+from rating.prices import Flat, Free, Json, Pricing, conversion_to_v1, discounts_to_v1, price_to_v1
 from tollway.invoicing.model import LedgerIncomplete, Line, LineDetail, LineType, Totals
 from tollway.ledger_reads import Charge, ChargeStatus, Connection, CustomerHead, rows
 
@@ -142,7 +142,7 @@ def price_book(connection: Connection, customer_id: str) -> Catalog:
 
 def priced_by(catalog: Catalog, charge: Charge) -> tuple[RateCard, Pricing]:
     """
-    The rate card of a charge, and its pricing: a flat price is prorated to the service period.
+    The rate card of a charge, and its pricing: a flat price and a minimum are prorated to the service period.
 
     The card always has a name for people: its own, or that of its feature, or else its key.
     """
@@ -154,11 +154,14 @@ def priced_by(catalog: Catalog, charge: Charge) -> tuple[RateCard, Pricing]:
     )
     pricing = placement.card.pricing
     service, full = (charge.period_start, charge.period_end), (charge.full_start, charge.full_end)
-    prorated = placement.plan.prorate and not placement.card.once
-    if prorated and isinstance(pricing.price, Flat) and service != full:
-        amount = prorate(pricing.price.amount, service, full)
-        price = msgspec.structs.replace(pricing.price, amount=amount)
-        pricing = msgspec.structs.replace(pricing, price=price)
+    if charge.period_end <= charge.period_start:
+        # The subscription had ended before: the period never was.
+        pricing = msgspec.structs.replace(pricing, price=Free())
+    elif placement.plan.prorate and not placement.card.once:
+        if not isinstance(pricing.price, Flat):
+            # A minimum is that of all parts of a period together.
+            service = placement.counted.start, placement.counted.end
+        pricing = prorated(pricing, service, full)
     card = placement.card
     if not card.name:
         feature = catalog.features.get(card.feature_key or "")
