@@ -58,6 +58,8 @@ def test_a_customer_is_found_by_id_and_key_and_can_be_replaced(shop: Client) -> 
 
 def test_a_customer_without_a_subscription_can_be_deleted(shop: Client) -> None:
     """It is no longer listed, its subjects are free, and its key and ledger stay; with a subscription it is refused."""
+    credit = {"name": "Credit", "funding_method": "none", "currency": "USD", "amount": "5"}
+    granted = made(shop, f"{V3}/customers/acme/credits/grants", credit)
     assert shop.delete(f"{V1}/customers/acme").status_code == 409
     held = got(shop, f"{V1}/customers/acme")["currentSubscriptionId"]
     made(shop, f"{V1}/subscriptions/{held}/cancel", {"timing": "next_billing_cycle"}, 200)
@@ -75,7 +77,13 @@ def test_a_customer_without_a_subscription_can_be_deleted(shop: Client) -> None:
     assert shop.put(f"{V1}/customers/acme", json={"name": "Back"}).status_code == 404
     assert shop.post(f"{V1}/customers", json={"key": "acme", "name": "Again"}).status_code == 409
     assert shop.post(f"{V1}/subscriptions", json={"plan": {"key": "basic"}, "customerKey": "acme"}).status_code == 404
-    heir = {"key": "heir", "name": "Heir", "usageAttribution": {"subjectKeys": ["acme-app"]}}
+    refused = shop.post(f"{V3}/customers/acme/credits/grants", json=credit)
+    assert (refused.status_code, shown["deletedAt"] in refused.json()["detail"]) == (404, True)
+    change = {"timing": "immediate", "plan": {"key": "basic"}}
+    assert shop.post(f"{V1}/subscriptions/{held}/change", json=change).status_code == 409
+    assert shop.post(f"{V1}/subscriptions/{held}/restore").status_code == 409
+    assert made(shop, f"{V3}/customers/acme/credits/grants/{granted['id']}/void", None, 200)["status"] == "voided"
+    heir = {"key": "heir", "name": "Heir", "usageAttribution": {"subjectKeys": ["acme-app", "acme"]}}
     made(shop, f"{V1}/customers", heir)
     fresh = made(shop, f"{V3}/customers", {"key": "fresh", "name": "Fresh"})
     assert shop.delete(f"{V3}/customers/{fresh['id']}").status_code == 204

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import count, pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from rating.catalog import Customer, Record, SettlementMode, Subscription
 from tests.control.conftest import World
 from tollway.catalog_file import Change, apply, read_catalog
 from tollway.control import ControlCode, ControlError, goes_on, never_was
 
+D = Decimal
 DAYS = timedelta(days=1)
 
 
@@ -245,6 +248,32 @@ def test_a_file_that_names_a_deleted_customer_is_refused(world: World) -> None:
     assert (caught.value.code, caught.value.path, caught.value.line) == ("conflict", "$.customers[1].key", 3)
     assert "deleted at 2026-03-01T02:00:00Z" in caught.value.what
     assert world.log() == log
+
+
+def test_what_a_file_leaves_out_of_a_customer_stays_as_others_set_it(world: World) -> None:
+    """Its subjects above all, whose usage would be nobody's; what the file says is so again."""
+    plane = world.plane
+    apply(plane, read_catalog("customers: [{key: globex, name: Globex, subjects: [a]}]"))
+    bare, named = "customers: [{key: globex}]", "customers: [{key: globex, name: Globex, subjects: [a]}]"
+    made = plane.put_customer(
+        "globex",
+        name="G",
+        currency="EUR",
+        subjects=("a", "b"),
+        block_when_exhausted=True,
+        low_balance_thresholds=(D(5),),
+    )
+    log = world.log()
+    assert [change.action for change in apply(plane, read_catalog(bare))] == ["unchanged"]
+    assert world.log() == log
+    apply(plane, read_catalog(named))
+    wanted = replace(made, name="Globex", subjects=("a",))
+    assert plane.customer("globex") == wanted
+    apply(plane, read_catalog("customers: [{key: globex, subjects: [], low_balance_thresholds: []}]"))
+    assert plane.customer("globex") == replace(wanted, subjects=(), low_balance_thresholds=())
+    apply(plane, read_catalog("customers: [{key: initech, subjects: [c]}, {key: hooli}]"))
+    apply(plane, read_catalog("customers: [{key: initech}, {key: hooli, subjects: [c]}]"))
+    assert (plane.customer("initech").subjects, plane.customer("hooli").subjects) == ((), ("c",))
 
 
 # -- the law ------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from ulid import ULID
 
 from rating.catalog import Customer, Record
+from tollway.catalog_file.customers import LEFT_AS_IS
 from tollway.catalog_file.places import line_of, name_in_file
 from tollway.catalog_file.reading import CatalogFile
 from tollway.catalog_file.said import Change, SaidTerms
@@ -114,16 +115,7 @@ def _let_go_of_moving_subjects(changes: Changes, file: CatalogFile) -> None:
         if known is not None and known.deleted_at is None:
             kept = tuple(s for s in known.subjects if claimed.get(s, draft.key) == draft.key)
             if kept != known.subjects:
-                changes.put_customer(
-                    CustomerDraft(
-                        key=known.key,
-                        name=known.name,
-                        currency=known.currency,
-                        subjects=kept,
-                        block_when_exhausted=known.block_when_exhausted,
-                        low_balance_thresholds=known.low_balance_thresholds,
-                    )
-                )
+                changes.put_customer(CustomerDraft(key=known.key, subjects=kept, left_as_is=LEFT_AS_IS - {"subjects"}))
 
 
 def _grant(changes: Changes, customer: Customer, draft: GrantDraft) -> Change:

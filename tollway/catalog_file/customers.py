@@ -21,11 +21,16 @@ from tollway.control import CustomerDraft, GrantDraft, SubscriptionDraft
 DEFAULT_SUBSCRIPTION_KEY: Final = "default"
 """The key of a subscription that has none in the file: a customer's subscription is the same one each time."""
 
+LEFT_AS_IS: Final = frozenset({"name", "currency", "subjects", "block_when_exhausted", "low_balance_thresholds"})
+"""Fields that a customer keeps, as others have set them, where a file leaves them out."""
+
 
 def read_customer(value: object, path: str) -> CustomerDraft:
     """A customer with all that sets it up."""
     fields = as_fields(value, path)
+    given = {name for name in LEFT_AS_IS if isinstance(value, dict) and value.get(name) is not None}
     draft = CustomerDraft(
+        left_as_is=LEFT_AS_IS - given,
         key=take_text(fields, "key"),
         name=take_text_or_none(fields, "name") or "",
         currency=take_text_or_none(fields, "currency") or "USD",

@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 from tollway.control import Changes, CustomerDraft, SubscriptionDraft
 
 Terms = dict[str, Any]
-"""The terms of a subscription as a file says them; what it leaves out is None."""
+"""The terms of a subscription as a file says them; what it leaves out is not there."""
 
 
 class Change(Struct, frozen=True):
@@ -33,8 +33,7 @@ class Change(Struct, frozen=True):
 def terms_of(draft: SubscriptionDraft) -> Terms:
     """What a file says of a subscription, but its key."""
     terms: Terms = msgspec.to_builtins(draft)
-    del terms["key"]
-    return terms
+    return {name: value for name, value in terms.items() if name != "key" and value is not None}
 
 
 class SaidTerms:

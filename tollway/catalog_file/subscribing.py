@@ -62,7 +62,7 @@ def _meant(
 def _is_as_said(
     changes: Changes, draft: SubscriptionDraft, one: Subscription, named: Subscription | None, before: Terms | None
 ) -> bool:
-    said_mode = named is not None and one.id == named.id if before is None else before["settlement_mode"] is not None
+    said_mode = named is not None and one.id == named.id if before is None else "settlement_mode" in before
     return _has_terms(changes, draft, one, mode_counts=said_mode) and _begins_so(draft, one, changes.now())
 
 

@@ -36,10 +36,11 @@ def put_customer(changes: Transaction, draft: CustomerDraft) -> Customer:
 
 
 def _put_customer(changes: Transaction, draft: CustomerDraft) -> Customer:
-    _check_fields(draft)
     known = changes.find_customer_by_key(draft.key)
     if known is not None:
         check_not_deleted(known, "key")
+        draft = _with_what_it_has(draft, known)
+    _check_fields(draft)
     subjects = tuple(dict.fromkeys(draft.subjects))
     _check_subjects_are_free(changes, draft.key, subjects, known)
     currency = draft.currency or (DEFAULT_CURRENCY if known is None else known.currency)
@@ -63,6 +64,14 @@ def _put_customer(changes: Transaction, draft: CustomerDraft) -> Customer:
         return known
     changes.record(customer)
     return customer
+
+
+def _with_what_it_has(draft: CustomerDraft, known: Customer) -> CustomerDraft:
+    """The draft, with what the customer has of the fields that the draft leaves as they are."""
+    kept = {name: getattr(known, name) for name in draft.left_as_is}
+    if known.currency_open and "currency" in kept:
+        kept["currency"] = None
+    return replace(draft, **kept)
 
 
 def _check_fields(draft: CustomerDraft) -> None:

@@ -76,3 +76,5 @@ class CustomerDraft(Struct, frozen=True, kw_only=True):
     low_balance_thresholds: tuple[Decimal, ...] = ()
     subscription: SubscriptionDraft | None = None
     grants: tuple[GrantDraft, ...] = ()
+    left_as_is: frozenset[str] = frozenset()
+    """Fields of which nothing is said: a customer that is there keeps what it has of them."""
