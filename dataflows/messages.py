@@ -66,10 +66,15 @@ def segments(message: bytes) -> Iterator[tuple[datetime, bytes, bool, str, bool]
         at += _SEGMENT.size
         meter = message[at : at + key_length].decode()
         at += key_length
-        yield _EPOCH + timedelta(microseconds=received_us), message[at : at + length], framed, meter, again
+        yield instant(received_us), message[at : at + length], framed, meter, again
         at += length
 
 
 def microseconds(instant: datetime) -> int:
     """An instant as microseconds since the epoch, exact."""
     return (instant - _EPOCH) // timedelta(microseconds=1)
+
+
+def instant(microseconds: int) -> datetime:
+    """The inverse of `microseconds`."""
+    return _EPOCH + timedelta(microseconds=microseconds)

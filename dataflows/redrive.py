@@ -163,7 +163,7 @@ class Redrive:
         if raw is None:
             if not event_type:
                 return None
-            standing = place_unread(catalog, row.subject, event_type, row.event_time, row.meter)
+            standing = place_unread(catalog, row.subject, event_type, row.event_time, received_at, row.meter)
         else:
             if self._decoder[0] != catalog.global_version:
                 self._decoder = (catalog.global_version, EventDecoder(metered_fields(catalog)))

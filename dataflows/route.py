@@ -1,7 +1,8 @@
 """
 Routes raw batches: peeks the subject, finds its customer's key group, and lets the bytes go on as bytes.
 
-An event whose subject no customer has goes by its subject, and is parked where it arrives.
+Where a subject has changed hands, the event's time is looked at too: usage belongs to who had the subject then. An
+event whose subject no customer has goes by its subject, and is parked where it arrives.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from dataflows.messages import RawBatch, header, segment_header
+from dataflows.messages import RawBatch, header, instant, segment_header
 from rating.catalog import KEY_GROUPS, Catalog, key_group
-from rating.events import is_framed, subjects
+from rating.events import is_framed, subjects, time_of
 
 SUBJECTS_MAX = 1_000_000
 """Subjects whose key group is remembered."""
@@ -52,7 +53,9 @@ class Router:
             framed = is_framed(lines)
             found = subjects(blob, lines, framed)
             for line, subject, group in zip(lines, found, map(group_by_subject.get, found), strict=True):
-                lines_by_group[self._group_of(subject) if group is None else group].append(line)
+                if group is None:
+                    group = self._group_of(subject or "", line, received_us)
+                lines_by_group[group].append(line)
             for part, of_group in zip(parts, lines_by_group, strict=True):
                 if of_group:
                     joined = b"\n".join(of_group)
@@ -62,10 +65,15 @@ class Router:
             if part:
                 yield f"{group:02}", header(group, head) + b"".join(part)
 
-    def _group_of(self, subject: str | None) -> int:
+    def _group_of(self, subject: str, line: bytes, received_us: int) -> int:
+        catalog = self._view.catalog
+        if catalog.has_moved(subject):
+            # It depends on the time, and so is not remembered.
+            received_at = instant(received_us)
+            owner = catalog.owner_of_usage(subject, time_of(line) or received_at, received_at)
+            return key_group(subject if owner is None else owner)
         if len(self._group_by_subject) >= SUBJECTS_MAX:
             self._group_by_subject.clear()
-        name = subject or ""
-        group = key_group(self._view.catalog.customer_id_by_subject.get(name, name))
+        group = key_group(catalog.customer_id_by_subject.get(subject, subject))
         self._group_by_subject[subject] = group
         return group

@@ -347,6 +347,14 @@ class Catalog:
             return self.customer_id_by_subject.get(subject)
         return next((found.customer_id for found in reversed(owners) if found.since <= at), None)
 
+    def owner_of_usage(self, subject: str, at: datetime, received_at: datetime) -> str | None:
+        """
+        The id of the customer whose usage at an instant is; where it is ahead of its arrival, who had the subject then.
+
+        Who will have the subject is not known yet when it arrives; so a replay, which does know, finds the same.
+        """
+        return self.customer_id_at(subject, min(at, received_at))
+
     def owned_span(self, subject: str, at: datetime) -> tuple[datetime, datetime]:
         """From when to when, its end not included, what `customer_id_at` says of an instant holds."""
         start, end = ALWAYS

@@ -51,6 +51,8 @@ class AccountState(Struct, array_like=True):
     """By subscription: the instant up to which its flat and standing charges are booked."""
     moves: dict[str, int] = field(default_factory=dict)
     """By subscription: how many of its moves have had their effect."""
+    number: int = 0
+    """Which of its key group's customers it is, from 1 on: whose the ids of events are. 0: in an old snapshot."""
 
 
 class LiveGrant:

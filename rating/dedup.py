@@ -1,11 +1,13 @@
 """
-Which events were rated already: identity is (source, id).
+Which events were rated already: identity is (source, id) within its customer.
 
-What is driven again for one meter has its own identity: a NUL and the meter's key follow the id, which holds none.
+Ids are kept exactly, each with whose it is and a fingerprint of the event's bytes. Nearly always one customer of a key
+group has an id, so what is looked up is one dict for each source; customers who have an id that another one had
+first are kept beside it. That it is the same key group never matters.
 
-Ids are kept exactly, with a fingerprint of the event's bytes, and are forgotten in segments: once both a
-horizon of event time and the same span of receiving time have passed, so that neither a backfill nor an
-idle night forgets too early. A full segment goes to the ledger; a snapshot carries only the open one.
+Ids are forgotten in segments: once both a horizon of event time and the same span of receiving time have passed,
+so that neither a backfill nor an idle night forgets too early. A full segment goes to the ledger; a snapshot
+carries only the open one.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Reversible
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct, field
@@ -27,13 +29,30 @@ SEGMENT_SIZE = 2048
 T = TypeVar("T")
 
 Prints = dict[str, int]
-"""The ids of a source's events, each with the fingerprint of the event."""
+"""The ids of a source's events, each with its print: see `mark_of`."""
 
 Ids = dict[str, tuple[list[str], list[int]]]
-"""By source, the ids of events and their fingerprints, in the order in which they came."""
+"""By source, the ids of events and their prints. Those that a customer was the first to have are in order."""
 
 LoadSegments = Callable[[int, list[int]], Iterable[bytes]]
 """Given a key group and segment numbers: the ids of those segments, as `SeenIds` carried them."""
+
+ANYBODY: Final = 0
+"""Whose an id is that was kept before it was known whose: every customer's."""
+LEFT: Final = -1
+"""The print of an id that the first customer to have it has no more, while others still do."""
+_FINGERPRINT_BITS: Final = 32
+_FINGERPRINT: Final = (1 << _FINGERPRINT_BITS) - 1
+
+
+def mark_of(number: int) -> int:
+    """What is added to an event's fingerprint of 32 bits to make its print: the customer's number in its key group."""
+    return number << _FINGERPRINT_BITS
+
+
+def part_of(source: str, meter: str) -> str:
+    """What takes the place of the source in the identity of one meter's usage of an event. No source has a NUL."""
+    return f"{source}\0{meter}" if meter else source
 
 
 class Segment(Struct, array_like=True):
@@ -57,8 +76,9 @@ class SeenEvents:
     """
     The ids of one key group.
 
-    The fold looks ids up and adds them in what `of_source` gives; `seal` then moves what has become a full segment
-    out. A dict keeps its order, so the ids of the open segment are the last of their source.
+    The fold looks ids up and adds them in what `of_source` gives; where an id is there already, `fingerprint` and
+    `add_beside` know the other customers who have it. `seal` then moves what has become a full segment out. A dict
+    keeps its order, so the ids of the open segment are the last of their source.
     """
 
     def __init__(self, key_group: int, state: SeenState, horizon: timedelta, load: LoadSegments) -> None:
@@ -67,6 +87,10 @@ class SeenEvents:
         self.newest_event = state.newest_event
         """The latest time of an event that was rated."""
         self._prints: dict[str, Prints] = {}
+        self._beside: dict[tuple[str, str], dict[int, int]] = {}
+        """By source and id, the fingerprints of customers that were not the first to have the id, by their number."""
+        self._open_beside: list[tuple[str, str, int]] = []
+        """Source, id and print of those in the open segment."""
         self._segments = state.segments
         self._next_segment = state.next_segment
         self._ids_by_segment: dict[int, Ids] = {}
@@ -75,22 +99,54 @@ class SeenEvents:
             self._ids_by_segment[segment.number] = ids
             self._read(ids)
         self._sealed_by_source = {source: len(prints) for source, prints in self._prints.items()}
-        self._read(state.open_ids)
+        self._open_beside = self._read(state.open_ids)
         self._open_count = sum(len(ids) for ids, _ in state.open_ids.values())
 
-    def _read(self, segment: Ids) -> None:
+    def _read(self, segment: Ids) -> list[tuple[str, str, int]]:
+        """Take the ids of a segment in. Returns those that another customer has too, and had first."""
+        beside = []
         for source, (ids, prints) in segment.items():
-            self._prints.setdefault(source, {}).update(zip(ids, prints, strict=True))
+            known = self._prints.setdefault(source, {})
+            for event_id, found in zip(ids, prints, strict=True):
+                if known.setdefault(event_id, found) != found:
+                    self._keep_beside(source, event_id, found)
+                    beside.append((source, event_id, found))
+        return beside
+
+    def _keep_beside(self, source: str, event_id: str, found: int) -> None:
+        number = found >> _FINGERPRINT_BITS
+        self._beside.setdefault((source, event_id), {})[number] = found & _FINGERPRINT
 
     def __len__(self) -> int:
-        return sum(map(len, self._prints.values()))
+        held = sum(found != LEFT for prints in self._prints.values() for found in prints.values())
+        return held + sum(map(len, self._beside.values()))
 
     def of_source(self, source: str) -> Prints:
-        """The fingerprints of a source's events by id, to look up and to add to."""
+        """The prints of a source's events by id, to look up, and to add ids to that are not there."""
         prints = self._prints.get(source)
         if prints is None:
             prints = self._prints[source] = {}
         return prints
+
+    def fingerprint(self, source: str, event_id: str, known: int, number: int) -> int | None:
+        """
+        The fingerprint of a customer's event, None where it was not rated yet.
+
+        Args:
+            source: Of the event.
+            event_id: Of the event.
+            known: What `of_source` has of the id.
+            number: The customer's.
+        """
+        if known >> _FINGERPRINT_BITS in (number, ANYBODY):
+            return known & _FINGERPRINT
+        beside = self._beside.get((source, event_id))
+        return None if beside is None else beside.get(number)
+
+    def add_beside(self, source: str, event_id: str, found: int) -> None:
+        """Add the print of an event whose id `of_source` has, but which is new for its customer."""
+        self._keep_beside(source, event_id, found)
+        self._open_beside.append((source, event_id, found))
 
     def snapshot(self) -> SeenState:
         """What to go on from."""
@@ -102,6 +158,10 @@ class SeenEvents:
             count = len(prints) - self._sealed_by_source.get(source, 0)
             if count:
                 opened[source] = (_last(prints, count), _last(prints.values(), count))
+        for source, event_id, found in self._open_beside:
+            ids, prints_beside = opened.setdefault(source, ([], []))
+            ids.append(event_id)
+            prints_beside.append(found)
         return opened
 
     def seal(self, added: int, received_at: datetime) -> SeenIds | None:
@@ -115,6 +175,7 @@ class SeenEvents:
         self._next_segment += 1
         full = self._open_ids()
         self._open_count = 0
+        self._open_beside = []
         self._segments.append(Segment(number, newest_event, received_at))
         self._ids_by_segment[number] = full
         self._forget(received_at - self.horizon, newest_event - self.horizon)
@@ -125,10 +186,26 @@ class SeenEvents:
     def _forget(self, sealed_before: datetime, newest_before: datetime) -> None:
         segments = self._segments
         while segments and segments[0].sealed_at < sealed_before and segments[0].newest_event < newest_before:
-            for source, (ids, _) in self._ids_by_segment.pop(segments.pop(0).number).items():
+            for source, (ids, found) in self._ids_by_segment.pop(segments.pop(0).number).items():
                 prints = self._prints[source]
-                for event_id in ids:
-                    prints.pop(event_id, None)
+                for event_id, its_print in zip(ids, found, strict=True):
+                    if prints.get(event_id) != its_print:
+                        self._forget_beside(source, event_id, its_print >> _FINGERPRINT_BITS)
+                    elif (source, event_id) in self._beside:
+                        prints[event_id] = LEFT
+                    else:
+                        del prints[event_id]
+
+    def _forget_beside(self, source: str, event_id: str, number: int) -> None:
+        beside = self._beside.get((source, event_id))
+        if beside is None:
+            return
+        beside.pop(number, None)
+        if not beside:
+            del self._beside[source, event_id]
+            prints = self._prints[source]
+            if prints.get(event_id) == LEFT:
+                del prints[event_id]
 
 
 def _last(items: Reversible[T], count: int) -> list[T]:
@@ -138,7 +215,7 @@ def _last(items: Reversible[T], count: int) -> list[T]:
 
 
 def pack_ids(ids: Ids) -> bytes:
-    """Ids and fingerprints as compressed MessagePack. Ids rarely repeat in parts, so only letters are coded short."""
+    """Ids and prints as compressed MessagePack. Ids rarely repeat in parts, so only letters are coded short."""
     compressor = zlib.compressobj(1, strategy=zlib.Z_HUFFMAN_ONLY)
     return compressor.compress(msgspec.msgpack.encode(ids)) + compressor.flush()
 

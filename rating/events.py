@@ -69,6 +69,10 @@ class _Routed(Struct, gc=False):
     subject: Attribute
 
 
+class _Timed(Struct, gc=False):
+    time: Annotated[datetime, Meta(tz=True)] | None = None
+
+
 def attribute_of(field: str) -> str:
     """The attribute under which decoded `data` carries a top-level field, whatever its name."""
     return "f_" + field.encode().hex()
@@ -222,6 +226,14 @@ def _subject(line: bytes) -> str | None:
         return None
 
 
+def time_of(line: bytes) -> datetime | None:
+    """The time of an event, None where it has none or none that can be read. Nothing else is decoded."""
+    try:
+        return _TIMED.decode(line).time
+    except _UNREADABLE:
+        return None
+
+
 def _read_number(text: str) -> Decimal:
     """As `Decimal`, but with an error whose path msgspec tells."""
     try:
@@ -302,6 +314,7 @@ _ENDS: Final = itemgetter(0, -1)
 _BRACES: Final = {tuple(b"{}")}
 _NAMES: Final = ("id", "source", "type", "subject")
 _ROUTED: Final = Decoder(_Routed)
+_TIMED: Final = Decoder(_Timed)
 _SYNTAX: Final = Decoder(msgspec.Raw)
 _ENVELOPE: Final = _decoder(())
 

@@ -14,15 +14,16 @@ from decimal import Decimal
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 from xxhash import xxh32_intdigest
 
 from rating.access import balance_row
 from rating.calendar import NOTHING, TICK, Calendar, is_in_arrears
 from rating.carried import carry_over, counted, earlier_parts, unbind_earlier
-from rating.catalog import NEVER, Catalog, key_group
+from rating.catalog import ALWAYS, NEVER, Catalog, key_group
 from rating.charge import Piece, total
 from rating.credits import Account, AccountState
-from rating.dedup import LoadSegments, SeenEvents, SeenState
+from rating.dedup import LoadSegments, SeenEvents, SeenState, mark_of, part_of
 from rating.events import CloudEvent, EventDecoder, refuse_instant
 from rating.meters import PLAIN_INTEGER_LIMIT, Aggregation, add, new_tally, quantity, tally_value
 from rating.money import ZERO, use_exact
@@ -103,6 +104,8 @@ class KeyGroup:
         self._lane_check_events = rules.lane_check_events or LANE_CHECK_EVENTS
         self._unchecked = 0
         """Events since a fold by a lane was last checked."""
+        self._lanes_open_from = ALWAYS[0]
+        """Up to here usage received is too early for some lane."""
         self._routes_version = -1
         self._decoder = EventDecoder(())
         self._decoder_version = -1
@@ -115,6 +118,11 @@ class KeyGroup:
             account = self.accounts[customer_id]
             meter = account.state.meters[meter_place]
             account.take(meter, meter.slices[part_place], gathered.quantity, gathered.events)
+        self._numbered = max((account.state.number for account in self.accounts.values()), default=0)
+        """How many customers have got a number."""
+        for account in self.accounts.values():
+            if not account.state.number:
+                self._give_number(account)
 
     # -- input: usage ---------------------------------------------------------------------------
 
@@ -139,15 +147,15 @@ class KeyGroup:
             self._let_pass(min(received_at, now), out)
         # The clock of events is that of their receiving: what passed since has its effect after them.
         now = min(received_at, now)
-        if self._lanes_close_at <= received_at:
+        if self._lanes_close_at <= received_at or received_at < self._lanes_open_from:
             self._forget_routes()
         read_through = self.calendar.read_through
         if read_through is None or read_through < received_at:
             self.calendar.read_through = received_at
         decoder = self._decoder
         events, lines = decoder.decode_with_lines(blob, framed)
-        rated = duplicates = 0
-        source = ""
+        rated = 0
+        source = identified = ""
         prints = self.seen.of_source(source)
         newest = self.seen.newest_event or received_at
         too_far = received_at + self.rules.max_ahead
@@ -161,15 +169,13 @@ class KeyGroup:
                 continue
             if event.source != source:
                 source = event.source
-                prints = self.seen.of_source(source)
-            event_id = f"{event.id}\0{meter}" if meter else event.id
-            known = prints.get(event_id)
-            if known is not None:
-                duplicates += 1
-                if known != fingerprint:
-                    out.mismatches.append(MismatchRow(source, event_id, line))
-                continue
+                identified = part_of(source, meter)
+                prints = self.seen.of_source(identified)
+            event_id = event.id
             at = event.time or received_at
+            is_known = event_id in prints
+            if is_known and self._is_repeated(event, at, line, received_at, out, meter):
+                continue
             lanes_of_type = lanes.get(event.type)
             lane = None if lanes_of_type is None else lanes_of_type.get(event.subject)
             if lane is not None and lane.start <= at < lane.end and at <= too_far:
@@ -178,7 +184,10 @@ class KeyGroup:
                     value = quantity(value, lane.aggregation)
                 is_number = value.__class__ is int or value.__class__ is Decimal
                 if is_number and (not checks_lanes or self._agrees(lane, event, at, value, received_at, now, out)):
-                    prints[event_id] = fingerprint
+                    if is_known:
+                        self.seen.add_beside(identified, event_id, lane.mark + fingerprint)
+                    else:
+                        prints[event_id] = lane.mark + fingerprint
                     if at > newest:
                         newest = at
                     rated += 1
@@ -198,8 +207,13 @@ class KeyGroup:
                 message = f"event time is more than {self.rules.max_ahead.total_seconds():.0f} s ahead of its arrival"
                 self._reject(Rejected(RejectCode.TIME_IN_FUTURE, message, "$.time", line), out)
                 continue
-            if self._rate(event, at, line, received_at, now, out, meter):
-                prints[event_id] = fingerprint
+            account = self._rate(event, at, line, received_at, now, out, meter)
+            if account is not None:
+                its_print = mark_of(account.state.number) + fingerprint
+                if is_known:
+                    self.seen.add_beside(identified, event_id, its_print)
+                else:
+                    prints[event_id] = its_print
                 if at > newest:
                     newest = at
                 rated += 1
@@ -211,11 +225,32 @@ class KeyGroup:
         if rated:
             out.ended["rated", ""] += rated
             self.received.append((received_at, rated))
-        if duplicates:
-            out.ended["duplicate", ""] += duplicates
         full = self.seen.seal(rated, received_at)
         if full is not None:
             out.seen.append(full)
+
+    def _is_repeated(
+        self, event: CloudEvent, at: datetime, line: bytes, received_at: datetime, out: Outcome, only: str
+    ) -> bool:
+        """
+        Whether an event, or the usage of `only` one meter of it, was rated before; it then ends as a duplicate.
+
+        Its id may as well be that of another customer's event.
+        """
+        identified = part_of(event.source, only)
+        known = self.seen.of_source(identified).get(event.id)
+        customer_id = self.catalog.owner_of_usage(event.subject, at, received_at)
+        if known is None or customer_id is None:
+            return False
+        account = self.accounts.get(customer_id)
+        number = 0 if account is None else account.state.number
+        rated_as = self.seen.fingerprint(identified, event.id, known, number)
+        if rated_as is None:
+            return False
+        out.ended["duplicate", ""] += 1
+        if rated_as != xxh32_intdigest(line):
+            out.mismatches.append(MismatchRow(event.source, event.id, line))
+        return True
 
     def _rate(
         self,
@@ -226,32 +261,35 @@ class KeyGroup:
         now: datetime,
         out: Outcome,
         only: str,
-    ) -> bool:
+    ) -> Account | None:
         """
         Count an event that no lane takes towards its meters, or towards one `only`.
 
         Returns:
-            Whether it was rated: else it has ended.
+            Whose it is; None: it was not rated, and has ended.
         """
         route = self._routes.get((event.subject, event.type))
-        if route is None or not route.start <= at < route.end:
+        if route is None or not route.start <= at < route.end or received_at < route.owned_from:
             decoder = self._decoder
-            found = self._route(event.subject, event.type, at, now)
+            found = self._route(event.subject, event.type, at, received_at, now)
             if self._decoder is not decoder:
                 again = self._decoder.decode(line)
                 if isinstance(again, Rejected):
                     self._reject(again, out)
-                    return False
+                    return None
                 event = again
             if isinstance(found, ParkCode):
                 self._park(found, event, at, line, received_at, out, only)
-                return False
+                return None
             route = found
+            if self._is_repeated(event, at, line, received_at, out, only):
+                # By the catalog as it was read just now.
+                return None
             out.subjects.append(UsedSubject(route.account.state.customer_id, event.subject))
         measured = measure(route.meters, event, received_at, line, only)
         if not measured.counted:
             self._end_uncounted(measured, event, at, line, received_at, out, only)
-            return False
+            return None
         account = route.account
         account.empty_lanes()
         account.packed = None
@@ -275,12 +313,13 @@ class KeyGroup:
             self._open_lane(
                 Lane(event.subject, event.type, account, meter, part, span, metered.value, metered.aggregation)
             )
+            self._lanes_open_from = max(self._lanes_open_from, route.owned_from)
         if headroom is not None and headroom <= 0:
             self._settle(account, now, out, [meter for meter, _, _ in measured.counted])
         out.rejected += measured.refused
         for waits in measured.waiting:
             self._park_part(waits, event, at, line, received_at, out)
-        return True
+        return account
 
     def _end_uncounted(
         self,
@@ -322,7 +361,7 @@ class KeyGroup:
         if not always and self._unchecked < self._lane_check_events:
             return True
         self._unchecked = 0
-        route = self._find_route(event.subject, event.type, at, now)
+        route = self._find_route(event.subject, event.type, at, received_at, now)
         if isinstance(route, Route) and route.start <= at < route.end:
             counted = measure(route.meters, event, received_at, b"").counted
             covering = next((part for part in reversed(lane.meter.slices) if part.start <= at < part.end), None)
@@ -347,6 +386,7 @@ class KeyGroup:
             before.account.empty(before)
             before.account.lanes.remove(before)
         lanes[lane.subject] = lane
+        lane.mark = mark_of(lane.account.state.number)
         self._lanes_close_at = min(self._lanes_close_at, lane.meter.closes_at)
         lane.account.join(lane)
 
@@ -372,7 +412,7 @@ class KeyGroup:
         only: str = "",
     ) -> None:
         """Let an event wait, or the usage of `only` one meter of it."""
-        customer_id = self.catalog.customer_id_by_subject.get(event.subject)
+        customer_id = self.catalog.owner_of_usage(event.subject, at, received_at)
         if only and code is not ParkCode.PERIOD_CLOSED:
             code = ParkCode.UNPRICED
         message = waits_because(code, event.subject, event.type, only)
@@ -397,7 +437,7 @@ class KeyGroup:
         self, waits: Part, event: CloudEvent, at: datetime, line: bytes, received_at: datetime, out: Outcome
     ) -> None:
         """Let an event's usage of one meter wait. The event itself ends as what the rest of it does."""
-        customer_id = self.catalog.customer_id_by_subject.get(event.subject)
+        customer_id = self.catalog.owner_of_usage(event.subject, at, received_at)
         message = waits_because(waits.code, event.subject, event.type, waits.meter)
         out.parked.append(
             Parked(
@@ -427,18 +467,23 @@ class KeyGroup:
 
     # -- attribute ------------------------------------------------------------------------------
 
-    def _route(self, subject: str, event_type: str, at: datetime, now: datetime) -> Route | ParkCode:
-        found = self._find_route(subject, event_type, at, now)
+    def _route(
+        self, subject: str, event_type: str, at: datetime, received_at: datetime, now: datetime
+    ) -> Route | ParkCode:
+        found = self._find_route(subject, event_type, at, received_at, now)
         if isinstance(found, ParkCode) and self.refresh():
             self._read_catalog_version()
-            found = self._find_route(subject, event_type, at, now)
+            self._forget_routes()
+            found = self._find_route(subject, event_type, at, received_at, now)
         if not isinstance(found, ParkCode):
             self._routes[subject, event_type] = found
         return found
 
-    def _find_route(self, subject: str, event_type: str, at: datetime, now: datetime) -> Route | ParkCode:
+    def _find_route(
+        self, subject: str, event_type: str, at: datetime, received_at: datetime, now: datetime
+    ) -> Route | ParkCode:
         catalog = self.catalog
-        customer_id = catalog.customer_id_by_subject.get(subject)
+        customer_id = catalog.owner_of_usage(subject, at, received_at)
         if customer_id is None or key_group(customer_id) != self.number:
             # Routed by its subject, before the catalog knew the customer: it is driven again, to the right group.
             return ParkCode.UNKNOWN_SUBJECT
@@ -448,7 +493,11 @@ class KeyGroup:
         features = catalog.features_of(event_type)
         if not features:
             return ParkCode.NO_FEATURE
-        return route_to(self.account(customer_id, now), subscription, features, at, now, self.calendar)
+        route = route_to(self.account(customer_id, now), subscription, features, at, now, self.calendar)
+        if isinstance(route, ParkCode) or not catalog.has_moved(subject):
+            return route
+        owned_from, owned_to = catalog.owned_span(subject, min(at, received_at))
+        return replace(route, start=max(route.start, owned_from), end=min(route.end, owned_to), owned_from=owned_from)
 
     # -- input: the catalog, and time -----------------------------------------------------------
 
@@ -456,10 +505,21 @@ class KeyGroup:
         """The account of a customer, opened if need be."""
         account = self.accounts.get(customer_id)
         if account is None:
-            account = self.accounts[customer_id] = Account(AccountState(customer_id))
+            account = self._open_account(customer_id)
         if account.customer is None:
             self._refresh(account, now)
         return account
+
+    def _open_account(self, customer_id: str) -> Account:
+        account = self.accounts[customer_id] = Account(AccountState(customer_id))
+        self._give_number(account)
+        return account
+
+    def _give_number(self, account: Account) -> None:
+        """Let an account have a number that no other of the group ever had."""
+        self._numbered += 1
+        account.state.number = self._numbered
+        account.packed = None
 
     def reconcile(self, customer_ids: Iterable[str], now: datetime, out: Outcome) -> None:
         """
@@ -473,7 +533,7 @@ class KeyGroup:
         for customer_id in customer_ids:
             account = self.accounts.get(customer_id)
             if account is None:
-                account = self.accounts[customer_id] = Account(AccountState(customer_id))
+                account = self._open_account(customer_id)
             self._catch_up(account, now, out)
             self._settle(account, now, out)
 
@@ -485,7 +545,7 @@ class KeyGroup:
         for customer_id in sorted(self.catalog.customer_ids_by_group[self.number].union(self.accounts)):
             account = self.accounts.get(customer_id)
             if account is None:
-                account = self.accounts[customer_id] = Account(AccountState(customer_id))
+                account = self._open_account(customer_id)
             for meter in account.state.meters:
                 meter.dirty = meter.rechain = True
             self._catch_up(account, now, out)
@@ -536,6 +596,7 @@ class KeyGroup:
                 lane.account.lanes.clear()
         self._lanes.clear()
         self._lanes_close_at = NEVER
+        self._lanes_open_from = ALWAYS[0]
 
     def _refresh(self, account: Account, now: datetime) -> None:
         """Read the catalog, and let time have its effect on the account up to `now`."""

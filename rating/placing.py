@@ -41,7 +41,9 @@ def metered_fields(catalog: Catalog) -> list[str]:
     return sorted({top_field(path) for path in paths})
 
 
-def place_unread(catalog: Catalog, subject: str, event_type: str, at: datetime, meter: str = "") -> Standing:
+def place_unread(
+    catalog: Catalog, subject: str, event_type: str, at: datetime, received_at: datetime, meter: str = ""
+) -> Standing:
     """
     What can be told without an event's data; where that gives no reason, `place` decides.
 
@@ -50,9 +52,10 @@ def place_unread(catalog: Catalog, subject: str, event_type: str, at: datetime, 
         subject: The event's.
         event_type: The event's type.
         at: Its time of use.
+        received_at: When it was first received.
         meter: The key of the one meter whose usage waits; empty: the whole event does.
     """
-    return _by_subscription(catalog, subject, event_type, at, meter)[0]
+    return _by_subscription(catalog, subject, event_type, at, received_at, meter)[0]
 
 
 def place(
@@ -69,7 +72,7 @@ def place(
         received_at: When it was first received.
         meter: The key of the one meter whose usage waits; empty: the whole event does.
     """
-    standing, subscription = _by_subscription(catalog, event.subject, event.type, at, meter)
+    standing, subscription = _by_subscription(catalog, event.subject, event.type, at, received_at, meter)
     if standing.code is not None:
         return standing
     assert subscription is not None
@@ -84,9 +87,9 @@ def place(
 
 
 def _by_subscription(
-    catalog: Catalog, subject: str, event_type: str, at: datetime, meter: str
+    catalog: Catalog, subject: str, event_type: str, at: datetime, received_at: datetime, meter: str
 ) -> tuple[Standing, Subscription | None]:
-    customer_id = catalog.customer_id_at(subject, at)
+    customer_id = catalog.owner_of_usage(subject, at, received_at)
     if customer_id is None:
         return _standing(None, ParkCode.UNKNOWN_SUBJECT, meter), None
     subscription = catalog.subscription_at(customer_id, at)

@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from rating.calendar import Calendar
-from rating.catalog import NEVER, Placement, Subscription
+from rating.catalog import ALWAYS, NEVER, Placement, Subscription
 from rating.credits import Account
 from rating.events import CloudEvent
 from rating.meters import (
@@ -82,6 +82,8 @@ class Route(Struct, frozen=True, gc=False):
     start: datetime
     end: datetime
     meters: tuple[Metered, ...]
+    owned_from: datetime = ALWAYS[0]
+    """Events that were received before go another way: the subject was another customer's."""
 
     @property
     def only_taker(self) -> Taker | None:

@@ -291,8 +291,8 @@ class Lane(Generic[Owner]):
     """
 
     __slots__ = (
-        "account", "aggregation", "end", "event_type", "events", "limit", "meter", "part", "place", "read", "room",
-        "start", "subject",
+        "account", "aggregation", "end", "event_type", "events", "limit", "mark", "meter", "part", "place", "read",
+        "room", "start", "subject",
     )  # fmt: skip
 
     def __init__(
@@ -315,6 +315,8 @@ class Lane(Generic[Owner]):
         self.end = min(part.end, span[1])
         self.read = read
         self.aggregation = aggregation
+        self.mark = 0
+        """Whose the ids of its events are."""
         self.events = 0
         self.place = ("", 0, 0)
         """The customer, and the places of the meter and the slice in the state as it was packed."""

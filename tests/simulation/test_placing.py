@@ -133,9 +133,9 @@ def told(event: dict[str, Any]) -> dict[str, Any]:
 def standing(catalog: Catalog, event: dict[str, Any], received: Any, meter: str) -> Standing:
     decoded = EventDecoder(metered_fields(catalog)).decode(line(told(event)))
     if isinstance(decoded, Rejected):
-        return Standing(catalog.customer_id_at(event["subject"], AT), None)
+        return Standing(catalog.owner_of_usage(event["subject"], AT, received), None)
     found = place(catalog, RULES, decoded, AT, received, meter)
-    unread = place_unread(catalog, event["subject"], event["type"], AT, meter)
+    unread = place_unread(catalog, event["subject"], event["type"], AT, received, meter)
     assert unread in (found, Standing(found.customer_id, None)), "what the data does not change was told before"
     return found
 
