@@ -9,6 +9,7 @@ process of a cluster: so it is right after a crash, and sums over processes coun
 from __future__ import annotations
 
 import time
+from collections import Counter as Counts
 from collections.abc import Callable
 from importlib.metadata import version
 
@@ -16,6 +17,11 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from rating.outcome import ParkCode, RejectCode
 from rating.rows import Outcome
+
+METERS_MAX = 100
+"""So many meters are told apart where a label names one; the others are `OTHER_METERS` together."""
+OTHER_METERS = "(others)"
+"""No meter can have it for a key."""
 
 SIGNAL_KINDS = (
     "access_blocked",
@@ -51,6 +57,11 @@ refused_values_total = Counter(
 wrong_lanes_total = Counter(
     "tollway_wrong_lanes",
     "Folds by the fast way that a check found to be wrong, and that went the slow way. Anything but 0 is a defect.",
+)
+unpriced_events_total = Counter(
+    "tollway_unpriced_events",
+    "Events that were rated but for their usage of this meter, which no feature of the customer's plan prices.",
+    ["meter"],
 )
 source_lag_seconds = Gauge(
     "tollway_source_lag_seconds",
@@ -102,7 +113,14 @@ unbalanced_customers = Gauge(
     "tollway_unbalanced_customers",
     "Customers whose money does not add up to the last digit. Anything but 0 is a defect.",
 )
-parked_events = Gauge("tollway_parked_events", "Events that wait for the catalog, by reason.", ["reason"])
+parked_events = Gauge(
+    "tollway_parked_events", "Events of which nothing was rated yet, by what they wait for.", ["reason"]
+)
+parked_parts = Gauge(
+    "tollway_parked_parts",
+    "Rated events of which the usage of one meter waits, by reason: for a price, or since its billing period closed.",
+    ["reason", "meter"],
+)
 redriven_events_total = Counter("tollway_redriven_events", "Waiting events that were put back into the event log.")
 redrive_seconds = Histogram(
     "tollway_redrive_seconds",
@@ -140,8 +158,54 @@ def count(outcome: Outcome) -> None:
             refused_values_total.labels(rejected.meter, rejected.code).inc()
     if outcome.wrong_lanes:
         wrong_lanes_total.inc(outcome.wrong_lanes)
+    for parked in outcome.parked:
+        if parked.code is ParkCode.UNPRICED:
+            unpriced_events_total.labels(_meter_label(parked.meter)).inc()
     if outcome.mismatches:
         duplicate_mismatches_total.inc(len(outcome.mismatches))
+
+
+_meters: set[str] = set()
+
+
+def _meter_label(meter: str) -> str:
+    """A meter as a label has it: the first `METERS_MAX` of this process by their keys."""
+    if meter not in _meters:
+        if len(_meters) >= METERS_MAX:
+            return OTHER_METERS
+        _meters.add(meter)
+    return meter
+
+
+def tell_parked(counts: list[tuple[str, str, int]]) -> None:
+    """
+    Tell how many events wait.
+
+    Args:
+        counts: By reason and meter, the most first; the meter is empty for whole events.
+    """
+    whole = {reason: count for reason, meter, count in counts if not meter}
+    for code in ParkCode:
+        parked_events.labels(code).set(whole.get(code, 0))
+    parts: Counts[tuple[str, str]] = Counts()
+    named: set[str] = set()
+    for reason, meter, count in counts:
+        if not meter:
+            continue
+        if meter in named or len(named) < METERS_MAX:
+            named.add(meter)
+            parts[reason, meter] += count
+        else:
+            parts[reason, OTHER_METERS] += count
+    for gone in _told_parts - parts.keys():
+        parked_parts.remove(*gone)
+        _told_parts.discard(gone)
+    for (reason, meter), count in parts.items():
+        parked_parts.labels(reason, meter).set(count)
+        _told_parts.add((reason, meter))
+
+
+_told_parts: set[tuple[str, str]] = set()
 
 
 def count_signals(kinds: list[bytes]) -> None:

@@ -48,6 +48,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "credits": ("inspect:credits_", "How a customer's credits came and went"),
         "signals": ("inspect:signals", "Blocked, allowed, running low"),
         "parked": ("inspect:parked", "Events that wait for the catalog"),
+        "unpriced": ("inspect:unpriced", "Usage that no price covers, by meter"),
         "dead-letters": ("inspect:dead_letters", "Events that were refused, and why"),
     },
     "Invoicing": {

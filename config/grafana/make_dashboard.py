@@ -148,6 +148,30 @@ ROWS: dict[str, tuple[Picture, ...]] = {
             (("max by (reason) (tollway_parked_events)", "{{reason}}"),),
             stacked=True,
         ),
+        Picture(
+            "Usage without a price",
+            "Rated events of which one meter's usage waits, by meter, and how many of them come.",
+            "none",
+            (
+                ("max by (reason, meter) (tollway_parked_parts)", "{{meter}}: {{reason}}"),
+                (f"sum by (meter) (rate(tollway_unpriced_events_total{RATE}))", "{{meter}}: a second"),
+            ),
+        ),
+        Picture(
+            "Waiting events driven again",
+            "Put back into the log, and failures, per second.",
+            "ops",
+            (
+                (f"sum(rate(tollway_redriven_events_total{RATE}))", "put back"),
+                (f"sum(rate(tollway_redrive_failures_total{RATE}))", "failures"),
+            ),
+        ),
+        Picture(
+            "Held up by events that wait",
+            "What the flow gives, once, for looking at some of them.",
+            "s",
+            quantiles("tollway_redrive_seconds"),
+        ),
     ),
     "Latency": (
         Picture(

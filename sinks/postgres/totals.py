@@ -17,7 +17,6 @@ from typing import Any
 
 import psycopg
 
-from rating.outcome import ParkCode
 from sinks import metrics
 
 SQL = Path(__file__).parent / "sql"
@@ -70,7 +69,7 @@ def read_totals(connection: psycopg.Connection[Any], currencies: set[str]) -> No
         psycopg.Error: The ledger could not be read.
     """
     totals = connection.execute((SQL / "read_totals.sql").read_bytes()).fetchall()
-    parked = dict(connection.execute((SQL / "read_parked.sql").read_bytes()).fetchall())
+    parked = connection.execute((SQL / "read_parked.sql").read_bytes()).fetchall()
     by_currency = {currency: amounts for currency, *amounts, _, _, _ in totals}
     currencies.update(by_currency)
     for currency in currencies:
@@ -79,6 +78,5 @@ def read_totals(connection: psycopg.Connection[Any], currencies: set[str]) -> No
     metrics.customers.labels("allowed").set(sum(row[-3] for row in totals))
     metrics.customers.labels("blocked").set(sum(row[-2] for row in totals))
     metrics.unbalanced_customers.set(sum(row[-1] for row in totals))
-    for code in ParkCode:
-        metrics.parked_events.labels(code).set(parked.get(code, 0))
+    metrics.tell_parked(parked)
     metrics.ledger_read_timestamp_seconds.set_to_current_time()

@@ -26,8 +26,6 @@ WAITING = (
     "d01-dedup-scope-does-not-depend-on-a-hash",
     "i01-invoice-credits-equal-what-was-consumed",
     "l01-usage-after-cancel",
-    "l04-parked-events-of-several-customers-with-one-id",
-    "l09-reason-of-a-waiting-event",
     "t10-period-boundary-inside-an-hour",
     "t12-before-the-subscription-in-the-same-hour",
     "t14-tiers-begin-anew-inside-an-hour",

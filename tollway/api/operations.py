@@ -19,7 +19,7 @@ from tollway.api.problems import Busy
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import threaded
 from tollway.api.wire import PAGE_SIZE_MAX, Json, compact, instant
-from tollway.ledger_reads import dead_letters, parked, signals
+from tollway.ledger_reads import dead_letters, parked, parked_counts, signals, unpriced
 
 _log = logging.getLogger(__name__)
 
@@ -113,11 +113,14 @@ def list_parked_events(
     stores: Stores,
     reason: Annotated[str | None, QueryParameter(name="filter[reason]")] = None,
     customer: Annotated[str | None, QueryParameter(name="filter[customer]")] = None,
+    parts: FromQuery[bool] = False,
     limit: Limit = 100,
 ) -> Json:
-    """Events that wait for the catalog, the newest first."""
+    """Events that wait for the catalog, the newest first; with `parts`, what of rated ones waits for one meter."""
     with stores.connection() as connection:
-        found = parked(connection, reason=reason, customer=customer, limit=limit)
+        found = parked(connection, reason=reason, customer=customer, parts=parts, limit=limit)
+        by_reason = parked_counts(connection, customer=customer, parts=parts)
+    counts = {name: count for name, count in by_reason.items() if reason in (None, name)}
     return {
         "data": [
             compact(
@@ -126,16 +129,53 @@ def list_parked_events(
                     "id": one.id,
                     "reason": one.reason,
                     "message": one.message,
+                    "type": one.event_type or None,
                     "subject": one.subject,
                     "customer_id": one.customer_id,
+                    "meter": one.meter or None,
+                    "dimensions": one.dimensions if one.meter else None,
+                    "quantity": None if one.quantity is None else plain(one.quantity),
                     "event_time": instant(one.event_time),
+                    "received_at": instant(one.received_at),
                     "control_version": one.control_version,
                     "parked_at": instant(one.parked_at),
                     "raw": one.raw.decode(errors="replace"),
                 }
             )
             for one in found
-        ]
+        ],
+        "meta": {"total": sum(counts.values()), "by_reason": counts},
+    }
+
+
+@get("/api/v3/tollway/unpriced", tags=TAGS)
+@threaded
+def list_unpriced_usage(
+    stores: Stores,
+    meter: Annotated[str | None, QueryParameter(name="filter[meter]")] = None,
+    customer: Annotated[str | None, QueryParameter(name="filter[customer]")] = None,
+    limit: Limit = 100,
+) -> Json:
+    """Usage of meters that no feature of the customer's plan prices, by meter and dimensions, the most events first."""
+    with stores.connection() as connection:
+        found = unpriced(connection, meter=meter, customer=customer, limit=limit + 1)
+    return {
+        "data": [
+            compact(
+                {
+                    "meter": one.meter,
+                    "dimensions": one.dimensions,
+                    "events": one.events,
+                    "quantity": None if one.quantity is None else plain(one.quantity),
+                    "since": instant(one.since),
+                    "until": instant(one.until),
+                    "customer_count": one.customer_count,
+                    "customers": one.customers,
+                }
+            )
+            for one in found[:limit]
+        ],
+        "meta": {"has_more": len(found) > limit},
     }
 
 
@@ -171,5 +211,6 @@ ROUTES: list[Any] = [
     metrics,
     list_customer_signals,
     list_parked_events,
+    list_unpriced_usage,
     list_dead_letters,
 ]

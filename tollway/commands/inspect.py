@@ -11,7 +11,7 @@ from rating.outcome import ParkCode, RejectCode
 from sinks.redis.balances import balance_key
 from tollway import ledger_reads
 from tollway.commands.stores import stores
-from tollway.console import print_json, print_table
+from tollway.console import print_json, print_table, say
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many at most, newest first.")]
@@ -146,25 +146,92 @@ def signals(customer: CustomerKey, limit: Limit = 100, as_json: Json = False) ->
 
 def parked(
     reason: Annotated[str | None, typer.Option(help="Only events that wait for this reason.")] = None,
+    customer: Annotated[str | None, typer.Option(help="Only events of this customer, by its key or id.")] = None,
+    parts: Annotated[
+        bool, typer.Option("--parts", help="Not whole events, but what of rated ones waits, for one meter each.")
+    ] = False,
+    counts: Annotated[bool, typer.Option("--counts", help="Only how many wait, by reason.")] = False,
     limit: Limit = 100,
     as_json: Json = False,
 ) -> None:
     """
-    Show events that wait: for a customer, a subscription, a feature. They are driven again by themselves.
+    Show events that wait: for a customer, a subscription, a feature. They are driven again by themselves, but for those
+    whose billing period has closed: nobody is charged for these yet.
+
+    Of a rated event the usage of one meter may wait: see `tollway unpriced`, or --parts.
 
     Example: tollway parked --reason unknown_subject
     """
     _known(reason, tuple(ParkCode))
     with stores() as (_, connection):
-        found = ledger_reads.parked(connection, reason=reason, limit=limit)
+        found = (
+            []
+            if counts
+            else ledger_reads.parked(connection, reason=reason, customer=customer, parts=parts, limit=limit)
+        )
+        by_reason = ledger_reads.parked_counts(connection, customer=customer, parts=parts)
+    by_reason = {name: count for name, count in by_reason.items() if reason in (None, name)}
+    if as_json:
+        print_json(by_reason if counts else found)
+    elif counts:
+        print_table("Parked events", ["reason", "events"], [[name, count] for name, count in by_reason.items()])
+    else:
+        columns = ["parked", "reason", "subject", "id", "message"]
+        rows = [[p.parked_at, p.reason, p.subject, p.id, p.message] for p in found]
+        if parts:
+            columns[2:2] = ["meter"]
+            rows = [[*row[:2], p.meter, *row[2:]] for p, row in zip(found, rows, strict=True)]
+        print_table("Parked parts of events" if parts else "Parked events", columns, rows)
+    total = sum(by_reason.values())
+    if not counts and len(found) < total:
+        say(f"These are the newest {len(found)} of {total}: {_in_words(by_reason)}. `--limit` shows more.")
+
+
+def unpriced(
+    meter: Annotated[str | None, typer.Option(help="Only usage of this meter.")] = None,
+    customer: Annotated[str | None, typer.Option(help="Only usage of this customer, by its key or id.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many rows at most, those of the most events first.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """
+    Show usage that no price covers: a meter of the customer's plan counts it, and no feature of the plan takes it.
+
+    The rest of these events was rated. This is rated by itself once a price holds for its time.
+
+    Example: tollway unpriced --meter output_tokens
+    """
+    with stores() as (_, connection):
+        found = ledger_reads.unpriced(connection, meter=meter, customer=customer, limit=limit + 1)
+    cut, found = len(found) > limit, found[:limit]
     if as_json:
         print_json(found)
-        return
-    print_table(
-        "Parked events",
-        ["parked", "reason", "subject", "id", "message"],
-        [[p.parked_at, p.reason, p.subject, p.id, p.message] for p in found],
-    )
+    else:
+        print_table(
+            "Unpriced usage",
+            ["meter", "dimensions", "events", "quantity", "since", "customers"],
+            [
+                [
+                    row.meter,
+                    ", ".join(f"{name}={text}" for name, text in sorted(row.dimensions.items())),
+                    row.events,
+                    row.quantity,
+                    row.since,
+                    ", ".join(row.customers)
+                    + (
+                        f", and {row.customer_count - len(row.customers)} more"
+                        if row.customer_count > len(row.customers)
+                        else ""
+                    ),
+                ]
+                for row in found
+            ],
+        )
+    if cut:
+        say(f"These are the first {limit}; `--limit` shows more.")
+
+
+def _in_words(by_reason: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in by_reason.items())
 
 
 def dead_letters(

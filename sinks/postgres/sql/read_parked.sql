@@ -1,2 +1,2 @@
--- How many events wait, by reason; from the index alone.
-select reason, count(*) from parked_events group by reason
+-- How many events wait, by reason, and how many parts of rated ones, by their meter too; from an index alone.
+select reason, meter, count(*) from parked_events group by reason, meter order by count(*) desc, reason, meter

@@ -29,9 +29,10 @@ from tollway.api.answers.usage import (
     Entitlements,
     EntitlementValue,
     Health,
-    ParkedEvent,
+    ParkedEvents,
     Readiness,
     Signal,
+    Unpriced,
     Usage,
 )
 
@@ -108,7 +109,8 @@ ANSWERS: dict[str, Any] = {
     "readyz": Readiness,
     "metrics": str,
     "list_customer_signals": DataOf[Signal],
-    "list_parked_events": DataOf[ParkedEvent],
+    "list_parked_events": ParkedEvents,
+    "list_unpriced_usage": Unpriced,
     "list_dead_letters": DataOf[DeadLetter],
 }
 """By the name of the handler, which is the operation's id; None where there is no body, `str` where it is text."""

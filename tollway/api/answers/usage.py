@@ -176,18 +176,65 @@ class Signal(Answer, frozen=True):
 
 
 class ParkedEvent(Answer, frozen=True):
-    """An event that waits for the catalog."""
+    """An event that waits; or, where it names a meter, what of a rated event does."""
 
     source: str
     id: str
     reason: str
     message: str
     subject: str
+    event_time: datetime
+    received_at: datetime
     control_version: int
     parked_at: datetime
     raw: str
-    event_time: Optional[datetime] = UNSET
+    type: Optional[str] = UNSET
     customer_id: Optional[str] = UNSET
+    meter: Optional[str] = UNSET
+    dimensions: Optional[dict[str, str]] = UNSET
+    quantity: Optional[Amount] = UNSET
+
+
+class ParkedCounts(Answer, frozen=True):
+    """How many wait in all, and by reason."""
+
+    total: int
+    by_reason: dict[str, int]
+
+
+class ParkedEvents(Answer, frozen=True):
+    """The newest events that wait, and how many there are."""
+
+    data: list[ParkedEvent]
+    meta: ParkedCounts
+
+
+class UnpricedUsage(Answer, frozen=True):
+    """Usage of one meter with the same dimensions that no feature prices."""
+
+    meter: str
+    dimensions: dict[str, str]
+    events: int
+    since: datetime
+    until: datetime
+    customer_count: int
+    customers: list[str]
+    """The keys of the first of them."""
+    quantity: Optional[Amount] = UNSET
+    """Where it simply adds up."""
+
+
+class HasMore(Answer, frozen=True):
+    """Whether there are more than were asked for."""
+
+    has_more: bool
+
+
+class Unpriced(Answer, frozen=True):
+    """Usage that no price covers."""
+
+    data: list[UnpricedUsage]
+    meta: HasMore
 
 
 class DeadLetter(Answer, frozen=True):
