@@ -61,7 +61,7 @@ records: st.SearchStrategy[Record] = st.one_of(
         ),
         st.sampled_from(["p", "q"]),
         st.sampled_from(HELD),
-        st.sampled_from([None]),
+        st.sampled_from([None, AT - DAY, AT + DAY]),
         st.sampled_from([False, False, False, True]),
     ),
     st.builds(
