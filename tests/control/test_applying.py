@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from rating.catalog import Customer, Record, SettlementMode, Subscription
-from tests.control.conftest import World
+from rating.catalog import SettlementMode, Subscription
+from tests.control.conftest import START, World
 from tollway.catalog_file import Change, apply, read_catalog
 from tollway.control import ControlCode, ControlError, goes_on, never_was
 
@@ -328,13 +328,11 @@ def check_one_at_a_time(subscriptions: list[Subscription]) -> None:
 @given(actions=st.lists(ACTIONS, min_size=2, max_size=12))
 def test_a_file_changes_nothing_unless_it_says_something_new(world: World, actions: list[tuple[str, int]]) -> None:
     """Applied twice is applied once; said before, it makes nothing, whatever the API did meanwhile."""
+    world.clock.at = START
     name = f"c_{next(numbers)}"
     world.plane.put_customer(name)
     last_said: dict[str, int] = {}
     latest = 0
-
-    def records() -> list[Record]:
-        return [one for one in world.log() if not isinstance(one, Customer)]
 
     for action, number in actions:
         if action not in ("apply", "again"):
@@ -342,17 +340,17 @@ def test_a_file_changes_nothing_unless_it_says_something_new(world: World, actio
             continue
         latest = number if action == "apply" else latest
         key = "other" if "key:" in FILES[latest] else "default"
-        before = world.log()
+        before = world.plane.head()
         try:
             applied(world, FILES[latest], name)
         except ControlError:
-            assert world.log() == before
+            assert world.plane.head() == before
             assert last_said.get(key) != latest
             continue
         if last_said.get(key) == latest:
-            assert world.log() == before
+            assert world.plane.head() == before
         last_said[key] = latest
-        once = world.log()
+        once = world.plane.head()
         assert applied(world, FILES[latest], name).action == "unchanged"
-        assert world.log() == once
+        assert world.plane.head() == once
     check_one_at_a_time(world.plane.list_subscriptions(name))

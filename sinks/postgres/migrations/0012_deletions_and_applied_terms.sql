@@ -11,7 +11,7 @@ create table applied_subscriptions (
 );
 
 -- No control entry may be written meanwhile: their ids have to become visible in order.
-select pg_advisory_xact_lock(1953459308);
+lock table control_log in share row exclusive mode;
 
 -- Deletions were noted beside the catalog. A subscription that such a customer was given afterwards ends now.
 with ended as (
