@@ -145,6 +145,7 @@ def _totals(totals: Totals) -> Json:
         "chargesTotal": plain(totals.charges_total),
         "discountsTotal": plain(totals.discounts_total),
         "creditsTotal": plain(totals.credits_total),
+        "overageTotal": plain(totals.overage_total),
         "taxesTotal": plain(totals.taxes_total),
         "total": plain(totals.total),
     }
