@@ -11,6 +11,7 @@ import pytest
 
 from rating.catalog import SettlementMode
 from rating.money import round_minor
+from sinks.postgres.migrate import MIGRATIONS
 from tests.invoicing.books import (
     APRIL,
     MARCH,
@@ -31,6 +32,7 @@ from tollway.invoicing import (
     NothingBillable,
     draw_up,
     gathering,
+    gatherings,
     invoice,
     invoices,
     void,
@@ -347,6 +349,21 @@ def test_a_repaid_overage_turns_into_credits_on_the_next_invoice(books: Books) -
         draw_up(books.connection, "acme")
 
 
+def test_invoices_of_before_overage_had_a_figure_are_brought_up_to_date(books: Books) -> None:
+    """What was shown as credits, and no credit had covered, becomes overage, details included."""
+    books.customer("acme", {"calls": pricing(TWO_TIERS)}, SettlementMode.CREDIT_ONLY)
+    books.customer("other", {"calls": pricing(TWO_TIERS)})
+    for key in ("acme", "other"):
+        books.used(key, "calls", "1500", "11.251")
+    drawn = [draw_up(books.connection, key) for key in ("acme", "other")]
+    for table in ("invoices", "invoice_lines"):
+        books.connection.execute(f"update {table} set credits = credits + overage".encode())
+        books.connection.execute(f"alter table {table} drop column overage".encode())
+    books.connection.execute((MIGRATIONS / "0013_overage.sql").read_bytes())
+    assert [invoice(books.connection, found.id) for found in drawn] == drawn
+    assert shown(drawn[0].totals) == "14.5 cr 11.25 over 3.25 = 0"
+
+
 NINE = [f"f{number}" for number in range(9)]
 
 
@@ -393,6 +410,21 @@ def test_what_a_voided_invoice_showed_of_credits_is_shown_again(books: Books) ->
     void(books.connection, found.id)
     books.used("acme", "f0", "2", "1.005")
     assert draw_up(books.connection, "acme").totals.credits_total == found.totals.credits_total
+
+
+@pytest.mark.parametrize("percentage", ["100", "100.00"])
+def test_a_fee_that_a_discount_takes_off_is_a_line_of_nothing(books: Books, percentage: str) -> None:
+    """With its amount and its discount, once."""
+    books.customer("acme", {"base": pricing(FLAT, percentage=percentage)}, fees=("base",))
+    books.used("acme", "base", "0", fee=True)
+    assert [found.customer.key for found in gatherings(books.connection, ())[0]] == ["acme"]
+    assert the_line(draw_up(books.connection, "acme")) == [
+        "1: 99.99 - 99.99 = 0",
+        "flat-price: 1 x 99.99: 99.99 - 99.99 = 0",
+    ]
+    assert gatherings(books.connection, ()) == ([], 0)
+    with pytest.raises(NothingBillable):
+        draw_up(books.connection, "acme")
 
 
 def test_usage_within_the_free_units_is_nothing_to_bill_but_is_shown(books: Books) -> None:
