@@ -145,6 +145,16 @@ class Subscription(Struct, frozen=True, tag="subscription", tag_field="kind"):
     moves: tuple[VersionMove, ...] = ()
     """Moves to other versions of the plan, in rising order; of two at one instant the later one holds."""
 
+    @property
+    def last_version(self) -> int:
+        """The version of the plan that it is on, or will be when all moves that are planned have been made."""
+        return self.versions[-1]
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The versions of the plan that it is ever on, as they follow each other; one may come back."""
+        return (self.plan_version, *(move.plan_version for move in self.moves))
+
     def version_at(self, at: datetime) -> int:
         """The version of the plan that is in force at an instant."""
         version = self.plan_version
@@ -474,8 +484,7 @@ class Catalog:
 
     def versions_of(self, subscription: Subscription) -> list[PlanVersion]:
         """The versions of its plan that a subscription is ever on."""
-        numbers = [subscription.plan_version, *(move.plan_version for move in subscription.moves)]
-        found = (self.plans.get((subscription.plan_key, number)) for number in dict.fromkeys(numbers))
+        found = (self.plans.get((subscription.plan_key, number)) for number in dict.fromkeys(subscription.versions))
         return [plan for plan in found if plan is not None]
 
     def metered_features(self, customer_id: str) -> frozenset[str]:

@@ -41,6 +41,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "apply": ("money:apply", "Set up meters, plans and customers from a file"),
         "ingest": ("ingest:ingest", "Append events to the log"),
         "grant": ("money:grant", "Grant prepaid credits to a customer"),
+        "move": ("moves:move", "Move a subscription to another version of its plan"),
     },
     "Looking things up": {
         "balance": ("inspect:balance", "What a customer has left; may it go on?"),
@@ -53,7 +54,6 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Invoicing": {
         "invoice": ("money:invoice", "Bill what was charged and not billed yet"),
-        "invoices": ("money:invoices", "Invoices that were drawn up, and what became of them"),
     },
     "Without a server": {
         "quote": ("quote:quote", "Price usage, one JSON object a line"),

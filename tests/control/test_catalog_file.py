@@ -348,8 +348,9 @@ def test_a_changed_price_is_a_new_version_that_moves_no_one(world: World) -> Non
     world.clock.forward(hours=1)
     moved = actions(world, dearer.replace("plan: pro", "plan: pro, version: 3"))
     assert moved["subscription globex/default"] == "updated"
-    old, new = world.plane.list_subscriptions("globex")
-    assert (old.active_to, new.active_from, new.plan_version) == (world.clock.at, world.clock.at, 3)
+    (held,) = world.plane.list_subscriptions("globex")
+    assert (held.plan_version, held.last_version, held.active_to) == (2, 3, None)
+    assert [move.at for move in held.moves] == [world.clock.at]
 
 
 def test_a_changed_plan_changes_the_subscription_from_now(world: World) -> None:

@@ -23,6 +23,7 @@ from tollway.api import (
     meters,
     operations,
     plans,
+    subscription_moves,
     subscriptions,
     usage,
 )
@@ -62,6 +63,7 @@ def create_app(stores: ApiStores) -> GuardedApp:
         *customers.ROUTES,
         *plans.ROUTES,
         *subscriptions.ROUTES,
+        *subscription_moves.ROUTES,
         *credits.ROUTES,
         *charges.ROUTES,
         *invoices.ROUTES,

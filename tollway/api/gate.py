@@ -27,10 +27,9 @@ import redis
 import redis.asyncio
 from msgspec import Struct
 
-from rating.catalog import Customer, PlanVersion, Subscription, decode_record
+from rating.catalog import NEVER, Catalog, Customer, PlanVersion, Subscription, decode_record
 from rating.entitlements import Entitlement, MeteredEntitlement
 from rating.money import ZERO
-from rating.periods import Cadence, add_duration
 from rating.rows import PeriodUsage
 from sinks.redis.balances import balance_key
 from tollway.api.pool import Pool
@@ -326,7 +325,7 @@ class Projector:
             stretches = [
                 stretch
                 for subscription in by_customer[customer.id]
-                for stretch in stretches_of(subscription, self._plans[subscription.plan_key, subscription.plan_version])
+                for stretch in stretches_of(subscription, self._plans)
             ]
             document = Document(
                 version=version,
@@ -347,7 +346,8 @@ class Projector:
         pipeline.execute()
 
     def _read_plans(self, connection: psycopg.Connection[Any], subscriptions: list[Subscription]) -> None:
-        missing = {(found.plan_key, found.plan_version) for found in subscriptions}.difference(self._plans)
+        wanted = {(found.plan_key, version) for found in subscriptions for version in found.versions}
+        missing = wanted.difference(self._plans)
         if not missing:
             return
         keys = [key for key, _ in missing]
@@ -357,15 +357,18 @@ class Projector:
             self._plans[plan.key, plan.version] = plan
 
 
-def stretches_of(subscription: Subscription, plan: PlanVersion) -> Iterator[Stretch]:
-    """Which features a subscription gives when: a stretch for each phase of its plan."""
-    start = subscription.active_from
-    for phase in plan.phases:
-        end = add_duration(start, Cadence.parse(phase.duration)) if phase.duration else None
-        until = subscription.active_to if end is None else min(end, subscription.active_to or end)
-        cards = {card.feature_key: card.entitlement for card in phase.rate_cards if card.feature_key is not None}
-        if until is None or start < until:
-            yield Stretch(start, until, tuple(cards), {key: given for key, given in cards.items() if given is not None})
-        if end is None:
-            return
-        start = end
+def stretches_of(subscription: Subscription, plans: dict[tuple[str, int], PlanVersion]) -> Iterator[Stretch]:
+    """Which features a subscription gives when: a stretch for each phase of its plan and each version in force."""
+    catalog = Catalog()
+    catalog.plans = plans
+    at, ends_at = subscription.active_from, subscription.active_to or NEVER
+    while at < ends_at:
+        found = catalog.phase_at(subscription, at)
+        until = min(ends_at, subscription.version_span(at).end)
+        if found is not None:
+            _, phase, _, phase_end = found
+            until = min(until, phase_end or NEVER)
+            cards = {card.feature_key: card.entitlement for card in phase.rate_cards if card.feature_key is not None}
+            given = {key: entitlement for key, entitlement in cards.items() if entitlement is not None}
+            yield Stretch(at, None if until == NEVER else until, tuple(cards), given)
+        at = until

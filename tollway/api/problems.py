@@ -220,11 +220,13 @@ _SENT_AS: Final[dict[str, dict[str, str]]] = {
     "customers": {"subjects": "usage_attribution.subject_keys"},
     "plans": {"cadence": "billing_cadence"},
     "subscriptions": {"version": "plan.version", "at": "timing", "active_from": "timing", "anchor": "billing_anchor"},
+    "move": {"version": "version", "at": "at"},
     "grants": {"features": "filters.features"},
 }
 _SENT_AS_V1: Final[dict[str, dict[str, str]]] = {
     "meters": {"key": "slug"},
     "features": {"filters": "meter_group_by_filters"},
+    "migrate": {"version": "target_version"},
 }
 """By what a path is of: what the control plane calls a field, and what requests call it."""
 

@@ -57,14 +57,15 @@ def _bodies(connection: Connection, found: list[notes.Noted]) -> list[Json]:
 def _body(found: notes.Noted, plans: dict[tuple[str, int], StoredPlan]) -> Json:
     held = found.record
     assert isinstance(held, Subscription)
-    plan = plans[held.plan_key, held.plan_version]
+    version = held.version_at(max(datetime.now(UTC), held.active_from))
+    plan = plans[held.plan_key, version]
     return compact(
         {
             "id": held.id,
             "name": plan.body.name,
             "status": _status(held, datetime.now(UTC)),
             "customer_id": held.customer_id,
-            "plan": {"id": plan.id, "key": held.plan_key, "version": held.plan_version},
+            "plan": {"id": plan.id, "key": held.plan_key, "version": version},
             "currency": plan.body.currency,
             "active_from": instant(held.active_from),
             "active_to": instant(held.active_to),

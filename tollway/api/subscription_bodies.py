@@ -50,6 +50,24 @@ class SubscriptionChange(Struct, rename="camel", kw_only=True):
     settlement_mode: SettlementMode | None = None
 
 
+class SubscriptionMigrate(Struct, rename="camel", kw_only=True):
+    """The version of its plan that a subscription is to be on, and from when on; the newest, and now."""
+
+    target_version: int | None = None
+    timing: str | None = None
+    """`immediate`, `this_billing_cycle`, `next_billing_cycle`, or an instant in RFC 3339."""
+    starting_phase: str | None = None
+    billing_anchor: datetime | None = None
+
+
+class SubscriptionMove(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The version of its plan that a subscription is to be on, and from when on; the newest, and now."""
+
+    version: int | None = None
+    at: str | None = None
+    """`immediate`, `this_billing_cycle`, `next_billing_cycle`, or an instant in RFC 3339."""
+
+
 class CustomerReferenceV3(Struct, kw_only=True, forbid_unknown_fields=True):
     """A customer, by id or by key."""
 

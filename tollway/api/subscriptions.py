@@ -28,6 +28,7 @@ from tollway.api.subscription_bodies import (
     SubscriptionCreate,
     SubscriptionCreateV3,
 )
+from tollway.api.subscription_moves import move_if_it_can
 from tollway.api.threads import threaded
 from tollway.api.wire import (
     PAGE_SIZE,
@@ -120,8 +121,10 @@ def _change(stores: ApiStores, subscription_id: str, body: SubscriptionChange) -
         held = changes.subscription(subscription_id)
         plan = changes.plan(held.plan_key, held.plan_version)
         start = None if body.timing == IMMEDIATE else _moment(body.timing, changes.now(), held, plan)
-        draft = _draft(body.plan, start, body.billing_anchor, body.settlement_mode)
-        made = changes.change_subscription(held.id, draft)
+        made = move_if_it_can(changes, held, body.plan, start, body.billing_anchor, body.settlement_mode)
+        if made is None:
+            draft = _draft(body.plan, start, body.billing_anchor, body.settlement_mode)
+            made = changes.change_subscription(held.id, draft)
         _note(changes, made, body.name, body.description, body.metadata)
     return find_subscription(stores, held.id), find_subscription(stores, made.id)
 
@@ -167,7 +170,11 @@ def cancel_subscription_v1(subscription: FromPath[str], data: JSONBody[Subscript
 @post("/api/v1/subscriptions/{subscription:str}/change", status_code=200, tags=["Set-up"])
 @threaded
 def change_subscription_v1(subscription: FromPath[str], data: JSONBody[SubscriptionChange], stores: Stores) -> Json:
-    """End a subscription, and start another one in the same instant."""
+    """
+    End a subscription, and start another one in the same instant.
+
+    Another version of the same plan is moved to, where it can be: then both are the one subscription, which goes on.
+    """
     current, following = _change(stores, subscription, data)
     return {"current": camel(without_phases(current)), "next": camel(following)}
 
@@ -241,7 +248,11 @@ def unschedule_cancelation_v3(subscription: FromPath[str], stores: Stores) -> Js
 @post("/api/v3/openmeter/subscriptions/{subscription:str}/change", status_code=200, tags=["Set-up"])
 @threaded
 def change_subscription_v3(subscription: FromPath[str], data: JSONBody[SubscriptionChangeV3], stores: Stores) -> Json:
-    """End a subscription, and start another one in the same instant."""
+    """
+    End a subscription, and start another one in the same instant.
+
+    Another version of the same plan is moved to, where it can be: then both are the one subscription, which goes on.
+    """
     body = SubscriptionChange(
         timing=data.timing,
         plan=_plan_v3(stores, data.plan),

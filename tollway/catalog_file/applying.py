@@ -45,9 +45,16 @@ def records(file: CatalogFile, now: datetime) -> list[Record]:
 
     Raises `ControlError` where the file does not stand on its own.
     """
+    file = replace(file, customers=tuple(_without_versions(draft) for draft in file.customers))
     changes = Changes(None, lambda: now, _stable_ids())
     _apply(changes, file)
     return changes.records
+
+
+def _without_versions(draft: CustomerDraft) -> CustomerDraft:
+    """A customer of a file that stands on its own: it knows of each plan the one version that it has."""
+    held = draft.subscription
+    return draft if held is None else replace(draft, subscription=replace(held, version=None, version_from=None))
 
 
 def _stable_ids() -> Callable[..., str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from rating.fields import read_decimal
+from rating.fields import read_decimal, unexpected
 from tollway.catalog_file.fields import (
     as_fields,
     take_each,
     take_instant,
     take_integer,
     take_mode,
+    take_moment,
     take_text,
     take_text_or_none,
     take_texts,
@@ -55,8 +56,11 @@ def _subscription(value: object, path: str) -> SubscriptionDraft | None:
         anchor=take_instant(fields, "anchor"),
         settlement_mode=take_mode(fields),
         key=take_text_or_none(fields, "key") or DEFAULT_SUBSCRIPTION_KEY,
+        version_from=take_moment(fields, "version_from"),
     )
     fields.end()
+    if draft.version_from is not None and draft.version is None:
+        raise unexpected(f"{path}.version", "the version to move to", None, "write it, or remove `version_from`")
     return draft
 
 

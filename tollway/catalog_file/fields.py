@@ -14,7 +14,8 @@ from typing import Final, TypeVar
 import msgspec
 
 from rating.catalog import SettlementMode
-from rating.fields import Fields, unexpected
+from rating.fields import Fields, PriceError, unexpected
+from tollway.control import MoveTiming
 
 _T = TypeVar("_T")
 _INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,8}")
@@ -87,7 +88,10 @@ def take_integer(fields: Fields, name: str) -> int | None:
 
 def take_instant(fields: Fields, name: str) -> datetime | None:
     """An instant with an offset, or a date for its start in UTC, if the field is there."""
-    value, path = fields.take(name)
+    return _instant(*fields.take(name))
+
+
+def _instant(value: object, path: str) -> datetime | None:
     if value is None:
         return None
     hint = "write it as in 2026-03-01T12:00:00Z, or as 2026-03-01 for the start of that day in UTC"
@@ -101,6 +105,18 @@ def take_instant(fields: Fields, name: str) -> datetime | None:
             if at.tzinfo is not None:
                 return at
     raise unexpected(path, "an RFC 3339 instant with an offset", value, hint)
+
+
+def take_moment(fields: Fields, name: str) -> datetime | MoveTiming | None:
+    """An instant as `take_instant` reads it, or a word for one, if the field is there."""
+    value, path = fields.take(name)
+    if isinstance(value, str) and value in tuple(MoveTiming):
+        return MoveTiming(value)
+    try:
+        return _instant(value, path)
+    except PriceError as error:
+        words = ", ".join(f"`{word}`" for word in MoveTiming)
+        raise unexpected(path, f"{words} or an RFC 3339 instant with an offset", value, error.hint) from None
 
 
 def take_mode(fields: Fields) -> SettlementMode | None:

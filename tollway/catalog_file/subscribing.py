@@ -19,7 +19,17 @@ from msgspec.structs import replace
 
 from rating.catalog import Customer, Subscription
 from tollway.catalog_file.said import Change, SaidTerms, Terms, terms_of
-from tollway.control import Changes, SubscriptionDraft, goes_on, in_force, instant_text, is_planned, never_was, planned
+from tollway.control import (
+    Changes,
+    ControlError,
+    SubscriptionDraft,
+    goes_on,
+    in_force,
+    instant_text,
+    is_planned,
+    never_was,
+    planned,
+)
 
 
 def bring_about(changes: Changes, customer: Customer, draft: SubscriptionDraft, said: SaidTerms) -> Change:
@@ -72,7 +82,7 @@ def _has_terms(changes: Changes, draft: SubscriptionDraft, one: Subscription, *,
 
     A mode that the file leaves out is the plan's where a file said one before; else it says nothing of the mode.
     """
-    if one.plan_key != draft.plan or draft.version not in (None, one.plan_version):
+    if one.plan_key != draft.plan or draft.version not in (None, one.last_version):
         return False
     if draft.anchor not in (None, one.anchor):
         return False
@@ -114,10 +124,38 @@ def _subscribe(
     if again and start is not None and start <= now and not _is_free_since(changes, customer, start):
         start = None
     was = withdrawn or in_force(changes.subscriptions(customer.id).values(), now)
+    is_its_own = was is not None and changes.key_of_subscription.get(was.id) in (None, draft.key)
+    if was is not None and withdrawn is None and is_its_own and _is_move(draft, was):
+        moved = _move(changes, draft, was, start if start is not None and start > now else None)
+        changes.give_key(draft.key or "", moved)
+        return "updated", f"{_described(moved)}, was {_described(was)}"
     made = changes.subscribe(customer, replace(draft, active_from=start))
     if was is None:
         return "created", _described(made)
     return "updated", f"{_described(made)}, was {_described(was)}"
+
+
+def _is_move(draft: SubscriptionDraft, held: Subscription) -> bool:
+    """Whether the version of the plan is all that the file says otherwise: then the subscription goes on."""
+    return (
+        held.plan_key == draft.plan
+        and draft.version not in (None, held.last_version)
+        and draft.anchor in (None, held.anchor)
+        and draft.settlement_mode in (None, held.settlement_mode)
+        and held.active_to is None
+    )
+
+
+def _move(changes: Changes, draft: SubscriptionDraft, held: Subscription, start: datetime | None) -> Subscription:
+    """Move a subscription to the version that the file says; errors name the fields of the file."""
+    try:
+        return changes.move_subscription(held.id, draft.version, draft.version_from or start)
+    except ControlError as error:
+        path = {"at": "version_from", "id": "key"}.get(error.path, error.path)
+        hint = error.hint.replace("leave it out", "leave `version_from` out")
+        if path == "version":
+            hint += "; under another key the file subscribes the customer anew"
+        raise ControlError(error.code, error.what, path, hint) from error
 
 
 def _is_free_since(changes: Changes, customer: Customer, start: datetime) -> bool:
@@ -132,7 +170,7 @@ def _told(changes: Changes, draft: SubscriptionDraft, meant: Subscription, made_
     if meant.active_to is not None:
         detail += f"; it ends at {instant_text(meant.active_to)}"
     newest = changes.plan(meant.plan_key).version
-    if newest != meant.plan_version and draft.version is None:
+    if newest != meant.last_version and draft.version is None:
         detail += f"; to move it to the newest, write `version: {newest}`"
     return detail
 
@@ -156,4 +194,4 @@ def _told_of_others(changes: Changes, customer: Customer, draft: SubscriptionDra
 
 
 def _described(one: Subscription) -> str:
-    return f"{one.plan_key} v{one.plan_version}"
+    return f"{one.plan_key} v{one.last_version}"

@@ -19,7 +19,7 @@ Reads do not queue.
 
 from tollway.control.changes import Changes
 from tollway.control.checks import YEAR_MAX, YEAR_MIN, instant_text
-from tollway.control.drafts import CustomerDraft, GrantDraft, PlanDraft, SubscriptionDraft
+from tollway.control.drafts import CustomerDraft, GrantDraft, MoveTiming, PlanDraft, SubscriptionDraft
 from tollway.control.errors import ControlCode, ControlError, from_meter_error, within
 from tollway.control.grants import PRIORITY_MAX
 from tollway.control.plane import ControlPlane
@@ -41,6 +41,7 @@ __all__ = [
     "ControlPlane",
     "CustomerDraft",
     "GrantDraft",
+    "MoveTiming",
     "PlanDraft",
     "SubscriptionDraft",
     "Transaction",

@@ -7,7 +7,7 @@ holds a transaction has everything at hand: `changes.void_grant(grant_id)`.
 
 from __future__ import annotations
 
-from tollway.control import customers, deletion, features, grants, meters, plans, subscriptions
+from tollway.control import customers, deletion, features, grants, meters, moves, plans, subscriptions
 from tollway.control.transaction import Transaction
 from tollway.control.writing import write
 
@@ -29,6 +29,7 @@ class Changes(Transaction):
     same_subscription = subscriptions.same_subscription
     change_subscription = subscriptions.change_subscription
     cancel_subscription = subscriptions.cancel_subscription
+    move_subscription = moves.move_subscription
     restore_subscription = subscriptions.restore_subscription
     withdraw_change = subscriptions.withdraw_change
     grant = grants.grant

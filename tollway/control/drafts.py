@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 
 from msgspec import Struct
 
@@ -25,6 +26,15 @@ class PlanDraft(Struct, frozen=True, kw_only=True):
     settlement_mode: SettlementMode = SettlementMode.CREDIT_THEN_INVOICE
     prorate: bool = False
     name: str = ""
+
+
+class MoveTiming(StrEnum):
+    """From when on a subscription is to be on another version of its plan, in words."""
+
+    IMMEDIATE = "immediate"
+    THIS_BILLING_CYCLE = "this_billing_cycle"
+    """From the start of the billing period that is running, which is rated anew as a whole."""
+    NEXT_BILLING_CYCLE = "next_billing_cycle"
 
 
 class SubscriptionDraft(Struct, frozen=True, kw_only=True):
@@ -45,6 +55,8 @@ class SubscriptionDraft(Struct, frozen=True, kw_only=True):
     settlement_mode: SettlementMode | None = None
     """None: the plan's."""
     key: str | None = None
+    version_from: datetime | MoveTiming | None = None
+    """Where a subscription to another version of the plan moves, from when on; None: now."""
 
 
 class GrantDraft(Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ from rating.catalog import (
 )
 from rating.meters import Feature, Meter
 from tollway.control.changes import Changes
-from tollway.control.drafts import CustomerDraft, GrantDraft, PlanDraft, SubscriptionDraft
+from tollway.control.drafts import CustomerDraft, GrantDraft, MoveTiming, PlanDraft, SubscriptionDraft
 from tollway.control.errors import within
 from tollway.control.sessions import Sessions
 from tollway.control.transaction import decode, utc_now
@@ -174,6 +174,13 @@ class ControlPlane:
         """End a subscription at an instant, None for now; before its start, it never comes to be."""
         with self.changing() as changes:
             return changes.cancel_subscription(subscription_id, at)
+
+    def move_subscription(
+        self, subscription_id: str, version: int | None = None, at: datetime | MoveTiming | None = None
+    ) -> Subscription:
+        """Have a subscription be on another version of its plan, None for the newest, from an instant on."""
+        with self.changing() as changes:
+            return changes.move_subscription(subscription_id, version, at)
 
     def restore_subscription(self, subscription_id: str) -> Subscription:
         """Take back the end that a subscription is to have; what was planned to follow it never comes to be."""

@@ -118,10 +118,11 @@ def same_subscription(changes: Transaction, customer: Customer, draft: Subscript
     held = changes.subscription_by_key(customer.id, draft.key)
     if held is None or held.plan_key != draft.plan or not goes_on(held, changes.now()):
         return None
+    if draft.version not in (None, held.last_version):
+        return None
     plan = changes.plan(held.plan_key, held.plan_version, "plan")
     wanted = replace(
         held,
-        plan_version=draft.version or held.plan_version,
         active_from=draft.active_from or held.active_from,
         anchor=draft.anchor or held.anchor,
         settlement_mode=draft.settlement_mode or plan.settlement_mode,

@@ -10,6 +10,9 @@ versions as (
     from plans
     where (plans.key, plans.version) in (
         select held.body ->> 'plan_key', (held.body ->> 'plan_version')::integer from held
+        union all
+        select held.body ->> 'plan_key', (move ->> 'plan_version')::integer
+        from held, jsonb_array_elements(held.body -> 'moves') as move
     )
 )
 select body::text as body from held

@@ -18,6 +18,7 @@ from tollway.api.answers.plans import (
     SubscriptionChanged,
     SubscriptionChangedV3,
     SubscriptionExpanded,
+    SubscriptionMoved,
     SubscriptionV3,
 )
 from tollway.api.answers.setup import Customer, CustomerV3, Feature, FeatureV3, Meter, MeterV3
@@ -80,6 +81,8 @@ ANSWERS: dict[str, Any] = {
     "change_subscription_v1": SubscriptionChanged,
     "restore_subscription_v1": Subscription,
     "unschedule_cancelation_v1": Subscription,
+    "migrate_subscription_v1": SubscriptionChanged,
+    "move_subscription": SubscriptionMoved,
     "create_subscription_v3": SubscriptionV3,
     "list_subscriptions_v3": NumberedPage[SubscriptionV3],
     "get_subscription_v3": SubscriptionV3,

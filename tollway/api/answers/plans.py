@@ -182,6 +182,20 @@ class SubscriptionV3(_Subscription, frozen=True, kw_only=True):
     labels: Optional[Metadata] = UNSET
 
 
+class SubscriptionMove(Answer, frozen=True):
+    """From `at` on the subscription is on a version of its plan; of two at one instant the later one holds."""
+
+    version: int
+    at: datetime
+    recorded_at: datetime
+
+
+class SubscriptionMoved(SubscriptionV3, frozen=True, kw_only=True):
+    """A customer on a version of a plan, with all moves to other versions, made or planned."""
+
+    moves: list[SubscriptionMove]
+
+
 class SubscriptionChanged(Answer, frozen=True):
     """The subscription that ends, and the one that follows."""
 

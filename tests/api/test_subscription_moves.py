@@ -1,0 +1,93 @@
+"""Subscriptions move to other versions of their plan, and go on: by our own path, and by OpenMeter's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import Client, plan
+from tests.api.test_setup import V1, V3, got, made
+from tests.api.test_subscriptions import ANCHOR, at, refused
+
+TOLLWAY = "/api/v3/tollway"
+
+
+def publish(client: Client, **fields: Any) -> None:
+    """The next version of the basic plan."""
+    draft = made(client, f"{V1}/plans", plan("basic", **fields))
+    made(client, f"{V1}/plans/{draft['id']}/publish", None, 200)
+
+
+def priced(amount: str) -> list[dict[str, Any]]:
+    """The phases of the plan with another price."""
+    phases: list[dict[str, Any]] = plan("basic")["phases"]
+    phases[0]["rateCards"][0]["price"]["amount"] = amount
+    return phases
+
+
+@pytest.fixture
+def held(shop: Client) -> Any:
+    """A subscription of `beta` to the basic plan, of which there is a second version now."""
+    made(shop, f"{V1}/customers", {"key": "beta", "name": "Beta"})
+    body = {"plan": {"key": "basic"}, "customerKey": "beta", "billingAnchor": ANCHOR, "timing": at(days=-3)}
+    subscribed = made(shop, f"{V1}/subscriptions", body)
+    publish(shop, phases=priced("0.7"))
+    return subscribed
+
+
+def test_a_subscription_moves_and_goes_on(shop: Client, held: Any) -> None:
+    """From the start of its open period; asked for again, nothing changes."""
+    path = f"{TOLLWAY}/subscriptions/{held['id']}/move"
+    moved = made(shop, path, {"version": 2, "at": "this_billing_cycle"}, 200)
+    assert (moved["id"], moved["plan"]["version"], moved["billing_anchor"]) == (held["id"], 2, ANCHOR)
+    assert [(move["version"], move["at"]) for move in moved["moves"]] == [(2, max(held["activeFrom"], ANCHOR))]
+    assert made(shop, path, {}, 200) == moved
+    assert got(shop, f"{V1}/subscriptions/{held['id']}")["plan"]["version"] == 2
+    assert got(shop, f"{V1}/customers/beta/subscriptions")["totalCount"] == 1
+
+
+def test_a_move_that_lies_ahead_shows_when_it_holds(shop: Client, held: Any) -> None:
+    """Until then the version is the one before."""
+    later = at(days=2)
+    moved = made(shop, f"{TOLLWAY}/subscriptions/{held['id']}/move", {"at": later}, 200)
+    assert (moved["plan"]["version"], moved["moves"][0]["at"]) == (1, later)
+
+
+def test_a_move_that_cannot_be_is_refused_with_its_field(shop: Client, held: Any) -> None:
+    """An instant within what is rated, one that is none, and a version that there is not."""
+    path = f"{TOLLWAY}/subscriptions/{held['id']}/move"
+    refused(shop.post(path, json={"at": at(days=-1)}), 409, "at", "rate card `calls`")
+    refused(shop.post(path, json={"at": "soon"}), 400, "at", "`this_billing_cycle`")
+    refused(shop.post(path, json={"version": 9}), 404, "version", "no version 9")
+    publish(shop, billingCadence="P1Y", phases=priced("0.8"))
+    refused(shop.post(path, json={"version": 3}), 409, "version", "cadence")
+    assert shop.post(f"{TOLLWAY}/subscriptions/none/move", json={}).status_code == 404
+
+
+def test_a_change_to_another_version_of_the_plan_is_a_move(shop: Client, held: Any) -> None:
+    """In both APIs, unless the anchor is to be another one, too, or periods could not go on."""
+    body = {"timing": "immediate", "plan": {"key": "basic", "version": 2}}
+    changed = made(shop, f"{V1}/subscriptions/{held['id']}/change", body, 200)
+    assert changed["current"]["id"] == changed["next"]["id"] == held["id"]
+    assert changed["next"]["plan"]["version"] == 2
+    back = {"timing": "immediate", "plan": {"key": "basic", "version": 1}}
+    changed = made(shop, f"{V3}/subscriptions/{held['id']}/change", back, 200)
+    assert (changed["next"]["id"], changed["next"]["plan"]["version"]) == (held["id"], 1)
+    past = {"timing": at(days=-1), "plan": {"key": "basic", "version": 2}}
+    refused(shop.post(f"{V1}/subscriptions/{held['id']}/change", json=past), 409, "timing")
+    publish(shop, billingCadence="P1Y", phases=priced("0.8"))
+    yearly = {"timing": "immediate", "plan": {"key": "basic"}}
+    changed = made(shop, f"{V1}/subscriptions/{held['id']}/change", yearly, 200)
+    assert changed["current"]["id"] == held["id"] != changed["next"]["id"]
+
+
+def test_migrate_is_a_move_too(shop: Client, held: Any) -> None:
+    """In OpenMeter's form; a phase or an anchor of its own it does not have."""
+    path = f"{V1}/subscriptions/{held['id']}/migrate"
+    refused(shop.post(path, json={"startingPhase": "main"}), 400, "startingPhase")
+    moved = made(shop, path, {"targetVersion": 2, "timing": "immediate"}, 200)
+    assert moved["current"]["id"] == moved["next"]["id"] == held["id"]
+    assert moved["next"]["plan"]["version"] == 2
+    refused(shop.post(path, json={"targetVersion": 9}), 404, "targetVersion")
+    refused(shop.post(path, json={"targetVersion": 1, "timing": at(days=-1)}), 409, "timing")

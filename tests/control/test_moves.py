@@ -1,0 +1,274 @@
+"""Moves to another version of a plan: what is recorded, what is refused and why, and how a file asks for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from msgspec.structs import replace
+
+from rating.catalog import Phase, Subscription, VersionMove
+from rating.meters import Feature
+from rating.prices import Flat, Price, Unit
+from tests.control.conftest import START, World, card, phase
+from tollway.catalog_file import apply, read_catalog, records
+from tollway.control import ControlError, MoveTiming
+
+D = Decimal
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+NOW = START + 10 * DAY
+
+
+def publish(world: World, *phases: Phase, cadence: str = "P1M", prorate: bool = False) -> None:
+    """The next version of the plan."""
+    world.plane.publish_plan("pro", cadence=cadence, phases=phases, prorate=prorate)
+
+
+def dearer(amount: str = "0.02") -> Price:
+    return Unit(D(amount))
+
+
+@pytest.fixture
+def held(world: World) -> Subscription:
+    """Acme on version 1 of `pro` since March began; it is ten days later."""
+    held = world.plane.subscribe("acme", "pro", active_from=START)
+    world.clock.at = NOW
+    return held
+
+
+def refused(world: World, held: Subscription, version: int | None, at: datetime | MoveTiming | None) -> ControlError:
+    before = world.log()
+    with pytest.raises(ControlError) as caught:
+        world.plane.move_subscription(held.id, version, at)
+    assert world.log() == before
+    return caught.value
+
+
+def test_a_move_holds_from_now_on_and_leaves_all_else_as_it_is(world: World, held: Subscription) -> None:
+    """To the newest version where none is said; to ask for it again changes nothing."""
+    publish(world, phase(card("tokens", dearer())))
+    moved = world.plane.move_subscription(held.id)
+    assert moved.moves == (VersionMove(NOW, 2, NOW),)
+    assert (moved.id, moved.anchor, moved.plan_version, moved.last_version) == (held.id, held.anchor, 1, 2)
+    log = world.log()
+    world.clock.forward(hours=1)
+    assert world.plane.move_subscription(held.id, 2) == moved
+    assert world.plane.move_subscription(held.id, 2, NOW + DAY) == moved
+    assert world.log() == log
+
+
+@pytest.mark.parametrize(
+    ("timing", "expected"),
+    [
+        (MoveTiming.IMMEDIATE, NOW),
+        (MoveTiming.THIS_BILLING_CYCLE, START),
+        (MoveTiming.NEXT_BILLING_CYCLE, START + 31 * DAY),
+        (START, START),
+        (NOW + HOUR, NOW + HOUR),
+    ],
+)
+def test_a_changed_price_may_hold_from_the_start_of_the_period_from_now_or_from_later(
+    world: World, held: Subscription, timing: datetime | MoveTiming, expected: datetime
+) -> None:
+    """In words, or by an instant."""
+    publish(world, phase(card("tokens", dearer())))
+    assert world.plane.move_subscription(held.id, 2, timing).moves[-1].at == expected
+
+
+def test_a_changed_price_does_not_hold_from_within_the_part_that_is_rated(world: World, held: Subscription) -> None:
+    """The error names the field, the rate card, and what to do."""
+    publish(world, phase(card("tokens", dearer())))
+    error = refused(world, held, 2, START + DAY)
+    assert (error.code, error.path) == ("conflict", "at")
+    assert error.what == (
+        "expected 2026-03-01T00:00:00Z, where the open period of rate card `tokens` begins, or an instant from now on,"
+        " since its price differs in versions 1 and 2, got 2026-03-02T00:00:00Z"
+    )
+    assert error.hint == "name the period's start to rate it anew, or leave it out to move now"
+
+
+def test_a_new_price_may_hold_from_any_instant_of_the_open_period(world: World, held: Subscription) -> None:
+    """Also beside an entitlement that changed, and prices that did not; but not from a period that is over."""
+    world.plane.put_feature(Feature("new", meter_key="tokens", filters={"model": ("new",)}))
+    publish(world, phase(card("tokens"), card("new", dearer())))
+    assert world.plane.move_subscription(held.id, 2, START + DAY).last_version == 2
+    world.clock.at = START + 40 * DAY
+    publish(world, phase(card("tokens", dearer()), card("new", dearer())))
+    error = refused(world, held, 3, START + 5 * DAY)
+    assert "from 2026-04-01T00:00:00Z on, where the open period of rate card `tokens` begins" in error.what
+    assert world.plane.move_subscription(held.id, 3, START + 31 * DAY).last_version == 3
+
+
+def test_fees_hold_from_any_instant_of_their_open_period(world: World, held: Subscription) -> None:
+    """One that was charged stays, unless the move holds from where its period begins."""
+    publish(world, phase(card("tokens"), card(None, Flat(D(5)))))
+    publish(world, phase(card("tokens"), card(None, Flat(D(6)))))
+    world.plane.move_subscription(held.id, 2, START + DAY)
+    assert world.plane.move_subscription(held.id, 3, START + 2 * DAY).last_version == 3
+    world.clock.at = START + 40 * DAY
+    publish(world, phase(card("tokens")))
+    assert "rate card `fee` begins" in refused(world, held, 4, START + 30 * DAY).what
+
+
+def test_a_price_is_not_dropped_from_an_instant_that_has_passed(world: World, held: Subscription) -> None:
+    """Usage since then was rated."""
+    publish(world, phase(card(None, Flat(D(5)))))
+    error = refused(world, held, 2, START)
+    assert error.path == "at"
+    assert error.what.startswith("expected an instant from now on, since the version has no rate card `tokens`")
+    assert world.plane.move_subscription(held.id, 2).last_version == 2
+
+
+def test_moves_rise(world: World, held: Subscription) -> None:
+    """One that lies ahead can be replaced at its instant, and none is made before another."""
+    for amount in ("0.02", "0.03"):
+        publish(world, phase(card("tokens", dearer(amount))))
+    ahead = NOW + 5 * DAY
+    world.plane.move_subscription(held.id, 2, ahead)
+    error = refused(world, held, 3, None)
+    assert error.path == "at"
+    assert error.what == (
+        "expected an instant from 2026-03-16T00:00:00Z on, its move to version 2, got 2026-03-11T00:00:00Z"
+    )
+    replaced = world.plane.move_subscription(held.id, 3, ahead)
+    assert (replaced.version_at(ahead), replaced.version_at(NOW)) == (3, 1)
+
+
+CHANGED: dict[str, tuple[Callable[[World], object], str]] = {
+    "another cadence": (
+        lambda world: publish(world, phase(card("tokens")), cadence="P1Y"),
+        "expected one with the cadence `P1M` of version 1, got `P1Y`",
+    ),
+    "another cadence of a rate card": (
+        lambda world: publish(world, Phase("default", (replace(card("tokens"), cadence="P1D"),))),
+        "expected rate card `tokens` with the cadence `P1M` of version 1, got `P1D`",
+    ),
+    "another feature under a key": (
+        lambda world: publish(world, phase(card("seats", Flat(D(1)), "tokens"))),
+        "expected rate card `tokens` with the feature `tokens` of version 1, got `seats`",
+    ),
+    "a phase that began elsewhere": (
+        lambda world: publish(world, phase(card("tokens"), key="trial", duration="P7D"), phase(card("tokens"))),
+        "expected a version whose phase began at 2026-03-01T00:00:00Z, as `default` did in version 1, got `default`,"
+        " which begins at 2026-03-08T00:00:00Z",
+    ),
+    "a plan that is over": (
+        lambda world: publish(world, phase(card("tokens"), duration="P7D")),
+        "expected a version with a phase at 2026-03-11T00:00:00Z, got 2, which is over by then",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_version_that_would_move_periods_is_refused(world: World, held: Subscription, name: str) -> None:
+    """What was used of tiers could not go on; the error says what differs."""
+    change, expected = CHANGED[name]
+    change(world)
+    error = refused(world, held, 2, None)
+    assert (error.code, error.path, error.what) == ("conflict", "version", expected)
+
+
+def test_another_currency_is_refused(world: World, held: Subscription) -> None:
+    """What was charged could not be given back."""
+    world.plane.publish_plan("pro", cadence="P1M", currency="EUR", phases=(phase(card("tokens", currency="EUR")),))
+    assert refused(world, held, 2, None).what == "expected one with the currency `USD` of version 1, got `EUR`"
+
+
+def test_a_move_is_within_the_subscription(world: World, held: Subscription) -> None:
+    """From its start, before its end, and only of one that goes on."""
+    publish(world, phase(card("tokens", dearer())))
+    assert "from 2026-03-01T00:00:00Z on, when it begins" in refused(world, held, 2, START - HOUR).what
+    world.plane.cancel_subscription(held.id, NOW + DAY)
+    assert "before 2026-03-12T00:00:00Z, when it ends" in refused(world, held, 2, NOW + DAY).what
+    world.clock.forward(days=2)
+    assert refused(world, held, 2, None).path == "id"
+    later = world.plane.subscribe("acme", "pro", version=1, active_from=NOW + 9 * DAY)
+    assert world.plane.move_subscription(later.id, 2).moves[-1].at == NOW + 9 * DAY
+    assert refused(world, held, 9, None).code == "conflict"
+    assert refused(world, later, 9, None).path == "version"
+
+
+# -- the catalog file ---------------------------------------------------------------------------
+
+FILE = """
+plans:
+  - key: pro
+    cadence: P1M
+    rate_cards: [{feature: tokens, price: {type: unit, amount: 0.05}}]
+customers:
+  - key: acme
+    subscription: {plan: pro, version: 2%s}
+"""
+
+
+def applied(world: World, text: str) -> tuple[str, str]:
+    """What applying a file did about the subscription."""
+    found = [change for change in apply(world.plane, read_catalog(text)) if change.kind == "subscription"]
+    return found[0].action, found[0].detail
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", NOW),
+        (", version_from: this_billing_cycle", START),
+        (", version_from: 2026-03-01", START),
+        (", version_from: next_billing_cycle", START + 31 * DAY),
+        (", from: 2026-05-01", START + 61 * DAY),
+        (", from: 2026-02-01", NOW),
+    ],
+)
+@pytest.mark.parametrize("key", ["default", None])
+def test_a_file_with_another_version_moves_the_subscription(
+    world: World, key: str | None, words: str, expected: datetime
+) -> None:
+    """It goes on, whoever made it; applied again, nothing changes."""
+    held = world.plane.subscribe("acme", "pro", active_from=START, key=key)
+    world.clock.at = NOW
+    assert applied(world, FILE % words) == ("updated", "pro v2, was pro v1")
+    (moved,) = world.plane.list_subscriptions("acme")
+    assert (moved.id, moved.moves) == (held.id, (VersionMove(expected, 2, NOW),))
+    log = world.log()
+    world.clock.forward(hours=5)
+    assert applied(world, FILE % words)[0] == "unchanged"
+    assert world.log() == log
+
+
+def test_what_a_file_cannot_move_is_refused_with_its_place(world: World) -> None:
+    """With the line, and the name of the field in the file."""
+    world.plane.subscribe("acme", "pro", active_from=START, key="default")
+    world.clock.at = NOW
+    with pytest.raises(ControlError) as caught:
+        apply(world.plane, read_catalog(FILE % ", version_from: 2026-03-02"))
+    assert (caught.value.path, caught.value.line) == ("$.customers[0].subscription.version_from", 8)
+    assert caught.value.hint == "name the period's start to rate it anew, or leave `version_from` out to move now"
+    with pytest.raises(ControlError) as caught:
+        apply(world.plane, read_catalog((FILE % "").replace("P1M", "P1Y")))
+    assert caught.value.path == "$.customers[0].subscription.version"
+    assert caught.value.hint.endswith("; under another key the file subscribes the customer anew")
+    anew = (FILE % ", key: yearly").replace("P1M", "P1Y")
+    assert applied(world, anew) == ("updated", "pro v2, was pro v1")
+    assert len(world.plane.list_subscriptions("acme")) == 2
+
+
+def test_a_file_on_its_own_knows_the_one_version_that_it_has() -> None:
+    """It holds from where the subscription begins, so that a file that moves somebody can be rated with."""
+    metered = "meters: [{key: calls, event_type: call, aggregation: COUNT}]\nfeatures: [{key: tokens, meter: calls}]"
+    found = records(read_catalog(metered + FILE % ", version_from: 2026-03-05"), START)
+    (held,) = [record for record in found if isinstance(record, Subscription)]
+    assert (held.plan_version, held.moves) == (1, ())
+
+
+@pytest.mark.parametrize("words", [", version_from: soon", ", version_from: 2026-13-01"])
+def test_when_a_version_holds_is_an_instant_or_a_word_for_one(world: World, words: str) -> None:
+    """Anything else is refused as the file is read."""
+    with pytest.raises(ControlError) as caught:
+        read_catalog(FILE % words)
+    assert caught.value.path == "$.customers[0].subscription.version_from"
+    assert "`this_billing_cycle`" in caught.value.what
+    with pytest.raises(ControlError) as caught:
+        read_catalog((FILE % ", version_from: immediate").replace("version: 2, ", ""))
+    assert caught.value.path == "$.customers[0].subscription.version"

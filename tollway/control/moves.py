@@ -1,0 +1,166 @@
+"""
+Moves: a subscription goes over to another version of its plan, and stays what it is.
+
+Anchor, billing periods, phase, settlement mode, and what was used of tiers and free units go on. A move may hold from
+now on, from later on, or from an instant that has passed, within what can still be rated anew: a price that usage since
+then was rated by changes from the start of its open period only, since usage within a period can't be told apart by
+the instant once it is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from rating.catalog import NEVER, Catalog, Phase, PlanVersion, RateCard, Subscription, VersionMove
+from rating.moves import is_fee
+from rating.periods import Cadence, period_at
+from tollway.control.checks import instant_text, utc_instant
+from tollway.control.drafts import MoveTiming
+from tollway.control.errors import conflict
+from tollway.control.terms import goes_on
+from tollway.control.transaction import Transaction
+
+
+def move_subscription(
+    changes: Transaction, subscription_id: str, version: int | None = None, at: datetime | MoveTiming | None = None
+) -> Subscription:
+    """
+    Have a subscription be on another version of its plan from an instant on.
+
+    Args:
+        changes: The transaction.
+        subscription_id: One that goes on.
+        version: Of the same plan; None: its newest.
+        at: From when on; None: now, or its start where it is to begin later.
+    """
+    held = changes.subscription(subscription_id)
+    now = utc_instant(changes.now(), "now")
+    if not goes_on(held, now):
+        raise conflict("id", "expected a subscription that goes on, got one that ended", "subscribe the customer anew")
+    target = changes.plan(held.plan_key, version, "plan")
+    catalog = Catalog()
+    for plan in changes.plan_versions(held.plan_key):
+        catalog.plans[plan.key, plan.version] = plan
+    start = max(now, held.active_from)
+    if at is None or isinstance(at, MoveTiming):
+        at = _moment(catalog, held, start, at or MoveTiming.IMMEDIATE)
+    at = utc_instant(at, "at")
+    if held.version_at(at) == target.version and held.version_span(at).end == NEVER:
+        return held
+    _check_span(held, at)
+    moved = replace(held, moves=(*held.moves, VersionMove(at, target.version, now)))
+    _check_terms(catalog, held, moved, at)
+    if at < now:
+        _check_past(catalog, held, moved, at, now)
+    changes.record(moved)
+    return moved
+
+
+def _moment(catalog: Catalog, held: Subscription, start: datetime, timing: MoveTiming) -> datetime:
+    """The instant that a word means."""
+    if timing is MoveTiming.IMMEDIATE:
+        return start
+    plan = catalog.plans[held.plan_key, held.version_at(start)]
+    period = period_at(held.anchor, Cadence.parse(plan.cadence), start)
+    if timing is MoveTiming.NEXT_BILLING_CYCLE:
+        return period.end
+    found = catalog.phase_at(held, start)
+    return max(period.start, held.active_from if found is None else found[2])
+
+
+def _check_span(held: Subscription, at: datetime) -> None:
+    """That the instant is within the subscription, and not before a move that it already made, or is to make."""
+    if at < held.active_from:
+        what = f"expected an instant from {instant_text(held.active_from)} on, when it begins, got {instant_text(at)}"
+        raise conflict("at", what, "name that instant for a move from its start on")
+    if held.active_to is not None and at >= held.active_to:
+        what = f"expected an instant before {instant_text(held.active_to)}, when it ends, got {instant_text(at)}"
+        raise conflict("at", what, "restore the subscription first, or subscribe the customer anew")
+    if held.moves and at < held.moves[-1].at:
+        last = held.moves[-1]
+        moved_at = instant_text(last.at)
+        what = (
+            f"expected an instant from {moved_at} on, its move to version {last.plan_version}, got {instant_text(at)}"
+        )
+        raise conflict("at", what, "name that instant, or a later one: of two moves at one instant the last one holds")
+
+
+def _check_terms(catalog: Catalog, held: Subscription, moved: Subscription, at: datetime) -> None:
+    """That periods and phases stay as they are, so that what was used of them can go on."""
+    before = catalog.plans[held.plan_key, held.version_at(at)]
+    after = catalog.plans[moved.plan_key, moved.version_at(at)]
+    otherwise = "change the subscription instead, or publish a version that keeps it"
+    for name in ("currency", "cadence"):
+        had, has = getattr(before, name), getattr(after, name)
+        if had != has:
+            raise conflict(
+                "version", f"expected one with the {name} `{had}` of version {before.version}, got `{has}`", otherwise
+            )
+    old, new = catalog.phase_at(held, at), catalog.phase_at(moved, at)
+    if old is None or new is None:
+        over = before if old is None else after
+        what = f"expected a version with a phase at {instant_text(at)}, got {over.version}, which is over by then"
+        raise conflict("version", what, "subscribe the customer anew")
+    if old[2] != new[2]:
+        what = (
+            f"expected a version whose phase began at {instant_text(old[2])}, as `{old[1].key}` did in version"
+            f" {before.version}, got `{new[1].key}`, which begins at {instant_text(new[2])}"
+        )
+        raise conflict("version", what, "change the subscription instead, or keep the durations of phases before it")
+    for key, had_card, has_card in _pairs(old[1], new[1]):
+        if had_card is None or has_card is None:
+            continue
+        for name, tell in _KEPT.items():
+            had, has = tell(before, had_card), tell(after, has_card)
+            if had != has:
+                what = f"expected rate card `{key}` with the {name} `{had}` of version {before.version}, got `{has}`"
+                raise conflict("version", what, "publish a version that gives the other one another key")
+
+
+_KEPT: dict[str, Callable[[PlanVersion, RateCard], str]] = {
+    "feature": lambda _plan, card: card.feature_key or "none",
+    "cadence": lambda plan, card: "once" if card.once else card.cadence or plan.cadence,
+}
+"""What a rate card that is in both versions has in common."""
+
+
+def _check_past(catalog: Catalog, held: Subscription, moved: Subscription, at: datetime, now: datetime) -> None:
+    """That what the move changes of the past can be rated anew: open periods as a whole, and what is new."""
+    old, new = catalog.phase_at(held, now), catalog.phase_at(moved, now)
+    if old is None or new is None or old[2] != new[2] or at < old[2]:
+        what = f"expected an instant from which on both versions have the same phases up to now, got {instant_text(at)}"
+        raise conflict("at", what, "leave it out to move now")
+    versions = f"versions {held.version_at(now)} and {moved.version_at(now)}"
+    for key, had, has in _pairs(old[1], new[1]):
+        if had is not None and has is not None and had.pricing == has.pricing:
+            continue
+        placement = catalog.placement(held if had is not None else moved, key, now)
+        if placement is None:
+            continue
+        start = instant_text(placement.period.start)
+        if placement.period.start > at:
+            what = f"expected an instant from {start} on, where the open period of rate card `{key}` begins"
+            raise conflict("at", f"{what}, got {instant_text(at)}", "name that instant, or leave it out to move now")
+        if had is None or (is_fee(had) and (has is None or is_fee(has))):
+            continue
+        if has is None:
+            what = (
+                f"expected an instant from now on, since the version has no rate card `{key}`, got {instant_text(at)}"
+            )
+            raise conflict("at", what, "leave it out to move now, or publish a version that has it")
+        if placement.period.start != at:
+            what = (
+                f"expected {start}, where the open period of rate card `{key}` begins, or an instant from now on, since"
+                f" its price differs in {versions}, got {instant_text(at)}"
+            )
+            raise conflict("at", what, "name the period's start to rate it anew, or leave it out to move now")
+
+
+def _pairs(old: Phase, new: Phase) -> list[tuple[str, RateCard | None, RateCard | None]]:
+    """The rate cards of two phases by key, each as it was and as it will be."""
+    had = {card.key: card for card in old.rate_cards}
+    has = {card.key: card for card in new.rate_cards}
+    return [(key, had.get(key), has.get(key)) for key in had | has]
