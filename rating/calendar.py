@@ -14,9 +14,8 @@ from datetime import datetime, timedelta
 
 from rating.carried import earlier_parts
 from rating.catalog import NEVER, Catalog, Placement, SettlementMode, Subscription
-from rating.charge import commitment, first_piece, prorated, total
+from rating.charge import costs_unused, first_piece, prorated
 from rating.credits import Account
-from rating.money import ZERO
 from rating.prices import Flat, Free, PaymentTerm, Pricing
 from rating.rules import Rules
 from rating.usage import MeterKey, MeterState
@@ -252,7 +251,7 @@ class Calendar:
         for placement in self.catalog.placements_at(subscription, at):
             ends.append(placement.period.end)
             pricing = placement.card.pricing
-            if placement.goes_on or total(pricing, ZERO) or commitment(pricing, ZERO):
+            if placement.goes_on or costs_unused(pricing):
                 standing = True
                 meter = self.meter(account, placement, now)
                 if meter is not None and not meter.slices:

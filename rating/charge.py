@@ -131,6 +131,18 @@ def continued(pricing: Pricing, carried: Decimal, usage: Decimal) -> Decimal:
     return max(total(pricing, max(carried + usage, ZERO)) - total(pricing, carried), ZERO)
 
 
+def is_given(pricing: Pricing) -> bool:
+    """Whether a discount takes off all that a period costs without any usage; it is shown, with the discount."""
+    if kept_share(pricing):
+        return False
+    return bool(total(replace(pricing, discounts=replace(pricing.discounts, percentage=None)), ZERO))
+
+
+def costs_unused(pricing: Pricing) -> bool:
+    """Whether a period has something to show without any usage: a fee, a first tier's flat part, a minimum."""
+    return bool(total(pricing, ZERO) or commitment(pricing, ZERO)) or is_given(pricing)
+
+
 @lru_cache(maxsize=4096)
 def first_piece(pricing: Pricing) -> Piece | None:
     """The piece that usage begins on; None where the first unit costs something besides its price."""

@@ -21,7 +21,7 @@ from rating.access import balance_row
 from rating.calendar import NOTHING, TICK, Calendar, is_in_arrears
 from rating.carried import carry_over, counted, earlier_parts, unbind_earlier
 from rating.catalog import ALWAYS, NEVER, Catalog, key_group
-from rating.charge import Piece, total
+from rating.charge import Piece, is_given, total
 from rating.credits import Account, AccountState
 from rating.dedup import LoadSegments, SeenEvents, SeenState, mark_of, part_of
 from rating.events import CloudEvent, EventDecoder, refuse_instant
@@ -708,15 +708,17 @@ class KeyGroup:
         if meter.closed:
             meter.commitment = meter.minimum(pricing)
         fee = ZERO
+        given = meter.counted_from is None and is_given(pricing)
+        given_at_end = given and is_in_arrears(pricing)
         if is_in_arrears(pricing):
             fee, pricing = total(pricing, ZERO), NOTHING
         slices = meter.slices
         opens = False
         if meter.closed_through is None and not (slices and slices[0].start <= meter.period_start):
-            opens = meter.cost(pricing, ZERO) != ZERO
+            opens = meter.cost(pricing, ZERO) != ZERO or (given and not given_at_end)
         if opens:
             slice_at(meter, meter.period_start, account.boundaries, self.rules.window_seconds)
-        if meter.commitment or fee:
+        if meter.commitment or fee or given_at_end:
             slice_at(meter, meter.period_end - TICK, account.boundaries, self.rules.window_seconds)
         elif not slices:
             # Opened for usage that did not come.

@@ -23,7 +23,7 @@ from rating.money import ZERO
 from rating.outcome import Parked, Rejected
 from rating.rows import BalanceRow, ChargeRow, MismatchRow, Outcome
 from rating.rules import Rules
-from tollway.invoicing.lines import Billed, difference, priced_by
+from tollway.invoicing.lines import Billed, Standing, differences, priced_by
 from tollway.invoicing.model import Invoice, InvoiceCustomer, InvoiceStatus, Totals
 from tollway.ledger_reads import Charge, ChargeStatus
 
@@ -62,12 +62,8 @@ class BatchResult:
     def _invoice(self, customer_id: str, charges: list[Charge]) -> Invoice:
         customer = self.catalog.customers[customer_id]
         numbers = count(1)
-        lines = []
-        for charge in charges:
-            card, pricing = priced_by(self.catalog, charge)
-            line = difference(charge, card, pricing, Billed({}), lambda: f"{customer.key}-{next(numbers)}")
-            if line is not None:
-                lines.append(line)
+        periods = [Standing(charge, *priced_by(self.catalog, charge), Billed({})) for charge in charges]
+        lines = differences(periods, (), lambda: f"{customer.key}-{next(numbers)}")
         return Invoice(
             id=f"rated-{customer.key}",
             number=f"RATED-{customer.key}",

@@ -54,6 +54,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Invoicing": {
         "invoice": ("money:invoice", "Bill what was charged and not billed yet"),
+        "invoices": ("money:invoices", "Invoices that were drawn up, and what became of them"),
     },
     "Without a server": {
         "quote": ("quote:quote", "Price usage, one JSON object a line"),

@@ -159,7 +159,11 @@ def test_voiding_says_what_becomes_of_the_lines(
     """They are billable again, or are never billed again, as OpenMeter's clients ask for it."""
     call(shop, stores, 2)
     issued = act(shop, drawn(shop), "approve")
-    act(shop, issued, "void", {"action": {"percentage": 100, "action": {"type": kind}}, "reason": "a mistake"})
+    assert "voidAction" not in issued
+    said = {"percentage": 100, "action": {"type": kind}}
+    voided = act(shop, issued, "void", {"action": said, "reason": "a mistake"})
+    assert voided["voidAction"] == said
+    assert shop.get(f"{INVOICES}/{issued['id']}").json() == voided
     assert listed(shop) == [*left, ("voided", "1")]
 
 

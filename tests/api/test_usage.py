@@ -274,6 +274,24 @@ def test_a_subject_is_told_where_all_usage_of_its_customer_came_under_it(client:
     assert "`acme-app` too" in refused(client, "count", subject="acme")
 
 
+def test_a_subject_that_moved_is_told_with_the_usage_of_all_who_had_it(client: Client, stores: Stores) -> None:
+    """Usage of before stays with the former owner, and is told beside the next one's."""
+    set_up(client, ("count",), {"acme": ["app"], "beta": []})
+    use(client, ("app", LAST, 1, "small"))
+    drain(stores)
+    for key, subjects in (("acme", []), ("beta", ["app"])):
+        body = {"name": key, "usageAttribution": {"subjectKeys": subjects}}
+        assert client.put(f"{V1}/customers/{key}", json=body).status_code == 200
+    now = datetime.now(UTC)
+    use(client, ("app", LAST, 1, "large"), ("app", now, 1, "small"))
+    drain(stores)
+    apart = ask(client, "count", subject="app", groupBy="customer_id")
+    assert [(row["subject"], row["value"]) for row in apart] == [("app", 2), ("app", 1)]
+    assert [(row["subject"], row["value"]) for row in ask(client, "count", subject="app")] == [("app", 3)]
+    of_one = ask(client, "count", subject="app", filterCustomerId="beta")
+    assert [(row["subject"], row["value"]) for row in of_one] == [("app", 1)]
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [

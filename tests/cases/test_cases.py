@@ -21,16 +21,6 @@ FOLDER = Path(__file__).parent
 FILE_CASES = sorted(path.parent.name for path in FOLDER.glob("*/case.json"))
 LIVE_CASES = sorted(path.parent.name for path in FOLDER.glob("*/live_case.py"))
 LISTENS = re.compile(r"The API listens on (http://127\.0\.0\.1:\d+);")
-WAITING = (
-    "a07-value-missing-for-one-of-two-meters",
-    "d01-dedup-scope-does-not-depend-on-a-hash",
-    "i01-invoice-credits-equal-what-was-consumed",
-    "l01-usage-after-cancel",
-    "t10-period-boundary-inside-an-hour",
-    "t12-before-the-subscription-in-the-same-hour",
-    "t14-tiers-begin-anew-inside-an-hour",
-)
-"""What is not right yet."""
 AT_ONCE = 4
 """So many live cases share the Tollway that runs at the same time: most of the time each waits."""
 PATIENCE_SECONDS = 120
@@ -38,11 +28,7 @@ PATIENCE_SECONDS = 120
 Ended = subprocess.CompletedProcess[str]
 
 
-def _case(name: str) -> Any:
-    return pytest.param(name, marks=pytest.mark.xfail(strict=False) if name in WAITING else ())
-
-
-@pytest.mark.parametrize("name", [*map(_case, FILE_CASES)])
+@pytest.mark.parametrize("name", FILE_CASES)
 def test_a_file_comes_to_the_figures_that_are_right(name: str, tmp_path: Path) -> None:
     """`tollway rate` and `tollway quote` give what the case expects."""
     folder = FOLDER / name
@@ -95,7 +81,7 @@ def _run_live(name: str, url: str) -> Ended:
     )
 
 
-@pytest.mark.parametrize("live", [*map(_case, LIVE_CASES)])
+@pytest.mark.parametrize("live", LIVE_CASES)
 def test_a_running_tollway_does_what_is_right(live: str, live_runs: dict[str, Future[Ended]]) -> None:
     """What the case looks at is all a PASS."""
     ended = live_runs[live].result()

@@ -10,8 +10,9 @@ from functools import partial
 import psycopg
 import pytest
 from msgspec.structs import replace
+from ulid import ULID
 
-from rating.catalog import Catalog, Customer, Phase, RateCard, SettlementMode, Subscription
+from rating.catalog import Catalog, Customer, Grant, Phase, RateCard, SettlementMode, Subscription
 from rating.meters import Aggregation, Feature, Meter
 from rating.prices import Discounts, Flat, Graduated, Pricing, Tier, Unit
 from tests.control.conftest import START, TOKENS, World, card, phase
@@ -92,6 +93,29 @@ def test_a_change_is_notified(world: World) -> None:
             world.plane.grant("acme", D(2))
         told = [notice.payload for notice in connection.notifies(timeout=5, stop_after=1)]
     assert told == ["8"]
+
+
+def test_a_transaction_is_one_instant(world: World) -> None:
+    """Whatever it takes, and however often it asks; ids rise all the same, and grants burn as they were made."""
+
+    def ticking() -> datetime:
+        world.clock.forward(milliseconds=3)
+        return world.clock.at
+
+    with ControlPlane(world.stores.postgres_dsn, world.stores.redis_url, ticking) as plane:
+        with plane.changing() as changes:
+            customer = changes.put_customer(CustomerDraft(key="globex"))
+            held = changes.subscribe(customer, SubscriptionDraft(plan="pro"))
+            grants = []
+            for _ in range(9):
+                grants.append(changes.grant(customer, GrantDraft(amount=D(1))))
+                ULID.from_datetime(ticking())  # others make ids too
+        later = plane.put_customer("initech")
+    instants = {held.active_from, held.recorded_at, customer.recorded_at}
+    instants |= {at for grant in grants for at in (grant.effective_at, grant.created_at)}
+    assert len(instants) == 1
+    assert later.recorded_at not in instants
+    assert sorted(grants, key=Grant.burn_order) == grants
 
 
 def test_losing_redis_does_not_lose_a_change(world: World, caplog: pytest.LogCaptureFixture) -> None:

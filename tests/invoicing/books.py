@@ -271,12 +271,13 @@ def _shortened(price: Price, start: datetime, end: datetime, full_end: datetime)
 
 
 def shown(totals: Totals) -> str:
-    """Totals on one line: amount, + charges, - discounts, - credits, = total."""
+    """Totals on one line: amount, + charges, - discounts, - credits, - overage, = total."""
     parts = [plain(totals.amount)]
     for sign, part in (
         ("+", totals.charges_total),
         ("-", totals.discounts_total),
         ("cr", totals.credits_total),
+        ("over", totals.overage_total),
     ):
         if part:
             parts.append(f"{sign} {plain(part)}")
@@ -294,5 +295,12 @@ def children(line: Line) -> list[str]:
 def adds_up(invoice: Invoice) -> bool:
     """Whether children add up to lines, and lines to the invoice."""
     return invoice.totals == Totals.sum(line.totals for line in invoice.lines) and all(
-        line.totals == Totals.sum(child.totals for child in line.children) for line in invoice.lines
+        line.totals == Totals.sum(child.totals for child in line.children)
+        and line.totals.total
+        == line.totals.amount
+        + line.totals.charges_total
+        - line.totals.discounts_total
+        - line.totals.credits_total
+        - line.totals.overage_total
+        for line in invoice.lines
     )

@@ -17,6 +17,8 @@ from rating.catalog import SettlementMode
 from rating.charge import billable_quantity, total
 from rating.money import ZERO, plain, use_exact
 from rating.prices import Pricing
+from tests.conftest import Stores
+from tests.e2e.command import Home
 from tests.invoicing.books import APRIL, MARCH, MAY, Books, adds_up, pricing, unit
 from tests.rating.strategies import discounts, quantities, usage_prices
 from tollway.invoicing import (
@@ -324,3 +326,23 @@ def test_no_history_of_drafts_bills_anything_twice_or_never(
     assert sum((line.quantity for line in lines), ZERO) == billable_quantity(price, usage)
     with pytest.raises(NothingBillable):
         draft(books.connection, parts)
+
+
+def test_the_command_line_lists_invoices_and_what_became_of_them(books: Books, stores: Stores) -> None:
+    """A voided one says whether it will be billed again."""
+    home = Home(
+        stores.settings.home, {"TOLLWAY_REDIS_URL": stores.redis_url, "TOLLWAY_POSTGRES_DSN": stores.postgres_dsn}
+    )
+    for key, discard in (("acme", True), ("other", False), ("third", None)):
+        books.customer(key, {"calls": pricing(unit("1"))})
+        books.used(key, "calls", "2", "1")
+        drawn = draw_up(books.connection, key)
+        if discard is not None:
+            void(books.connection, drawn.id, discard=discard)
+    told = home.here("invoices")
+    assert told.code == 0, told.err
+    for said in ("voided, never billed again", "voided, billable again", "issued"):
+        assert told.out.count(said) == 1, told.out
+    (found,) = home.here("invoices", "acme", "--json").json
+    assert (found["status"], found["discarded"], found["totals"]["credits_total"]) == ("voided", True, "1")
+    assert home.here("invoices", "nobody").code == 1

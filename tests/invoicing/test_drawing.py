@@ -11,6 +11,7 @@ import pytest
 
 from rating.catalog import SettlementMode
 from rating.money import round_minor
+from sinks.postgres.migrate import MIGRATIONS
 from tests.invoicing.books import (
     APRIL,
     MARCH,
@@ -31,6 +32,7 @@ from tollway.invoicing import (
     NothingBillable,
     draw_up,
     gathering,
+    gatherings,
     invoice,
     invoices,
     void,
@@ -178,8 +180,8 @@ def test_an_invoice_shows_what_each_price_comes_to(
         ("credit_then_invoice", "14.4999", "14.5 cr 14.5 = 0"),
         ("credit_then_invoice", "14.5", "14.5 cr 14.5 = 0"),
         ("credit_only", "14.5", "14.5 cr 14.5 = 0"),
-        ("credit_only", "4", "14.5 cr 14.5 = 0"),
-        ("credit_only", "0", "14.5 cr 14.5 = 0"),
+        ("credit_only", "4", "14.5 cr 4 over 10.5 = 0"),
+        ("credit_only", "0", "14.5 over 14.5 = 0"),
     ],
 )
 def test_credits_leave_what_they_did_not_cover(books: Books, mode: str, credits: str, expected: str) -> None:
@@ -213,13 +215,13 @@ def test_three_thirds_of_a_cent_are_one_cent(books: Books) -> None:
 
 
 def test_credits_are_rounded_over_all_invoices_of_a_period(books: Books) -> None:
-    """Three times 0.334 of which credits pay 0.167 is 0.17, 0.16 and 0.17, together the 0.50 uncovered."""
+    """Three times 0.334 of which credits pay 0.167 is 0.17, 0.16 and 0.17 of credits, together the 0.50 consumed."""
     books.customer("acme", {"calls": pricing(unit("0.334"))})
     totals = []
     for usage, credits in (("1", "0.167"), ("2", "0.334"), ("3", "0.501")):
         books.used("acme", "calls", usage, credits)
         totals.append(shown(draw_up(books.connection, "acme").totals))
-    assert totals == ["0.33 cr 0.16 = 0.17", "0.34 cr 0.18 = 0.16", "0.33 cr 0.16 = 0.17"]
+    assert totals == ["0.33 cr 0.17 = 0.16", "0.34 cr 0.16 = 0.18", "0.33 cr 0.17 = 0.16"]
 
 
 def test_a_lower_volume_tier_takes_back_what_was_billed(books: Books) -> None:
@@ -333,12 +335,94 @@ def test_credits_granted_for_usage_that_was_invoiced_are_paid_back(books: Books)
     ]
 
 
-def test_a_repaid_overage_is_nothing_new(books: Books) -> None:
-    """Under `credit_only` the invoice came to 0 already."""
+def test_a_repaid_overage_turns_into_credits_on_the_next_invoice(books: Books) -> None:
+    """Under `credit_only` there is nothing to pay either way; together the two say what credits paid."""
     books.customer("acme", {"calls": pricing(unit("1"))}, SettlementMode.CREDIT_ONLY)
     books.used("acme", "calls", "5", "2")
     draw_up(books.connection, "acme")
     books.used("acme", "calls", "5", "5")
+    assert the_line(draw_up(books.connection, "acme")) == [
+        "0: 0 cr 3 over -3 = 0",
+        "unit-price-usage: 0 x 1: 0 cr 3 over -3 = 0",
+    ]
+    with pytest.raises(NothingBillable):
+        draw_up(books.connection, "acme")
+
+
+def test_invoices_of_before_overage_had_a_figure_are_brought_up_to_date(books: Books) -> None:
+    """What was shown as credits, and no credit had covered, becomes overage, details included."""
+    books.customer("acme", {"calls": pricing(TWO_TIERS)}, SettlementMode.CREDIT_ONLY)
+    books.customer("other", {"calls": pricing(TWO_TIERS)})
+    for key in ("acme", "other"):
+        books.used(key, "calls", "1500", "11.251")
+    drawn = [draw_up(books.connection, key) for key in ("acme", "other")]
+    for table in ("invoices", "invoice_lines"):
+        books.connection.execute(f"update {table} set credits = credits + overage".encode())
+        books.connection.execute(f"alter table {table} drop column overage".encode())
+    books.connection.execute((MIGRATIONS / "0013_overage.sql").read_bytes())
+    assert [invoice(books.connection, found.id) for found in drawn] == drawn
+    assert shown(drawn[0].totals) == "14.5 cr 11.25 over 3.25 = 0"
+
+
+NINE = [f"f{number}" for number in range(9)]
+
+
+def use_nine(books: Books, paid: list[str], amount: str = "1.005") -> Invoice:
+    """The invoice of nine features of the same amount, the first of which credits paid."""
+    books.customer("acme", {name: pricing(unit(amount)) for name in NINE})
+    for name, credits in zip(NINE, [*paid, *["0"] * 9], strict=False):
+        books.used("acme", name, "1", credits)
+    found = draw_up(books.connection, "acme")
+    assert adds_up(found)
+    return found
+
+
+def test_credits_are_rounded_once_for_all_lines(books: Books) -> None:
+    """5.03 pays five times 1.005 and 0.005 of the sixth; line by line that would be 5.06."""
+    found = use_nine(books, [*["1.005"] * 5, "0.005"])
+    assert [shown(line.totals) for line in found.lines] == [
+        *["1.01 cr 1.01 = 0"] * 3,
+        *["1.01 - 0.01 cr 1 = 0"] * 2,
+        *["1.01 = 1.01"] * 4,
+    ]
+    assert shown(found.totals) == "9.09 - 0.02 cr 5.03 = 4.04"
+
+
+def test_an_invoice_that_credits_cover_comes_to_nothing(books: Books) -> None:
+    """9.045 paid all; the four cents that only rounding added are a discount."""
+    assert shown(use_nine(books, ["1.005"] * 9).totals) == "9.09 - 0.04 cr 9.05 = 0"
+
+
+def test_credits_that_find_no_place_wait_for_the_next_invoice(books: Books) -> None:
+    """Nine times 0.004 is nothing on an invoice, and 0.036 of credits; later usage has room for them."""
+    assert shown(use_nine(books, ["0.004"] * 9, "0.004").totals) == "0 = 0"
+    books.used("acme", "f0", "6", "0.024")
+    assert shown(draw_up(books.connection, "acme").totals) == "0.02 cr 0.02 = 0"
+    books.used("acme", "f1", "25", "0.1")
+    assert shown(draw_up(books.connection, "acme").totals) == "0.1 cr 0.1 = 0"
+    books.used("acme", "f1", "50", "0.1")
+    assert shown(draw_up(books.connection, "acme").totals) == "0.1 cr 0.03 = 0.07"
+
+
+def test_what_a_voided_invoice_showed_of_credits_is_shown_again(books: Books) -> None:
+    """Also where the cents were spread over other lines."""
+    found = use_nine(books, [*["1.005"] * 5, "0.005"])
+    void(books.connection, found.id)
+    books.used("acme", "f0", "2", "1.005")
+    assert draw_up(books.connection, "acme").totals.credits_total == found.totals.credits_total
+
+
+@pytest.mark.parametrize("percentage", ["100", "100.00"])
+def test_a_fee_that_a_discount_takes_off_is_a_line_of_nothing(books: Books, percentage: str) -> None:
+    """With its amount and its discount, once."""
+    books.customer("acme", {"base": pricing(FLAT, percentage=percentage)}, fees=("base",))
+    books.used("acme", "base", "0", fee=True)
+    assert [found.customer.key for found in gatherings(books.connection, ())[0]] == ["acme"]
+    assert the_line(draw_up(books.connection, "acme")) == [
+        "1: 99.99 - 99.99 = 0",
+        "flat-price: 1 x 99.99: 99.99 - 99.99 = 0",
+    ]
+    assert gatherings(books.connection, ()) == ([], 0)
     with pytest.raises(NothingBillable):
         draw_up(books.connection, "acme")
 

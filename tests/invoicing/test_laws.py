@@ -9,6 +9,7 @@ from decimal import Decimal
 from fractions import Fraction
 from itertools import count
 from threading import Barrier
+from typing import Any
 
 import psycopg
 import pytest
@@ -19,7 +20,7 @@ from rating.catalog import Customer, Grant, PlanVersion, SettlementMode, Subscri
 from rating.charge import billable_quantity, commitment, total
 from rating.group import KeyGroup
 from rating.money import ZERO, plain, round_minor, use_exact
-from rating.prices import Pricing
+from rating.prices import Price, Pricing
 from rating.rows import Outcome
 from rating.rules import Rules
 from tests import oracle
@@ -36,7 +37,18 @@ from tests.world import (
     events,
     line,
 )
-from tollway.invoicing import Invoice, NothingBillable, Totals, draw_up, gathering, invoices, void
+from tollway.invoicing import (
+    Invoice,
+    NothingBillable,
+    Totals,
+    approve,
+    delete,
+    draft,
+    draw_up,
+    gathering,
+    invoices,
+    void,
+)
 from tollway.ledger_reads import charges
 
 D = Decimal
@@ -108,7 +120,7 @@ def test_progressive_invoices_add_up_to_the_invoice_drawn_up_once(
 def test_an_invoice_asks_for_what_credits_leave_and_no_more(
     books: Books, price: Pricing, usage: Decimal, quarters: int
 ) -> None:
-    """Its total is at most what is uncovered, rounded; credits are never below 0, nor above what they cover."""
+    """What credits paid is rounded and taken off, and what they paid in full is not to be paid."""
     use_exact()
     key = f"c{next(_customers)}"
     books.customer(key, {"calls": price})
@@ -117,12 +129,93 @@ def test_an_invoice_asks_for_what_credits_leave_and_no_more(
     books.used(key, "calls", usage, plain(credits), closed=True)
     for invoice in drawn(books, key):
         totals = invoice.totals
-        assert 0 <= totals.credits_total <= totals.amount + totals.charges_total - totals.discounts_total
-        if credits:
-            assert totals.total <= round_minor(owed - credits, price.currency)
-        else:
-            assert totals.credits_total == 0
+        net = totals.amount + totals.charges_total - totals.discounts_total
+        assert totals.credits_total == min(round_minor(credits, price.currency), net)
+        assert totals.total == net - totals.credits_total
         assert credits != owed or totals.total == 0 or not credits
+
+
+steps = st.lists(
+    st.fixed_dictionaries(
+        {
+            "usages": st.tuples(quantities, quantities, quantities),
+            "eighths": st.tuples(*[st.integers(0, 8)] * 3),
+            "then": st.sampled_from(["keep", "void", "discard", "delete", "wait"]),
+        }
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@one_database
+@given(
+    price=st.tuples(usage_prices, usage_prices, usage_prices),
+    currency=st.sampled_from(["USD", "JPY", "KWD"]),
+    mode=st.sampled_from(SettlementMode),
+    found=steps,
+)
+def test_credits_on_invoices_add_up_to_what_was_consumed(
+    books: Books, price: tuple[Price, Price, Price], currency: str, mode: SettlementMode, found: list[Any]
+) -> None:
+    """
+    However usage and credits come and go, and whichever invoices are taken back.
+
+    What the invoices that stand show of credits is what was consumed, rounded once; less only where no line that
+    credits paid has room. What credits paid in full is never to be paid, and under `credit_only` nothing is.
+    """
+    use_exact()
+    key = f"c{next(_customers)}"
+    cards = dict(zip(("calls", "tokens", "seats"), (Pricing(one, currency) for one in price), strict=True))
+    books.customer(key, cards, mode)
+    standing: list[Invoice] = []
+    ever_consumed = ZERO
+    for step in found:
+        paid: dict[str, tuple[Decimal, Decimal]] = {}
+        for (name, card), usage, eighths in zip(cards.items(), step["usages"], step["eighths"], strict=True):
+            owed = total(card, usage)
+            credits = owed * eighths * D("0.125")
+            paid[name] = credits, owed - credits
+            books.used(key, name, usage, plain(credits))
+        consumed = round_minor(sum((credits for credits, _ in paid.values()), ZERO), currency)
+        ever_consumed = max(ever_consumed, consumed)
+        stands = taken(books, key, step["then"])
+        standing += stands
+        shown = Totals.sum(invoice.totals for invoice in standing)
+        assert shown.credits_total <= ever_consumed
+        assert mode is not SettlementMode.CREDIT_ONLY or not shown.total
+        for name in {one.card_key or "" for invoice in stands for one in invoice.lines}:
+            of_card = Totals.sum(one.totals for invoice in standing for one in invoice.lines if one.card_key == name)
+            credits, uncovered = paid[name]
+            left = of_card.overage_total if mode is SettlementMode.CREDIT_ONLY else of_card.total
+            assert left >= 0
+            assert not left or round_minor(uncovered, currency) or not credits
+            net = of_card.amount + of_card.charges_total - of_card.discounts_total
+            assert 0 <= of_card.credits_total <= net
+            assert of_card.credits_total == 0 or credits
+            # A line that has room for more has got all that there was.
+            assert shown.credits_total >= consumed or of_card.credits_total == net or not credits
+
+
+def taken(books: Books, key: str, then: str) -> list[Invoice]:
+    """The next invoice, if there is one and it stands after what is done with it then."""
+    if then == "wait":
+        return []
+    try:
+        found = draft(books.connection, key)
+    except NothingBillable:
+        return []
+    assert adds_up(found)
+    match then:
+        case "delete":
+            delete(books.connection, found.id)
+            return []
+        case "void":
+            void(books.connection, approve(books.connection, found.id).id)
+            return []
+        case "discard":
+            return [void(books.connection, found.id, discard=True)]
+    return [approve(books.connection, found.id)]
 
 
 def test_invoices_drawn_up_at_once_bill_each_unit_once(books: Books) -> None:

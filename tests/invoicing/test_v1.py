@@ -19,6 +19,7 @@ def totals(amount: str, charges: str, credits: str, total: str) -> dict[str, str
         "chargesTotal": charges,
         "discountsTotal": "0",
         "creditsTotal": credits,
+        "overageTotal": "0",
         "taxesTotal": "0",
         "total": total,
     }

@@ -16,6 +16,7 @@ from dataflows.route import Router
 from rating.catalog import Catalog, Customer, Record, SettlementMode, key_group
 from rating.events import EventDecoder
 from rating.group import KeyGroup
+from rating.meters import Aggregation
 from rating.outcome import Parked, Rejected
 from rating.placing import metered_fields, place
 from rating.rows import ChargeRow, MismatchRow, Outcome
@@ -152,7 +153,9 @@ def owning(customer_id: str, *subjects: str, at: datetime = START) -> Customer:
 
 
 def base(*records: Record) -> list[Record]:
-    return [*metered("a"), plan(card("a")), *map(subscribed, CUSTOMERS), *records]
+    """Events of `a` gather in lanes; those of `b`, whose texts are counted once, never do."""
+    features = [*metered("a"), *metered("b", Aggregation.UNIQUE_COUNT)]
+    return [*features, plan(card("a"), card("b")), *map(subscribed, CUSTOMERS), *records]
 
 
 def segment(received: datetime, *events: dict[str, Any]) -> Segment:
@@ -270,19 +273,24 @@ def test_a_subject_that_moves_takes_only_its_later_usage_along(other: str) -> No
     assert again.used() == engine.used()
 
 
+@pytest.mark.parametrize("feature", ["a", "b"])
 @pytest.mark.parametrize("other", [TOGETHER[1], APART[0]])
-def test_usage_ahead_of_its_arrival_is_whose_the_subject_was_when_it_arrived(other: str) -> None:
+def test_usage_ahead_of_its_arrival_is_whose_the_subject_was_when_it_arrived(other: str, feature: str) -> None:
     """Who would have the subject at the time of use was not known then; a replay that knows it finds the same."""
     one, moved_at = TOGETHER[0], START + 10 * MINUTE
     engine = Engine(catalog_of(*base(owning(one, "s"), owning(other))))
-    ahead = [event(f"ahead-{number}", "a", 1, moved_at + MINUTE, "s") for number in range(3)]
-    log = [segment(moved_at - MINUTE, *ahead)]
+
+    def usage(count: int, name: str) -> list[dict[str, Any]]:
+        names = [f"{name}-{number}" for number in range(count)]
+        return [event(name, feature, 1 if feature == "a" else name, moved_at + MINUTE, "s") for name in names]
+
+    log = [segment(moved_at - MINUTE, *usage(3, "ahead"))]
     engine.read(log, moved_at)
     for record in (owning(one, at=moved_at), owning(other, "s", at=moved_at)):
         engine.catalog.apply(engine.catalog.version + 1, record)
     engine.reconcile({one, other})
-    log.append(segment(moved_at + MINUTE, *(event(f"then-{n}", "a", 1, moved_at + MINUTE, "s") for n in range(5))))
-    log.append(segment(moved_at - MINUTE, *(event(f"too-{n}", "a", 1, moved_at + MINUTE, "s") for n in range(2))))
+    log.append(segment(moved_at + MINUTE, *usage(5, "then")))
+    log.append(segment(moved_at - MINUTE, *usage(2, "too")))
     engine.read(log, moved_at + MINUTE)
     again = Engine(engine.catalog)
     again.read(log, moved_at + MINUTE)
@@ -351,7 +359,9 @@ def test_any_moves_and_events_in_any_order_are_those_of_plain_sets(seed: int) ->
                 events = []
                 for _ in range(chance.randrange(1, 12)):
                     at = now + chance.randrange(-600, 5) * MINUTE
-                    found = event(str(chance.randrange(40)), "a", 1, at, chance.choice(SUBJECTS))
+                    name = str(chance.randrange(40))
+                    feature, amount = ("a", 1) if name < "2" else ("b", name)
+                    found = event(name, feature, amount, at, chance.choice(SUBJECTS))
                     if chance.random() < 0.1:
                         found["time"] = None
                     events.append(chance.choice(sent) if sent and chance.random() < 0.2 else found)

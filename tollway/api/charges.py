@@ -174,14 +174,17 @@ def _totals(charge: Charge, pricing: Pricing) -> Json:
     if charge.revision:
         is_due = isinstance(pricing.price, Flat) or charge.status is ChargeStatus.CLOSED
         discounts = sum((part.discount for part in details(pricing, charge.usage, None, is_due)), ZERO)
+    # What credits leave is never invoiced under `credit_only`.
+    overage = charge.uncovered if charge.settlement_mode == SettlementMode.CREDIT_ONLY else ZERO
     return {
         # The ledger's amount is after discounts; a reader wants both.
         "amount": plain(charge.amount + discounts),
         "charges_total": plain(charge.commitment),
         "discounts_total": plain(discounts),
         "credits_total": plain(charge.credits),
+        "overage_total": plain(overage),
         "taxes_total": "0",
-        "total": plain(charge.amount + charge.commitment - charge.credits),
+        "total": plain(charge.amount + charge.commitment - charge.credits - overage),
     }
 
 

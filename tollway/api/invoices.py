@@ -21,11 +21,10 @@ from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import threaded
 from tollway.api.wire import PAGE_SIZE, Json, Page, PageSizeV1, listed
 from tollway.invoicing import ActionNotAvailable, Choice, Invoice, InvoiceStatus
-from tollway.invoicing.v1 import APPROVAL_NEEDED, CREATED, as_v1
+from tollway.invoicing.v1 import APPROVAL_NEEDED, CREATED, VOID_ALL, as_v1
 from tollway.ledger_reads import Connection, find_customer
 
 TAGS = ["Invoices"]
-VOID_ALL = 100
 
 Instant = datetime | None
 

@@ -69,9 +69,13 @@ def query_meter(
         found = read_usage(connection, asked, way, query)
     data: list[Json] = []
     for row in found:
-        owner = row.customer_id or (customers[0] if customers and len(customers) == 1 else "")
+        # Several customers have one subject in common where it moved from one to the other.
+        names = {subjects.get(owner) for owner in ([row.customer_id] if row.customer_id else customers or ())}
         text = way.parts.get(row.feature_key or "")
-        shown = {"subject": subjects.get(owner), "groupBy": {dimension: text} if text is not None else {}}
+        shown = {
+            "subject": names.pop() if len(names) == 1 else None,
+            "groupBy": {dimension: text} if text is not None else {},
+        }
         data.append({"value": row.value} | _window(row, query, found) | shown)
         if row.customer_id is not None:
             data[-1]["customerId"] = row.customer_id

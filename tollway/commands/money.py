@@ -13,7 +13,7 @@ from sinks.postgres.migrate import migrate
 from tollway import catalog_file, invoicing
 from tollway.commands.stores import stores
 from tollway.commands.tables import print_invoice
-from tollway.console import instant, print_json, print_table, say, settings
+from tollway.console import instant, money, print_json, print_table, say, settings
 from tollway.control import ControlPlane
 from tollway.embedded import servers
 
@@ -102,6 +102,40 @@ def invoice(
     name = drawn.customer.name or drawn.customer.key
     title = f"Invoice {drawn.number} ({drawn.status}), {name}, {drawn.currency}"
     print_invoice(title, drawn.currency, drawn.lines)
+
+
+def invoices(
+    customer: Annotated[str | None, typer.Argument(help="Only those of this customer, by key or id.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """
+    Show the invoices that were drawn up, the newest first.
+
+    A voided invoice says what became of what it billed: it is billable again, or is never billed again.
+
+    Example: tollway invoices acme
+    """
+    with stores() as (_, connection):
+        found = invoicing.invoices(connection, customer, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    columns = ["number", "status", "customer", "drawn up", "amount", "credits", "overage", "total", "currency"]
+    print_table("Invoices", columns, [_row(one) for one in found])
+
+
+def _row(found: invoicing.Invoice) -> list[object]:
+    totals = (found.totals.amount, found.totals.credits_total, found.totals.overage_total, found.totals.total)
+    amounts = [money(amount, found.currency) for amount in totals]
+    return [found.number, _came_to(found), found.customer.key, found.created_at, *amounts, found.currency]
+
+
+def _came_to(found: invoicing.Invoice) -> str:
+    """The status for people: of a voided invoice, also what became of its lines."""
+    if found.status is not invoicing.InvoiceStatus.VOIDED:
+        return found.status.value
+    return "voided, never billed again" if found.discarded else "voided, billable again"
 
 
 def _amount(text: str) -> Decimal:

@@ -12,7 +12,14 @@ def print_invoice(title: str, currency: str, lines: Iterable[Line]) -> None:
     """Print the lines of an invoice, the details of each below it, and the total."""
 
     def in_minor_units(totals: Totals) -> list[object]:
-        sums = totals.amount, totals.charges_total, totals.discounts_total, totals.credits_total, totals.total
+        sums = (
+            totals.amount,
+            totals.charges_total,
+            totals.discounts_total,
+            totals.credits_total,
+            totals.overage_total,
+            totals.total,
+        )
         return [money(amount, currency) for amount in sums]
 
     lines = list(lines)
@@ -21,7 +28,18 @@ def print_invoice(title: str, currency: str, lines: Iterable[Line]) -> None:
         rows.append([line.name, line.period_start.date(), line.quantity, None, *in_minor_units(line.totals)])
         for child in line.children:
             amount, *_, total = in_minor_units(child.totals)
-            rows.append([f"  {child.name}", None, child.quantity, child.per_unit_amount, amount, *[None] * 3, total])
+            rows.append([f"  {child.name}", None, child.quantity, child.per_unit_amount, amount, *[None] * 4, total])
     rows.append(["total", *[None] * 3, *in_minor_units(Totals.sum(line.totals for line in lines))])
-    columns = ["line", "from", "quantity", "unit price", "amount", "minimum", "discounts", "credits", "total"]
+    columns = [
+        "line",
+        "from",
+        "quantity",
+        "unit price",
+        "amount",
+        "minimum",
+        "discounts",
+        "credits",
+        "overage",
+        "total",
+    ]
     print_table(title, columns, rows)

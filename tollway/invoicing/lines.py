@@ -1,15 +1,15 @@
 """
 The lines of the next invoice: each a difference between what a period has come to and what was billed of it.
 
-Credits are billed as the ledger settled them. Under `credit_only` a line comes to 0: what credits did not
-cover is repaid by the next grant, and is never invoiced. Under `credit_then_invoice` it comes to what credits
-left uncovered, rounded, and to the sum of its details where there was no credit. The credits are what that
-leaves out, and cover the details of the period in their order.
+Credits are billed as the ledger settled them, spread over the lines as `credits` says, and cover the details of a
+period in their order. What they leave is to be paid under `credit_then_invoice`. Under `credit_only` it is overage,
+which the next grant repays and which is never invoiced: it is taken off as a figure of its own, so that the line comes
+to 0, and turns into credits on the next invoice once it is repaid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from rating.charge import billable_quantity, prorated
 from rating.details import Category, Detail, details
 from rating.money import ONE, ZERO, plain, round_minor, use_exact
 from rating.prices import Flat, Free, Json, Pricing, conversion_to_v1, discounts_to_v1, price_to_v1
+from tollway.invoicing.credits import Coverage, spread
 from tollway.invoicing.model import LedgerIncomplete, Line, LineDetail, LineType, Totals
 from tollway.ledger_reads import Charge, ChargeStatus, Connection, CustomerHead, rows
 
@@ -42,6 +43,7 @@ class Figures(NamedTuple):
     charges: Decimal = ZERO
     discounts: Decimal = ZERO
     credits: Decimal = ZERO
+    overage: Decimal = ZERO
 
     def less(self, billed: Figures) -> Figures:
         """What is left when the other is taken off."""
@@ -59,6 +61,20 @@ class Billed(NamedTuple):
     credited: Decimal = ZERO
     """How much of what credits paid of it, exact."""
 
+    @property
+    def credits(self) -> Decimal:
+        """What they show of credits."""
+        return sum((figures.credits for figures in self.details.values()), ZERO)
+
+
+class Standing(NamedTuple):
+    """A billing period as it stands: what it has come to, how it is priced, and what was billed of it."""
+
+    charge: Charge
+    card: RateCard
+    pricing: Pricing
+    billed: Billed
+
 
 PeriodKey = tuple[str, str, datetime]
 """A billing period of a customer: subscription, rate card, start."""
@@ -71,7 +87,7 @@ def unbilled(
     new_id: Callable[[], str],
     *,
     ended_by: datetime | None = None,
-) -> Iterator[Line]:
+) -> list[Line]:
     """
     The lines that the next invoice has, of what was charged.
 
@@ -90,6 +106,7 @@ def unbilled(
     billed = read_billed(connection, head.id)
     found = _read_charges(connection, head)
     catalog = price_book(connection, head.id) if found else Catalog()
+    periods = []
     for charge in found:
         if as_of is not None and charge.period_start >= as_of:
             continue
@@ -98,9 +115,8 @@ def unbilled(
         card, pricing = priced_by(catalog, charge)
         if ended_by is not None and charge.period_end > ended_by and not isinstance(pricing.price, Flat):
             continue
-        line = difference(charge, card, pricing, billed.get(period_key, Billed({})), new_id)
-        if line is not None:
-            yield line
+        periods.append(Standing(charge, card, pricing, billed.get(period_key, Billed({}))))
+    return differences(periods, billed.values(), new_id)
 
 
 def _read_charges(connection: Connection, head: CustomerHead) -> list[Charge]:
@@ -169,76 +185,121 @@ def priced_by(catalog: Catalog, charge: Charge) -> tuple[RateCard, Pricing]:
     return card, pricing
 
 
-def difference(
-    charge: Charge, card: RateCard, pricing: Pricing, billed: Billed, new_id: Callable[[], str]
-) -> Line | None:
-    """What a period has come to, less what was billed of it; None where that is nothing at all."""
+def differences(periods: Iterable[Standing], all_billed: Iterable[Billed], new_id: Callable[[], str]) -> list[Line]:
+    """
+    What periods have come to, less what was billed of them, with a line for each that differs.
+
+    Args:
+        periods: Those that may be billed, of one customer.
+        all_billed: Of all its periods, those that are not billed now among them.
+        new_id: Gives the ids of lines and children.
+    """
     use_exact()
-    is_fee = isinstance(pricing.price, Flat)
-    owed = _owed(charge, pricing)
-    changed = {}
-    for key in owed | billed.details:
-        figures = owed.get(key, Figures()).less(billed.details.get(key, Figures()))
-        if any(figures):
-            changed[key] = figures
-    metered_quantity = charge.usage - billed.metered_quantity
-    if not changed and not metered_quantity:
-        return None
-    line_id = new_id()
-    children = tuple(_child(new_id(), key, figures) for key, figures in changed.items())
-    return Line(
-        id=line_id,
-        type=LineType.FLAT_FEE if is_fee or card.feature_key is None else LineType.USAGE_BASED,
-        subscription_id=charge.subscription_id,
-        card_key=charge.card_key,
-        feature_key=charge.feature_key,
-        name=card.name,
-        period_start=charge.period_start,
-        period_end=charge.period_end,
-        quantity=(ONE if is_fee else billable_quantity(pricing, charge.usage)) - billed.quantity,
-        metered_quantity=metered_quantity,
-        rate_card=_rate_card(card.pricing),
-        totals=Totals.sum(child.totals for child in children),
-        usage_after=charge.usage,
-        credits_after=charge.credits,
-        closed=charge.status is ChargeStatus.CLOSED,
-        charged=charge.amount + charge.commitment - billed.charged,
-        credited=charge.credits - billed.credited,
-        children=children,
-    )
+    changed = [_Draft.of(period) for period in periods]
+    changed = [draft for draft in changed if draft.has_changed()]
+    if not changed:
+        return []
+    currency = changed[0].standing.charge.currency
+    paid = shown = ZERO
+    for billed in all_billed:
+        paid += billed.credited
+        shown += billed.credits
+    paid += sum((draft.standing.charge.credits - draft.standing.billed.credited for draft in changed), ZERO)
+    shares = spread(round_minor(paid, currency) - shown, [draft.coverage for draft in changed], currency)
+    lines = (draft.line(draft.coverage.shown + share, new_id) for draft, share in zip(changed, shares, strict=True))
+    return [line for line in lines if line is not None]
 
 
-def _owed(charge: Charge, pricing: Pricing) -> dict[DetailKey, Figures]:
-    """All details of a billing period as the ledger has it, as if nothing of it had been billed."""
-    # A fee is in the ledger from when it is due, and for one in arrears that is before the period closes.
-    is_due = isinstance(pricing.price, Flat) or charge.status is ChargeStatus.CLOSED
-    found = details(pricing, charge.usage, None, is_due)
-    exact, in_ledger = sum((row.amount for row in found), ZERO), charge.amount + charge.commitment
-    assert exact == in_ledger, (
-        f"rate card `{charge.card_key}` comes to {plain(exact)}, but the ledger has {plain(in_ledger)}"
-    )
-    left = _credits(charge, sum((row.rounded for row in found), ZERO))
-    owed = {}
-    for row in found:
-        credits = min(left, row.rounded)
-        left -= credits
-        owed[_key(row.name, row.category, row.unit_price, row.flat_price)] = _figures(row, credits)
-    return owed
+class _Draft(NamedTuple):
+    """A period that may become a line."""
+
+    standing: Standing
+    details: list[Detail]
+    coverage: Coverage
+
+    @staticmethod
+    def of(standing: Standing) -> _Draft:
+        charge, pricing = standing.charge, standing.pricing
+        # A fee is in the ledger from when it is due, and for one in arrears that is before the period closes.
+        is_due = isinstance(pricing.price, Flat) or charge.status is ChargeStatus.CLOSED
+        found = details(pricing, charge.usage, None, is_due)
+        exact, in_ledger = sum((row.amount for row in found), ZERO), charge.amount + charge.commitment
+        assert exact == in_ledger, (
+            f"rate card `{charge.card_key}` comes to {plain(exact)}, but the ledger has {plain(in_ledger)}"
+        )
+        net = sum((row.rounded for row in found), ZERO)
+        return _Draft(standing, found, Coverage(net, charge.credits, charge.uncovered, standing.billed.credits))
+
+    def has_changed(self) -> bool:
+        """Whether anything of the period differs from what was billed of it, to the last digit."""
+        charge, billed = self.standing.charge, self.standing.billed
+        if (charge.usage, charge.amount + charge.commitment, charge.credits) != billed[2:]:
+            return True
+        quantities = {key: figures.quantity for key, figures in billed.details.items() if figures.quantity}
+        return quantities != {_key_of(row): row.quantity for row in self.details if row.quantity}
+
+    def line(self, credits: Decimal, new_id: Callable[[], str]) -> Line | None:
+        """The line, where the period comes to show so much of credits; None where it differs in nothing to be seen."""
+        charge, card, pricing, billed = self.standing
+        owed = self._owed(credits)
+        changed = {}
+        for key in owed | billed.details:
+            figures = owed.get(key, Figures()).less(billed.details.get(key, Figures()))
+            if any(figures):
+                changed[key] = figures
+        metered_quantity = charge.usage - billed.metered_quantity
+        if not changed and not metered_quantity:
+            return None
+        is_fee = isinstance(pricing.price, Flat)
+        line_id = new_id()
+        children = tuple(_child(new_id(), key, figures) for key, figures in changed.items())
+        return Line(
+            id=line_id,
+            type=LineType.FLAT_FEE if is_fee or card.feature_key is None else LineType.USAGE_BASED,
+            subscription_id=charge.subscription_id,
+            card_key=charge.card_key,
+            feature_key=charge.feature_key,
+            name=card.name,
+            period_start=charge.period_start,
+            period_end=charge.period_end,
+            quantity=(ONE if is_fee else billable_quantity(pricing, charge.usage)) - billed.quantity,
+            metered_quantity=metered_quantity,
+            rate_card=_rate_card(card.pricing),
+            totals=Totals.sum(child.totals for child in children),
+            usage_after=charge.usage,
+            credits_after=charge.credits,
+            closed=charge.status is ChargeStatus.CLOSED,
+            charged=charge.amount + charge.commitment - billed.charged,
+            credited=charge.credits - billed.credited,
+            children=children,
+        )
+
+    def _owed(self, credits: Decimal) -> dict[DetailKey, Figures]:
+        """All details of the period, as if nothing of it had been billed."""
+        charge = self.standing.charge
+        left = self.coverage.left(credits, charge.currency)
+        rounding = self.coverage.net - credits - left
+        is_overage = charge.settlement_mode == SettlementMode.CREDIT_ONLY
+        owed = {}
+        for row in self.details:
+            paid = min(credits, row.rounded)
+            taken_off = min(rounding, row.rounded - paid)
+            credits -= paid
+            rounding -= taken_off
+            overage = row.rounded - paid - taken_off if is_overage else ZERO
+            owed[_key_of(row)] = _figures(row, taken_off, paid, overage)
+        return owed
 
 
-def _credits(charge: Charge, net: Decimal) -> Decimal:
-    """What credits take off the rounded details of a period, in minor units."""
-    if charge.settlement_mode == SettlementMode.CREDIT_ONLY:
-        return net
-    if not charge.credits:
-        return ZERO
-    return max(net - round_minor(charge.uncovered, charge.currency), ZERO)
-
-
-def _figures(row: Detail, credits: Decimal) -> Figures:
+def _figures(row: Detail, rounding: Decimal, credits: Decimal, overage: Decimal) -> Figures:
+    gross, discount = row.minor.gross, row.minor.discount + rounding
     if row.category is Category.COMMITMENT:
-        return Figures(row.quantity, ZERO, row.minor.gross, row.minor.discount, credits)
-    return Figures(row.quantity, row.minor.gross, ZERO, row.minor.discount, credits)
+        return Figures(row.quantity, ZERO, gross, discount, credits, overage)
+    return Figures(row.quantity, gross, ZERO, discount, credits, overage)
+
+
+def _key_of(row: Detail) -> DetailKey:
+    return _key(row.name, row.category, row.unit_price, row.flat_price)
 
 
 def _key(name: str, category: str, unit_price: Decimal | None, flat_price: Decimal | None) -> DetailKey:

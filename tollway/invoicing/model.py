@@ -90,38 +90,44 @@ class LedgerIncomplete(Exception):
 
 
 class Totals(Struct, frozen=True, kw_only=True):
-    """``total == amount + charges_total - discounts_total - credits_total + taxes_total``."""
+    """``total == amount + charges_total - discounts_total - credits_total - overage_total + taxes_total``."""
 
     amount: Decimal
     """Quantities times prices."""
     charges_total: Decimal
     """What minimum commitments added."""
     discounts_total: Decimal
+    """Percentages, what is above a maximum, and what only rounding added to what credits paid for."""
     credits_total: Decimal
+    """What the ledger has as consumed, rounded over all lines of the invoices that stand."""
+    overage_total: Decimal = ZERO
+    """What no credit covered under `credit_only`: it is not invoiced, the next grant repays it."""
     taxes_total: Decimal = ZERO
     total: Decimal
 
     @staticmethod
-    def of(amount: Decimal, charges: Decimal, discounts: Decimal, credits: Decimal) -> Totals:
+    def of(amount: Decimal, charges: Decimal, discounts: Decimal, credits: Decimal, overage: Decimal = ZERO) -> Totals:
         """The totals of what is billed, what a minimum adds, and what is taken off."""
         return Totals(
             amount=amount,
             charges_total=charges,
             discounts_total=discounts,
             credits_total=credits,
-            total=amount + charges - discounts - credits,
+            overage_total=overage,
+            total=amount + charges - discounts - credits - overage,
         )
 
     @staticmethod
     def sum(parts: Iterable[Totals]) -> Totals:
         """The totals of several parts together."""
-        amount = charges = discounts = credits = ZERO
+        amount = charges = discounts = credits = overage = ZERO
         for part in parts:
             amount += part.amount
             charges += part.charges_total
             discounts += part.discounts_total
             credits += part.credits_total
-        return Totals.of(amount, charges, discounts, credits)
+            overage += part.overage_total
+        return Totals.of(amount, charges, discounts, credits, overage)
 
 
 class LineDetail(Struct, frozen=True, kw_only=True):

@@ -141,7 +141,7 @@ def _child(row: dict[str, Any]) -> LineDetail:
 
 
 def _totals(row: dict[str, Any]) -> Totals:
-    return Totals.of(row["amount"], row["charges"], row["discounts"], row["credits"])
+    return Totals.of(row["amount"], row["charges"], row["discounts"], row["credits"], row["overage"])
 
 
 def _totals_values(totals: Totals) -> dict[str, object]:
@@ -150,6 +150,7 @@ def _totals_values(totals: Totals) -> dict[str, object]:
         "charges": totals.charges_total,
         "discounts": totals.discounts_total,
         "credits": totals.credits_total,
+        "overage": totals.overage_total,
         "total": totals.total,
     }
 

@@ -14,6 +14,9 @@ CREATED: Final = "draft.created"
 APPROVAL_NEEDED: Final = "draft.manual_approval_needed"
 """What a draft is in full: just drawn up, or advanced."""
 
+VOID_ALL: Final = 100
+"""An invoice is voided as a whole, in percent."""
+
 WORKFLOW: Final[Json] = {
     "workflow": {
         "collection": {"alignment": {"type": "subscription"}, "interval": "PT0S"},
@@ -69,6 +72,11 @@ def as_v1(invoice: Invoice) -> Json:
     for name, at in dates:
         if at is not None:
             written[name] = _instant(at)
+    if invoice.status is InvoiceStatus.VOIDED:
+        written["voidAction"] = {
+            "percentage": VOID_ALL,
+            "action": {"type": "discard" if invoice.discarded else "pending"},
+        }
     return written
 
 
@@ -145,6 +153,7 @@ def _totals(totals: Totals) -> Json:
         "chargesTotal": plain(totals.charges_total),
         "discountsTotal": plain(totals.discounts_total),
         "creditsTotal": plain(totals.credits_total),
+        "overageTotal": plain(totals.overage_total),
         "taxesTotal": plain(totals.taxes_total),
         "total": plain(totals.total),
     }

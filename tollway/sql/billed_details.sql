@@ -2,7 +2,8 @@
 select
     line.subscription_id, line.card_key, line.period_start, line.name, line.category, line.unit_price, line.flat_price,
     sum(line.quantity) as quantity, sum(line.amount) as amount, sum(line.charges) as charges,
-    sum(line.discounts) as discounts, sum(line.credits) as credits
+    sum(line.discounts) as discounts, sum(line.credits) as credits,
+    sum(line.overage) as overage
 from invoices
 join invoice_lines line on line.invoice_id = invoices.id and line.parent_id is not null
 where

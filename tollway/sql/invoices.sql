@@ -2,7 +2,7 @@
 select
     invoices.id, invoices.number, invoices.status, invoices.currency, invoices.customer_id,
     customers.key as customer_key, customers.body ->> 'name' as customer_name,
-    invoices.amount, invoices.discounts, invoices.charges, invoices.credits, invoices.total,
+    invoices.amount, invoices.discounts, invoices.charges, invoices.credits, invoices.overage, invoices.total,
     invoices.period_start, invoices.period_end, invoices.as_of, invoices.created_at, invoices.updated_at,
     invoices.ready_at, invoices.issued_at, invoices.due_at, invoices.voided_at, invoices.discarded
 from invoices

@@ -214,6 +214,19 @@ class InvoiceLine(Answer, frozen=True):
     metadata: Optional[Metadata] = UNSET
 
 
+class VoidedLines(Answer, frozen=True):
+    """What became of the lines of a voided invoice: billable again (`pending`), or never billed again (`discard`)."""
+
+    type: Literal["pending", "discard"]
+
+
+class VoidAction(Answer, frozen=True):
+    """How an invoice was voided."""
+
+    percentage: int
+    action: VoidedLines
+
+
 class Invoice(Answer, frozen=True):
     """What was charged, and not billed before."""
 
@@ -236,3 +249,4 @@ class Invoice(Answer, frozen=True):
     issued_at: Optional[datetime] = UNSET
     due_at: Optional[datetime] = UNSET
     voided_at: Optional[datetime] = UNSET
+    void_action: Optional[VoidAction] = UNSET

@@ -90,12 +90,13 @@ class Period(Answer, frozen=True, rename={"from_": "from"}):
 
 
 class Totals(Answer, frozen=True):
-    """What something comes to: amount + charges − discounts − credits + taxes = total."""
+    """What something comes to: amount + charges − discounts − credits − overage + taxes = total."""
 
     amount: Amount
     charges_total: Amount
     discounts_total: Amount
     credits_total: Amount
+    overage_total: Amount
     taxes_total: Amount
     total: Amount
 
