@@ -1,0 +1,444 @@
+"""
+Drives the engine through a whole history, as `dataflows/rate.py` does: cuts, beats, crashes and all.
+
+Time is simulated. What the ledger would hold is kept by commit, so that a crash takes back what was not committed.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from dataflows.messages import RawBatch, Segment, microseconds, read_header, segments
+from dataflows.route import Router
+from rating.catalog import (
+    Catalog,
+    Customer,
+    FeatureSet,
+    Grant,
+    MeterSet,
+    Phase,
+    PlanVersion,
+    RateCard,
+    Record,
+    SettlementMode,
+    Subscription,
+    key_group,
+)
+from rating.group import KeyGroup
+from rating.meters import Aggregation, Feature, Meter
+from rating.outcome import ParkCode, Parked
+from rating.prices import Discounts, Flat, Graduated, Package, PaymentTerm, Price, Pricing, Tier, Unit, Volume
+from rating.rows import BalanceRow, ChargeRow, Outcome
+from rating.rules import Rules
+from tests.simulation.plain import Arrival, Entry, History, Plain
+from tests.world import line
+from tollway.batch import BatchResult, rate_file
+
+WAITS = {ParkCode.UNKNOWN_SUBJECT, ParkCode.NO_SUBSCRIPTION, ParkCode.NO_FEATURE}
+
+
+class SlowGroup(KeyGroup):
+    """A key group without lanes: every event goes the long way."""
+
+    def _open_lane(self, lane: Any) -> None:
+        pass
+
+
+# -- from plain data to records -----------------------------------------------------------------
+
+
+def record_of(entry: Entry) -> Record:
+    """The control record of an entry."""
+    body = entry.body
+    match entry.kind:
+        case "meter":
+            field = body["field"]
+            dimensions = {"kind": "$.kind", "zone": "$.zone"}
+            path = None if field is None else f"$.{field}"
+            return MeterSet(Meter(body["key"], body["event_type"], Aggregation(body["aggregation"]), path, dimensions))
+        case "feature":
+            filters = {name: tuple(allowed) for name, allowed in body["filters"].items()}
+            return FeatureSet(Feature(body["key"], meter_key=body["meter"], filters=filters))
+        case "plan":
+            phases = tuple(
+                Phase(f"phase{number}", tuple(map(_card, phase["cards"])), phase["duration"])
+                for number, phase in enumerate(body["phases"])
+            )
+            return PlanVersion(body["key"], body["version"], "USD", body["cadence"], phases, prorate=body["prorate"])
+        case "customer":
+            more = {"recorded_at": entry.at} if "recorded_at" in Customer.__struct_fields__ else {}
+            return Customer(
+                body["id"],
+                body["key"],
+                body["id"],
+                "USD",
+                tuple(body["subjects"]),
+                block_when_exhausted=body["block"],
+                **more,
+            )
+        case "subscription":
+            return Subscription(
+                body["id"],
+                body["customer"],
+                body["plan"],
+                body["version"],
+                body["from"],
+                body["anchor"],
+                body["recorded"],
+                body["to"],
+                SettlementMode(body["mode"]),
+            )
+    assert entry.kind == "grant"
+    return Grant(
+        body["id"],
+        body["customer"],
+        Decimal(body["amount"]),
+        "USD",
+        body["from"],
+        body["created"],
+        body["priority"],
+        tuple(body["features"]),
+        body["to"],
+        body["voided"],
+    )
+
+
+def _card(card: Plain) -> RateCard:
+    discounts = Discounts(_decimal(card.get("percentage")), _decimal(card.get("free")))
+    return RateCard(
+        card["key"], card["feature"], Pricing(_price(card["price"]), "USD", None, discounts), cadence=card.get("cadence")
+    )
+
+
+def _price(price: Plain) -> Price:
+    limits: Any = {
+        "minimum_amount": _decimal(price.get("minimum")),
+        "maximum_amount": _decimal(price.get("maximum")),
+    }
+    match price["type"]:
+        case "flat":
+            term = PaymentTerm.IN_ARREARS if price.get("arrears") else PaymentTerm.IN_ADVANCE
+            return Flat(Decimal(price["amount"]), term)
+        case "unit":
+            return Unit(amount=Decimal(price["amount"]), **limits)
+        case "package":
+            return Package(amount=Decimal(price["amount"]), quantity_per_package=Decimal(price["size"]), **limits)
+    tiers = tuple(Tier(_decimal(t["up_to"]), _decimal(t["unit"]), _decimal(t["flat"])) for t in price["tiers"])
+    return Graduated(tiers=tiers, **limits) if price["type"] == "graduated" else Volume(tiers=tiers, **limits)
+
+
+def _decimal(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def line_of(arrival: Arrival) -> bytes:
+    """The bytes of an event."""
+    event = arrival.event
+    body = {name: value for name, value in event.items() if name != "time"}
+    if event["time"] is not None:
+        body["time"] = event["time"].isoformat()
+    return line({"specversion": "1.0", **body})
+
+
+# -- what is told -------------------------------------------------------------------------------
+
+
+@dataclass
+class Rows:
+    """The ledger: the newest row of each key, and in which commit it came."""
+
+    charges: dict[tuple[Any, ...], tuple[int, ChargeRow]] = field(default_factory=dict)
+    balances: dict[str, tuple[int, BalanceRow]] = field(default_factory=dict)
+    commit: int = 1
+
+    def take(self, out: Outcome) -> None:
+        """Take rows in; one gives way only to a revision that is not smaller."""
+        for row in out.charges:
+            self._put(self.charges, row[:5], row)
+        for balance in out.balances:
+            self._put(self.balances, balance.customer_id, balance)
+
+    def _put(self, table: dict[Any, Any], key: Any, row: Any) -> None:
+        known = table.get(key)
+        if known is None or known[1].revision <= row.revision:
+            table[key] = (self.commit, row)
+
+    def rewind(self, commit: int) -> None:
+        """Take back what came after a commit."""
+        self.charges = {key: row for key, row in self.charges.items() if row[0] <= commit}
+        self.balances = {key: row for key, row in self.balances.items() if row[0] <= commit}
+        self.commit = commit + 1
+
+
+@dataclass
+class Saved:
+    """A snapshot of everything: the key groups, the offset in the log, and the commit of the ledger."""
+
+    groups: dict[str, bytes]
+    offset: int
+    commit: int
+
+
+class View:
+    """The catalog as the process sees it, behind a control log."""
+
+    def __init__(self) -> None:
+        self.catalog = Catalog()
+        self.log: list[Record] = []
+        self.changed: set[str] = set()
+
+    @property
+    def version(self) -> int:
+        return self.catalog.version
+
+    def catch_up_to(self, head: int) -> None:
+        """See at least the entry `head`."""
+        while self.catalog.version < head:
+            customer = self.catalog.apply(self.catalog.version + 1, self.log[self.catalog.version])
+            if customer is not None:
+                self.changed.add(customer)
+
+    def refresh(self) -> bool:
+        """Catch up. Returns whether anything was new."""
+        before = self.catalog.version
+        self.catch_up_to(len(self.log))
+        return self.catalog.version != before
+
+
+class Engine:
+    """
+    The keyed step and all around it that matters to it.
+
+    Args:
+        history: What happens.
+        chance: Decides on cuts, beats, snapshots and crashes.
+        with_lanes: Whether usage may gather in lanes.
+        with_crashes: Whether the engine may go back to its last snapshot.
+    """
+
+    def __init__(self, history: History, chance: random.Random, with_lanes: bool = True, with_crashes: bool = True):
+        self.history = history
+        self.chance = chance
+        self.kind = KeyGroup if with_lanes else SlowGroup
+        self.with_crashes = with_crashes
+        self.rules = Rules(
+            window_seconds=history.window,
+            late_windows=history.late_windows,
+            grace=history.grace,
+            keep_closed=history.keep_closed,
+            max_ahead=history.max_ahead,
+        )
+        self.view = View()
+        self.router = Router(self.view)
+        self.groups: dict[str, KeyGroup] = {}
+        self.started: set[str] = set()
+        self.rows = Rows()
+        self.log: list[tuple[datetime, bytes, str]] = []
+        self.offset = 0
+        self.parked: dict[tuple[str, ...], Parked] = {}
+        self.parked_at: dict[tuple[str, ...], int] = {}
+        self.segments: dict[tuple[int, int], bytes] = {}
+        self.now = min(entry.at for entry in history.entries) if history.entries else history.until
+        self.saved = [self.save()]
+        self._entries = list(history.entries)
+        self._arrivals = list(history.arrivals)
+
+    # -- the world
+
+    def run(self, until: datetime) -> None:
+        """Let all happen up to an instant, and read and tell it."""
+        chance = self.chance
+        while True:
+            coming = [entry.at for entry in self._entries[:1]] + [arrival.received for arrival in self._arrivals[:1]]
+            at = min((instant for instant in coming if instant <= until), default=None)
+            if at is None:
+                break
+            # Several things may happen before the engine looks again.
+            for _ in range(chance.choice([1, 1, 1, 2, 5, 20])):
+                at = self._happen(until) or at
+            self._let_time_pass(at)
+            if chance.random() < 0.9:
+                self._read(all_of_it=chance.random() < 0.7)
+            if chance.random() < 0.3:
+                self.saved.append(self.save())
+            if self.with_crashes and chance.random() < 0.05:
+                self.crash(self.saved[-1])
+        self._let_time_pass(until)
+        self.drain()
+
+    def _happen(self, until: datetime) -> datetime | None:
+        """The next thing that happens to the logs: an entry, or some events at once."""
+        entry = self._entries[0].at if self._entries else None
+        arrival = self._arrivals[0].received if self._arrivals else None
+        if entry is not None and entry <= until and (arrival is None or entry <= arrival):
+            # A command is one instant: all its entries come in one transaction.
+            while self._entries and self._entries[0].at == entry:
+                self.view.log.append(record_of(self._entries.pop(0)))
+            self._redrive()
+            return entry
+        if arrival is None or arrival > until:
+            return None
+        taken = [self._arrivals.pop(0)]
+        while self._arrivals and self._arrivals[0].received == arrival:
+            taken.append(self._arrivals.pop(0))
+        self.log.append((arrival, b"\n".join(map(line_of, taken)), ""))
+        return arrival
+
+    def _let_time_pass(self, until: datetime) -> None:
+        """Beats at the instants that are due, or not: the engine may have been down, or slow."""
+        prompt = self.chance.random() < 0.8
+        beats = 0
+        while prompt and self.groups:
+            due = min((d for g in self.groups.values() if (d := g.calendar.next_due()) is not None), default=None)
+            if due is None or due > until:
+                break
+            self.now = max(self.now, due)
+            self._beat()
+            beats += 1
+            assert beats < 3000, "time does not get on"
+        self.now = max(self.now, until)
+
+    def drain(self) -> None:
+        """Read all that is there, and beat."""
+        for _ in range(10):
+            self._read(all_of_it=True)
+            self._beat()
+            if self.offset == len(self.log) and self.view.version == len(self.view.log) and not self._redrive():
+                return
+        raise AssertionError("events are driven again for ever")
+
+    def _redrive(self) -> bool:
+        """What waits goes back to the log once the catalog has grown."""
+        waiting = [
+            key
+            for key, found in self.parked.items()
+            if found.code in WAITS and self.parked_at[key] < len(self.view.log)
+        ]
+        for key in waiting:
+            found = self.parked[key]
+            self.parked_at[key] = len(self.view.log)
+            self.log.append((found.received_at, found.raw, found.meter))
+            del self.parked[key]
+        return bool(waiting)
+
+    # -- the engine
+
+    def _open(self, key: str, snapshot: bytes | None) -> KeyGroup:
+        return self.kind(
+            int(key),
+            self.view.catalog,
+            self.rules,
+            snapshot,
+            lambda number, numbers: [self.segments[number, n] for n in numbers],
+            self.view.refresh,
+        )
+
+    def _group(self, key: str, out: Outcome) -> KeyGroup:
+        """A group that has taken over what changed."""
+        group = self.groups.get(key)
+        if group is None:
+            group = self.groups[key] = self._open(key, None)
+        changed = {name for name in self.view.changed if key_group(name) == group.number}
+        self.view.changed -= changed
+        if key not in self.started:
+            self.started.add(key)
+            group.resume(self.now, out)
+        elif changed:
+            group.reconcile(changed, self.now, out)
+        return group
+
+    def _read(self, all_of_it: bool) -> None:
+        """Read the control log, then a batch of the event log."""
+        self.view.catch_up_to(len(self.view.log))
+        if self.chance.random() < 0.5 or all_of_it:
+            self._notice()
+        end = len(self.log) if all_of_it else min(len(self.log), self.offset + self.chance.randrange(1, 6))
+        while self.offset < end:
+            size = min(self.chance.choice([1, 2, 5, 50]), end - self.offset)
+            batch = [Segment(microseconds(at), blob, meter) for at, blob, meter in self.log[self.offset : self.offset + size]]
+            self.offset += size
+            for key, message in self.router.route(RawBatch(self.view.version, batch)):
+                out = Outcome(self.view.version)
+                group = self._group(key, out)
+                _, _ = read_header(message)
+                for received_at, blob, framed, meter in segments(message):
+                    group.fold(blob, received_at, self.now, out, framed, meter)
+                if self.chance.random() < 0.4:
+                    group.beat(self.now, out)
+                self._take(group, out)
+
+    def _notice(self) -> None:
+        """Let every group take over what changed in the catalog."""
+        numbers = {f"{key_group(name):02}" for name in self.view.changed}
+        for key in sorted(numbers):
+            out = Outcome(self.view.version)
+            self._take(self._group(key, out), out)
+
+    def _beat(self) -> None:
+        for key in sorted(self.groups):
+            out = Outcome(self.view.version)
+            group = self._group(key, out)
+            group.beat(self.now, out)
+            self._take(group, out)
+
+    def _take(self, group: KeyGroup, out: Outcome) -> None:
+        for seen in out.seen:
+            self.segments[group.number, seen.segment] = seen.ids
+        for parked in out.parked:
+            key = (parked.customer or parked.subject, parked.source, parked.id, parked.meter)
+            self.parked[key] = parked
+            self.parked_at[key] = out.catalog_version
+        self.rows.take(out)
+
+    def save(self) -> Saved:
+        """A snapshot, and a commit of the ledger."""
+        saved = Saved({key: group.snapshot() for key, group in self.groups.items()}, self.offset, self.rows.commit)
+        self.rows.commit += 1
+        return saved
+
+    def crash(self, saved: Saved) -> None:
+        """Go back to a snapshot: what came after is taken back, and read again."""
+        self.rows.rewind(saved.commit)
+        self.offset = saved.offset
+        self.view.refresh()
+        self.view.changed.clear()
+        self.router = Router(self.view)
+        self.groups = {key: self._open(key, snapshot) for key, snapshot in saved.groups.items()}
+        self.started = set()
+        for key in sorted(self.groups):
+            out = Outcome(self.view.version)
+            self._take(self._group(key, out), out)
+        self.view.changed = {name for name in self.view.catalog.customers if f"{key_group(name):02}" not in self.groups}
+        self._notice()
+
+    def rebuilt(self, saved: Saved | None) -> Engine:
+        """Another engine that reads the log anew at the end of it: from a snapshot, or from the beginning."""
+        again = Engine(self.history, self.chance, with_crashes=False)
+        again.view.log = list(self.view.log)
+        again.log = list(self.log)
+        again.segments = dict(self.segments)
+        again._entries, again._arrivals = [], []
+        again.now = self.now
+        again.rows.charges, again.rows.balances = dict(self.rows.charges), dict(self.rows.balances)
+        again.crash(saved or Saved({}, 0, 0))
+        again.drain()
+        return again
+
+    def result(self) -> BatchResult:
+        """What there is in the ledger."""
+        found = BatchResult(self.view.catalog, self.now)
+        found.charges = {key: row for key, (_, row) in self.rows.charges.items()}
+        found.balances = {key: row for key, (_, row) in self.rows.balances.items()}
+        return found
+
+
+def file_of(history: History) -> BatchResult:
+    """What `tollway rate` says of a history."""
+    lines = b"\n".join(line_of(arrival) for arrival in history.arrivals)
+    return rate_file(map(record_of, history.entries), io.BytesIO(lines), history.until, history.window)

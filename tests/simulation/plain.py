@@ -1,0 +1,744 @@
+"""
+The plain oracle: what a whole history comes to, event by event and instant by instant, in loops and fractions.
+
+It shares no code with the engine. A history is plain data: entries of the control log, and events, each with the
+instant at which it was recorded or received. The rules that are followed here:
+
+- An event is attributed by its own time: to whom its subject belonged, the subscription that was in force, the phase
+  and the billing period. What can't be placed waits, and is placed by a later entry; the time of its first receipt
+  says whether its period had closed.
+- A period costs the price of its usage. A fee, or a first tier's flat part, is owed as of the period's start, one in
+  arrears and a minimum as of its last instant.
+- What is newly owed burns grants in their order, those that were effective at the time of use. What comes to cost less
+  is taken off what is uncovered first, then given back in the reverse of that order.
+- Under `credit_only` a grant that is active repays what is uncovered; a grant that is recorded late pays for what was
+  used since it took effect.
+- Who paid depends on the order only where usage is not in the order of time, or where a period gets cheaper: such
+  figures are marked as moot, and only what they add up to is told.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from math import ceil, floor
+from typing import Any
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TICK = timedelta(microseconds=1)
+NEVER = datetime.max.replace(tzinfo=UTC)
+ZERO = Fraction(0)
+
+Plain = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of the control log: when it was recorded, what it is about, and how that stands from then on."""
+
+    at: datetime
+    kind: str
+    body: Plain
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An event, and when the log received it."""
+
+    received: datetime
+    event: Plain
+
+
+@dataclass
+class History:
+    """All that happened, up to an instant."""
+
+    entries: list[Entry]
+    arrivals: list[Arrival]
+    until: datetime
+    window: int = 3600
+    late_windows: int = 2
+    grace: timedelta = timedelta(hours=24)
+    keep_closed: timedelta = timedelta(hours=24)
+    max_ahead: timedelta = timedelta(minutes=5)
+    stops: list[datetime] = field(default_factory=list)
+    """Instants at which somebody looks."""
+    traits: frozenset[str] = frozenset()
+    """What of the unusual is in it."""
+
+
+# -- time ---------------------------------------------------------------------------------------
+
+
+def months_on(instant: datetime, months: int) -> datetime:
+    """So many calendar months later; a day the month does not have becomes its last."""
+    number = instant.year * 12 + instant.month - 1 + months
+    year, month = number // 12, number % 12 + 1
+    following = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+    last = (following - TICK).day
+    return instant.replace(year=year, month=month, day=min(instant.day, last))
+
+
+def cadence_on(instant: datetime, cadence: str, times: int) -> datetime:
+    """So many cadences later. Only `PnM`, `PnW`, `PnD`, `PTnH`, `PTnM` are known."""
+    number = int(cadence.lstrip("PT")[:-1]) * times
+    if cadence.startswith("PT"):
+        return instant + timedelta(**{{"H": "hours", "M": "minutes", "S": "seconds"}[cadence[-1]]: number})
+    if cadence[-1] == "M":
+        return months_on(instant, number)
+    return instant + timedelta(days=number * {"W": 7, "D": 1}[cadence[-1]])
+
+
+def cadence_period(anchor: datetime, cadence: str, at: datetime) -> tuple[datetime, datetime]:
+    """The period an instant falls in, found step by step from the anchor."""
+    number = 0
+    while cadence_on(anchor, cadence, number) > at:
+        number -= 1
+    while cadence_on(anchor, cadence, number + 1) <= at:
+        number += 1
+    return cadence_on(anchor, cadence, number), cadence_on(anchor, cadence, number + 1)
+
+
+# -- prices -------------------------------------------------------------------------------------
+
+
+def half_up(value: Fraction, digits: int) -> Fraction:
+    """Rounded to so many digits, half away from zero."""
+    scaled = abs(value) * 10**digits
+    whole = Fraction(floor(scaled + Fraction(1, 2)), 10**digits)
+    return whole if value >= 0 else -whole
+
+
+def tiers_of(price: Plain) -> Iterator[tuple[Fraction, Fraction | None, Fraction, Fraction]]:
+    """Each tier: above what, up to what, price of a unit, flat part."""
+    below = ZERO
+    for tier in price["tiers"]:
+        top = None if tier.get("up_to") is None else Fraction(tier["up_to"])
+        yield below, top, Fraction(tier.get("unit") or 0), Fraction(tier.get("flat") or 0)
+        below = top if top is not None else below
+
+
+def gross(price: Plain, usage: Fraction) -> Fraction:
+    """What a usage costs under a price: no discount, no bound."""
+    match price["type"]:
+        case "unit":
+            return usage * Fraction(price["amount"])
+        case "package":
+            return ceil(usage / Fraction(price["size"])) * Fraction(price["amount"])
+        case "graduated":
+            cost = ZERO
+            for below, top, unit, flat in tiers_of(price):
+                if below == 0 or usage > below:
+                    cost += flat + ((usage if top is None else min(usage, top)) - below) * unit
+            return cost
+        case "volume":
+            for _, top, unit, flat in tiers_of(price):
+                if top is None or usage <= top:
+                    return usage * unit + flat
+    raise AssertionError(price)
+
+
+def running(card: Plain, usage: Fraction, served: Fraction) -> Fraction:
+    """What a period has come to at a usage; `served` is the share of the full period that it lasts."""
+    price = card["price"]
+    if price["type"] == "free":
+        return ZERO
+    share = 1 - Fraction(card.get("percentage") or 0) / 100
+    if price["type"] == "flat":
+        amount = Fraction(price["amount"])
+        return (amount if served == 1 else half_up(amount * served, 30)) * share
+    cost = gross(price, max(usage - Fraction(card.get("free") or 0), ZERO)) * share
+    return min(cost, Fraction(price["maximum"])) if price.get("maximum") is not None else cost
+
+
+def minimum(card: Plain, served: Fraction) -> Fraction:
+    """What a period costs at least, once it is closed."""
+    least = Fraction(card["price"].get("minimum") or 0)
+    return least if served == 1 else half_up(least * served, 30)
+
+
+def aggregate(kind: str, values: list[tuple[datetime, str, Any]]) -> Fraction:
+    """What the values of events come to: each with its event's time and id."""
+    numbers = [value for _, _, value in values]
+    if not numbers:
+        return ZERO
+    match kind:
+        case "SUM":
+            return sum(numbers, ZERO)
+        case "COUNT":
+            return Fraction(len(numbers))
+        case "MIN":
+            return Fraction(min(numbers))
+        case "MAX":
+            return Fraction(max(numbers))
+        case "AVG":
+            return half_up(sum(numbers, ZERO) / len(numbers), 18)
+        case "LATEST":
+            return Fraction(max(values)[2])
+        case "UNIQUE_COUNT":
+            return Fraction(len(set(numbers)))
+    raise AssertionError(kind)
+
+
+# -- what is told -------------------------------------------------------------------------------
+
+
+PeriodKey = tuple[str, str, str, datetime]
+"""Customer, subscription, card, start."""
+
+
+@dataclass
+class Told:
+    """What a period came to."""
+
+    end: datetime
+    usage: Fraction
+    events: int
+    amount: Fraction
+    commitment: Fraction
+    credits: Fraction
+    uncovered: Fraction
+
+
+@dataclass
+class Balance:
+    """What a customer has left."""
+
+    funded: Fraction
+    settled: Fraction
+    pending: Fraction
+    consumed: Fraction
+    expired: Fraction
+    voided: Fraction
+    uncovered: Fraction
+    overage: Fraction
+    charged: Fraction
+    blocked: bool
+    paid: dict[str, Fraction]
+    is_moot: bool = False
+    """Whether who paid depends on the order."""
+    is_moot_by_card: bool = False
+    """Whether what was paid of which period does."""
+
+
+# -- the loop -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Piece:
+    """What was newly owed at once, as of a time, and by whom it was paid."""
+
+    at: datetime
+    owed: Fraction
+    paid: dict[str, Fraction] = field(default_factory=dict)
+
+
+class Period:
+    """One rate card of one subscription in one billing period."""
+
+    def __init__(self, customer: str, subscription: str, card: Plain, start: datetime) -> None:
+        self.customer = customer
+        self.subscription = subscription
+        self.card = card
+        self.feature: str | None = card.get("feature")
+        self.start = start
+        self.end = start
+        self.full = (start, start)
+        self.served = Fraction(1)
+        self.closes_at = NEVER
+        self.repays = False
+        self.values: list[tuple[datetime, str, Any]] = []
+        self.usage = ZERO
+        self.amount = ZERO
+        self.commitment = ZERO
+        self.is_open = self.is_booked = self.is_closed = False
+        self.pieces: list[Piece] = []
+        self.latest: datetime | None = None
+
+    @property
+    def uncovered(self) -> Fraction:
+        return sum((piece.owed for piece in self.pieces), ZERO)
+
+
+class Oracle:
+    """
+    Goes through a history.
+
+    Args:
+        history: What happened.
+        in_file: Whether it is rated as a file is: nothing is too late, and what is over is closed.
+    """
+
+    def __init__(self, history: History, in_file: bool = False) -> None:
+        self.history = history
+        self.in_file = in_file
+        self.now = EPOCH
+        self.meters: dict[str, Plain] = {}
+        self.features: dict[str, Plain] = {}
+        self.plans: dict[tuple[str, int], Plain] = {}
+        self.customers: dict[str, Plain] = {}
+        self.owners: dict[str, list[tuple[datetime, str | None]]] = defaultdict(list)
+        """Of each subject: from when on it was whose."""
+        self.subscriptions: dict[str, dict[str, Plain]] = defaultdict(dict)
+        self.grants: dict[str, dict[str, Plain]] = defaultdict(dict)
+        self.periods: dict[PeriodKey, Period] = {}
+        self.paid: dict[str, Fraction] = defaultdict(Fraction)
+        self.waiting: list[Arrival] = []
+        self.seen: set[tuple[str, str, str]] = set()
+        self.ends: dict[str, int] = defaultdict(int)
+        self.latest: dict[str, datetime] = {}
+        """Of each customer: the latest time of use that was charged."""
+        self.contested: set[str] = set()
+        """Customers of whom some grant did not suffice for all that it might have paid."""
+        self.disordered: set[str] = set()
+        """Those that were not charged in the order of time."""
+        self.tied: set[str] = set()
+        """Those that were charged for several cards as of the same instant."""
+        self.shared: set[str] = set()
+        """Those of whom a grant repaid a part of what several periods owed."""
+        self.tangled: set[str] = set()
+        """Those of whom a period, whose units do not all cost the same, was not used in the order of time."""
+        self._latest_period: dict[str, Period] = {}
+        self._entries = list(history.entries)
+        self._arrivals = list(history.arrivals)
+
+    # -- the loop
+
+    def run(self, until: datetime) -> None:
+        """Let all happen up to an instant, it included."""
+        while True:
+            coming = [
+                *(entry.at for entry in self._entries[:1]),
+                *(arrival.received for arrival in self._arrivals[:1]),
+                *self._due(until),
+            ]
+            at = min((instant for instant in coming if instant <= until), default=None)
+            if at is None:
+                break
+            self.now = max(self.now, at)
+            took = False
+            while self._entries and self._entries[0].at <= self.now:
+                self._apply(self._entries.pop(0))
+                took = True
+            if took:
+                self._follow()
+            self._pass_time()
+            if took:
+                waiting, self.waiting = self.waiting, []
+                for arrival in waiting:
+                    self._take(arrival)
+            while self._arrivals and self._arrivals[0].received <= self.now:
+                self._take(self._arrivals.pop(0))
+        self.now = max(self.now, until)
+
+    def _due(self, until: datetime) -> list[datetime]:
+        """Instants after the present one at which time alone does something; at most the next of each kind."""
+        found: list[datetime] = []
+        for grants in self.grants.values():
+            for grant in grants.values():
+                found += [grant["from"], ends(grant)]
+        for of_customer in self.subscriptions.values():
+            for sub in of_customer.values():
+                found += [sub["from"], sub["to"] or NEVER]
+                found += [at for at in self._starts(sub, until) if at > self.now][:1]
+        for period in self.periods.values():
+            found += [period.end, period.closes_at]
+        return [instant for instant in found if self.now < instant <= until]
+
+    def _starts(self, sub: Plain, until: datetime) -> Iterator[datetime]:
+        """The instants at which some period of a subscription starts, rising, from around the present one."""
+        at = sub.get("opened_to") or sub["from"]
+        while at <= until and at < (sub["to"] or NEVER):
+            yield at
+            placed = self._placements(sub, at)
+            end = self._phase(sub, at)
+            if end is None:
+                return
+            at = min([found[2] for found in placed] + [end[2] or NEVER])
+
+    # -- the catalog
+
+    def _apply(self, entry: Entry) -> None:
+        body = entry.body
+        match entry.kind:
+            case "meter":
+                self.meters[body["key"]] = body
+            case "feature":
+                self.features[body["key"]] = body
+            case "plan":
+                self.plans[body["key"], body["version"]] = body
+            case "customer":
+                before = self.customers.get(body["id"])
+                self.customers[body["id"]] = body
+                had = set() if before is None else {before["key"], *before["subjects"]}
+                has = {body["key"], *body["subjects"]}
+                for subject in had - has:
+                    if self.owners[subject] and self.owners[subject][-1][1] == body["id"]:
+                        self.owners[subject].append((entry.at, None))
+                for subject in has:
+                    if not self.owners[subject] or self.owners[subject][-1][1] != body["id"]:
+                        self.owners[subject].append((entry.at, body["id"]))
+            case "subscription":
+                known = self.subscriptions[body["customer"]].get(body["id"], {})
+                self.subscriptions[body["customer"]][body["id"]] = known | body
+            case "grant":
+                self.grants[body["customer"]][body["id"]] = body
+            case _:
+                raise AssertionError(entry.kind)
+
+    def owner(self, subject: str, at: datetime) -> str | None:
+        """
+        Whose a subject was at an instant: the first owner's for all time before; a gap goes to the next owner.
+        """
+        spans = self.owners.get(subject, [])
+        owner: str | None = None
+        for number, (since, whose) in enumerate(spans):
+            if number == 0 or since <= at:
+                owner = whose
+                if whose is None and number + 1 < len(spans):
+                    owner = spans[number + 1][1]
+        return owner
+
+    def _subscription(self, customer: str, at: datetime) -> Plain | None:
+        current = [
+            sub for sub in self.subscriptions[customer].values() if sub["from"] <= at and at < (sub["to"] or NEVER)
+        ]
+        return max(current, key=lambda sub: (sub["from"], sub["id"]), default=None)
+
+    def _phase(self, sub: Plain, at: datetime) -> tuple[Plain, datetime, datetime | None] | None:
+        plan = self.plans.get((sub["plan"], sub["version"]))
+        start = sub["from"]
+        for phase in plan["phases"] if plan is not None else []:
+            end = cadence_on(start, phase["duration"], 1) if phase.get("duration") else None
+            if end is None or at < end:
+                return phase, start, end
+            start = end
+        return None
+
+    def _placements(self, sub: Plain, at: datetime) -> list[tuple[Plain, datetime, datetime, datetime, datetime]]:
+        """The cards in force: each with its period, and the whole period it is a part of."""
+        found = self._phase(sub, at)
+        if found is None:
+            return []
+        phase, phase_start, phase_end = found
+        plan = self.plans[sub["plan"], sub["version"]]
+        placed = []
+        for card in phase["cards"]:
+            full = cadence_period(sub["anchor"], card.get("cadence") or plan["cadence"], at)
+            start = max(full[0], phase_start)
+            end = min(full[1], phase_end or NEVER, sub["to"] or NEVER)
+            placed.append((card, start, end, *full))
+        return placed
+
+    # -- periods and time
+
+    def _period(self, sub: Plain, card: Plain, start: datetime, end: datetime, full: tuple[datetime, datetime]) -> Period:
+        key = (sub["customer"], sub["id"], card["key"], start)
+        period = self.periods.get(key)
+        if period is None:
+            period = self.periods[key] = Period(sub["customer"], sub["id"], card, start)
+            period.repays = sub["mode"] == "credit_only"
+        self._bound(period, sub, end, full)
+        return period
+
+    def _bound(self, period: Period, sub: Plain, end: datetime, full: tuple[datetime, datetime]) -> None:
+        plan = self.plans[sub["plan"], sub["version"]]
+        period.end, period.full = end, full
+        period.served = Fraction(1)
+        if plan.get("prorate"):
+            period.served = Fraction((end - period.start) // TICK, (full[1] - full[0]) // TICK)
+        period.closes_at = end if self.in_file else max(end, sub["recorded"]) + self.history.grace
+
+    def _follow(self) -> None:
+        """A subscription that was ended or changed moves the ends of its open periods."""
+        for period in self.periods.values():
+            sub = self.subscriptions[period.customer][period.subscription]
+            for card, start, end, *full in self._placements(sub, period.start):
+                if card is period.card and start == period.start and not period.is_closed:
+                    self._bound(period, sub, end, (full[0], full[1]))
+                    self._price(period, period.start)
+
+    def _pass_time(self) -> None:
+        """What the present instant does by itself."""
+        self._cover()
+        for customer in list(self.subscriptions):
+            for sub in list(self.subscriptions[customer].values()):
+                for at in self._starts(sub, self.now):
+                    for card, start, end, *full in self._placements(sub, at):
+                        if start == at or at == sub["from"]:
+                            period = self._period(sub, card, start, end, (full[0], full[1]))
+                            period.is_open = True
+                            self._price(period, period.start)
+                    sub["opened_to"] = at
+        for period in list(self.periods.values()):
+            if is_arrears(period.card) and not period.is_booked and period.end <= self.now:
+                period.is_booked = True
+                self._price(period, period.end - TICK)
+            if not period.is_closed and period.closes_at <= self.now:
+                period.is_closed = True
+                self._price(period, period.end - TICK)
+        self._cover()
+
+    # -- usage
+
+    def _take(self, arrival: Arrival) -> None:
+        event, received = arrival.event, arrival.received
+        at = event["time"] or received
+        if at > received + self.history.max_ahead:
+            self.ends["rejected"] += 1
+            return
+        customer = self.owner(event["subject"], at)
+        if customer is not None and (customer, event["source"], event["id"]) in self.seen:
+            self.ends["duplicate"] += 1
+            return
+        placed = self._place(customer, event, at) if customer is not None else None
+        if placed is None:
+            self.waiting.append(arrival)
+            return
+        if not placed:
+            self.ends["rejected"] += 1
+            return
+        assert customer is not None
+        in_time = [(period, value) for period, value in placed if received < period.closes_at or self.in_file]
+        if not in_time:
+            self.ends["closed"] += 1
+            return
+        self.seen.add((customer, event["source"], event["id"]))
+        self.ends["rated"] += 1
+        for period, value in in_time:
+            period.values.append((at, event["id"], value))
+            meter = self.meters[self.features[period.feature or ""]["meter"]]
+            period.usage = aggregate(meter["aggregation"], period.values)
+            self._price(period, at)
+        self._cover()
+
+    def _place(self, customer: str, event: Plain, at: datetime) -> list[tuple[Period, Any]] | None:
+        """The periods an event counts towards; None where there is none yet, empty where all its values are bad."""
+        sub = self._subscription(customer, at)
+        if sub is None:
+            return None
+        found: list[tuple[Period, Any]] = []
+        is_wanted = False
+        for card, start, end, *full in self._placements(sub, at):
+            feature = self.features.get(card.get("feature") or "")
+            meter = self.meters.get(feature["meter"]) if feature is not None else None
+            if feature is None or meter is None or meter["event_type"] != event["type"]:
+                continue
+            if any(text(event["data"], name) not in allowed for name, allowed in feature["filters"].items()):
+                continue
+            is_wanted = True
+            value = Fraction(1) if meter["aggregation"] == "COUNT" else read(event["data"], meter)
+            if value is not None:
+                found.append((self._period(sub, card, start, end, (full[0], full[1])), value))
+        return found if is_wanted else None
+
+    # -- money
+
+    def _price(self, period: Period, at: datetime) -> None:
+        """Charge what a period costs now over what it cost before, as of a time of use."""
+        if is_arrears(period.card) and not period.is_booked:
+            return
+        if self.now < period.start:
+            # Usage ahead of its period is priced once that begins.
+            return
+        if not period.is_open:
+            period.is_open = True
+            standing = running(period.card, ZERO, period.served)
+            if standing:
+                self._charge(period, period.start, standing)
+        amount = running(period.card, period.usage, period.served)
+        if period.is_closed:
+            period.commitment = max(minimum(period.card, period.served) - amount, ZERO)
+        self._charge(period, at, amount + period.commitment)
+
+    def _charge(self, period: Period, at: datetime, cost: Fraction) -> None:
+        change = cost - period.amount
+        period.amount = cost
+        if not change:
+            return
+        latest = self.latest.get(period.customer, at)
+        if at < latest:
+            self.disordered.add(period.customer)
+        if at == latest and self._latest_period.get(period.customer, period) is not period:
+            self.tied.add(period.customer)
+        self.latest[period.customer] = max(at, latest)
+        self._latest_period[period.customer] = period
+        if not is_linear(period.card):
+            if period.latest is not None and at < period.latest:
+                self.tangled.add(period.customer)
+            period.latest = at if period.latest is None else max(at, period.latest)
+        if change > 0:
+            piece = Piece(at, change)
+            period.pieces.append(piece)
+            for grant in self._in_order(period.customer):
+                if pays(grant, period.feature) and grant["from"] <= at < ends(grant):
+                    self._pay(period, piece, grant)
+            if piece.owed:
+                self.contested.add(period.customer)
+            return
+        self.disordered.add(period.customer)
+        self._give_back(period, at, -change)
+
+    def _give_back(self, period: Period, at: datetime, amount: Fraction) -> None:
+        for piece in reversed(period.pieces):
+            taken = min(amount, piece.owed)
+            piece.owed -= taken
+            amount -= taken
+        order = list(reversed(self._in_order(period.customer)))
+        order.sort(key=lambda grant: not grant["from"] <= at < ends(grant))
+        for grant in order:
+            for piece in reversed(period.pieces):
+                taken = min(amount, piece.paid.get(grant["id"], ZERO))
+                if taken:
+                    piece.paid[grant["id"]] -= taken
+                    self.paid[grant["id"]] -= taken
+                    amount -= taken
+        assert amount == 0, "a period gives back no more than it was charged"
+
+    def _pay(self, period: Period, piece: Piece, grant: Plain) -> None:
+        taken = min(piece.owed, self.left(grant))
+        if taken:
+            piece.owed -= taken
+            piece.paid[grant["id"]] = piece.paid.get(grant["id"], ZERO) + taken
+            self.paid[grant["id"]] += taken
+        if piece.owed:
+            self.contested.add(period.customer)
+
+    def _cover(self) -> None:
+        """Let grants pay for what is uncovered: of their own time, and what `credit_only` went beyond."""
+        for customer in self.grants:
+            owing = [p for p in self.periods.values() if p.customer == customer and any(x.owed for x in p.pieces)]
+            if not owing:
+                continue
+            self.contested.add(customer)
+            for grant in self._in_order(customer):
+                active = grant["from"] <= self.now < ends(grant)
+                for period in owing:
+                    if not pays(grant, period.feature):
+                        continue
+                    for piece in period.pieces:
+                        if grant["from"] <= piece.at < ends(grant) or (period.repays and active):
+                            self._pay(period, piece, grant)
+                if not self.left(grant) and len(owing) > 1:
+                    self.shared.add(customer)
+
+    def _in_order(self, customer: str) -> list[Plain]:
+        """Grants in the order in which they burn."""
+        return sorted(
+            self.grants[customer].values(),
+            key=lambda grant: (
+                grant["priority"],
+                not grant["features"],
+                grant["to"] or NEVER,
+                grant["created"],
+                grant["from"],
+                grant["id"],
+            ),
+        )
+
+    def left(self, grant: Plain) -> Fraction:
+        """What a grant has not paid yet."""
+        return Fraction(grant["amount"]) - self.paid[grant["id"]]
+
+    # -- what it comes to
+
+    def charges(self) -> dict[PeriodKey, Told]:
+        """Every period that was used or cost something."""
+        found = {}
+        for key, period in self.periods.items():
+            uncovered = period.uncovered
+            is_told = self.now >= period.start and (period.is_booked or not is_arrears(period.card))
+            told = Told(
+                period.end,
+                period.usage if is_told else ZERO,
+                len(period.values) if is_told else 0,
+                period.amount,
+                period.commitment,
+                period.amount - uncovered,
+                uncovered,
+            )
+            if told.usage or told.amount or told.events:
+                found[key] = told
+        return found
+
+    def balance(self, customer: str) -> Balance:
+        """What a customer has left at the present instant."""
+        sums: dict[str, Fraction] = defaultdict(Fraction)
+        for grant in self.grants[customer].values():
+            left = self.left(grant)
+            sums["funded"] += Fraction(grant["amount"])
+            sums["consumed"] += self.paid[grant["id"]]
+            if ends(grant) <= self.now:
+                sums["voided" if grant["voided"] == ends(grant) else "expired"] += left
+            elif grant["from"] > self.now:
+                sums["pending"] += left
+            else:
+                sums["settled"] += left
+        own = [period for period in self.periods.values() if period.customer == customer]
+        overage = sum((period.uncovered for period in own if period.repays), ZERO)
+        sub = self._subscription(customer, self.now)
+        blocks = sub is not None and (sub["mode"] == "credit_only" or self.customers[customer]["block"])
+        is_narrow = any(grant["features"] for grant in self.grants[customer].values())
+        unordered = self.disordered | (self.tied if is_narrow else set())
+        if any(grant["from"] < grant["created"] for grant in self.grants[customer].values()):
+            # Whether it was known when usage was read, that it may pay for, is not said by any instant.
+            unordered = unordered | self.contested
+        is_moot = customer in self.tangled | (self.contested & unordered)
+        return Balance(
+            funded=sums["funded"],
+            settled=sums["settled"],
+            pending=sums["pending"],
+            consumed=sums["consumed"],
+            expired=sums["expired"],
+            voided=sums["voided"],
+            uncovered=sum((period.uncovered for period in own), ZERO),
+            overage=overage,
+            charged=sum((period.amount for period in own), ZERO),
+            blocked=blocks and sums["settled"] - overage <= 0,
+            paid={grant: paid for grant, paid in self.paid.items() if paid and grant in self.grants[customer]},
+            is_moot=is_moot,
+            is_moot_by_card=is_moot or customer in self.shared | (self.contested & self.tied),
+        )
+
+
+def is_arrears(card: Plain) -> bool:
+    """Whether a card is a fee that is due at the end."""
+    return bool(card["price"]["type"] == "flat" and card["price"].get("arrears"))
+
+
+def is_linear(card: Plain) -> bool:
+    """Whether each unit costs the same, whatever was used before."""
+    price = card["price"]
+    bounded = any(price.get(name) is not None for name in ("minimum", "maximum"))
+    return price["type"] == "flat" or (price["type"] == "unit" and not bounded and not card.get("free"))
+
+
+def ends(grant: Plain) -> datetime:
+    """From when on a grant pays no more."""
+    return min(grant["to"] or NEVER, grant["voided"] or NEVER)
+
+
+def pays(grant: Plain, feature: str | None) -> bool:
+    """Whether a grant may pay for a feature."""
+    return not grant["features"] or feature in grant["features"]
+
+
+def text(data: Plain, name: str) -> str | None:
+    """A dimension of an event."""
+    value = data.get(name)
+    return value if isinstance(value, str) else None
+
+
+def read(data: Plain, meter: Plain) -> Any:
+    """The value of an event for a meter; None where it is missing or bad."""
+    value = data.get(meter["field"])
+    if meter["aggregation"] == "UNIQUE_COUNT":
+        return None if value is None else str(value)
+    try:
+        number = Fraction(str(value))
+    except ValueError:
+        return None
+    return number if number >= 0 else None
