@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -36,7 +35,7 @@ from rating.outcome import ParkCode, Parked
 from rating.prices import Discounts, Flat, Graduated, Package, PaymentTerm, Price, Pricing, Tier, Unit, Volume
 from rating.rows import BalanceRow, ChargeRow, Outcome
 from rating.rules import Rules
-from tests.simulation.plain import Arrival, Entry, History, Plain
+from tests.simulation.plain import TICK, Arrival, Entry, History, Plain
 from tests.world import line
 from tollway.batch import BatchResult, rate_file
 
@@ -72,7 +71,7 @@ def record_of(entry: Entry) -> Record:
             )
             return PlanVersion(body["key"], body["version"], "USD", body["cadence"], phases, prorate=body["prorate"])
         case "customer":
-            more = {"recorded_at": entry.at} if "recorded_at" in Customer.__struct_fields__ else {}
+            more: Any = {"recorded_at": entry.at} if "recorded_at" in Customer.__struct_fields__ else {}
             return Customer(
                 body["id"],
                 body["key"],
@@ -112,7 +111,10 @@ def record_of(entry: Entry) -> Record:
 def _card(card: Plain) -> RateCard:
     discounts = Discounts(_decimal(card.get("percentage")), _decimal(card.get("free")))
     return RateCard(
-        card["key"], card["feature"], Pricing(_price(card["price"]), "USD", None, discounts), cadence=card.get("cadence")
+        card["key"],
+        card["feature"],
+        Pricing(_price(card["price"]), "USD", None, discounts),
+        cadence=card.get("cadence"),
     )
 
 
@@ -219,14 +221,14 @@ class Engine:
         history: What happens.
         chance: Decides on cuts, beats, snapshots and crashes.
         with_lanes: Whether usage may gather in lanes.
-        with_crashes: Whether the engine may go back to its last snapshot.
+        is_calm: Whether it never stands still, never goes back to a snapshot, and reads all as it happens.
     """
 
-    def __init__(self, history: History, chance: random.Random, with_lanes: bool = True, with_crashes: bool = True):
+    def __init__(self, history: History, chance: random.Random, with_lanes: bool = True, is_calm: bool = False) -> None:
         self.history = history
         self.chance = chance
         self.kind = KeyGroup if with_lanes else SlowGroup
-        self.with_crashes = with_crashes
+        self.is_calm = is_calm
         self.rules = Rules(
             window_seconds=history.window,
             late_windows=history.late_windows,
@@ -259,18 +261,38 @@ class Engine:
             at = min((instant for instant in coming if instant <= until), default=None)
             if at is None:
                 break
-            # Several things may happen before the engine looks again.
-            for _ in range(chance.choice([1, 1, 1, 2, 5, 20])):
+            stands_still = not self.is_calm and chance.random() < 0.1
+            if not stands_still:
+                self._let_time_pass(at - TICK)
+            for _ in range(chance.choice([2, 5, 20]) if stands_still else 1):
                 at = self._happen(until) or at
-            self._let_time_pass(at)
-            if chance.random() < 0.9:
-                self._read(all_of_it=chance.random() < 0.7)
+            if not self.is_calm and not stands_still and chance.random() < 0.3:
+                # A little later, before what was recorded is read.
+                self._let_time_pass(self._a_little_after(at, until))
+            self.now = max(self.now, at)
+            self.view.catch_up_to(len(self.view.log))
+            if chance.random() < 0.5:
+                self._notice()
+            if self.is_calm or chance.random() < 0.8:
+                self._read(all_of_it=self.is_calm or chance.random() < 0.7)
             if chance.random() < 0.3:
                 self.saved.append(self.save())
-            if self.with_crashes and chance.random() < 0.05:
+            if not self.is_calm and chance.random() < 0.05:
                 self.crash(self.saved[-1])
-        self._let_time_pass(until)
+        if self.is_calm or chance.random() < 0.9:
+            self._let_time_pass(until)
+        self.now = max(self.now, until)
         self.drain()
+
+    def _a_little_after(self, at: datetime, until: datetime) -> datetime:
+        """
+        An instant at which what happened may not have been read yet, and before anything else happens.
+
+        A grant is always read before: who pays for what is charged between its instant and then is not said.
+        """
+        coming = [entry.at for entry in self._entries[:1]] + [arrival.received for arrival in self._arrivals[:1]]
+        last = [record for record in self.view.log[self.view.version :] if not isinstance(record, Subscription)]
+        return at if last else min([at + timedelta(seconds=1), until, *(instant - TICK for instant in coming)])
 
     def _happen(self, until: datetime) -> datetime | None:
         """The next thing that happens to the logs: an entry, or some events at once."""
@@ -291,10 +313,9 @@ class Engine:
         return arrival
 
     def _let_time_pass(self, until: datetime) -> None:
-        """Beats at the instants that are due, or not: the engine may have been down, or slow."""
-        prompt = self.chance.random() < 0.8
+        """Beats at the instants that are due."""
         beats = 0
-        while prompt and self.groups:
+        while self.groups:
             due = min((d for g in self.groups.values() if (d := g.calendar.next_due()) is not None), default=None)
             if due is None or due > until:
                 break
@@ -354,14 +375,16 @@ class Engine:
         return group
 
     def _read(self, all_of_it: bool) -> None:
-        """Read the control log, then a batch of the event log."""
+        """Read the event log, all of it or a batch."""
         self.view.catch_up_to(len(self.view.log))
-        if self.chance.random() < 0.5 or all_of_it:
+        if all_of_it:
             self._notice()
         end = len(self.log) if all_of_it else min(len(self.log), self.offset + self.chance.randrange(1, 6))
         while self.offset < end:
             size = min(self.chance.choice([1, 2, 5, 50]), end - self.offset)
-            batch = [Segment(microseconds(at), blob, meter) for at, blob, meter in self.log[self.offset : self.offset + size]]
+            batch = [
+                Segment(microseconds(at), blob, meter) for at, blob, meter in self.log[self.offset : self.offset + size]
+            ]
             self.offset += size
             for key, message in self.router.route(RawBatch(self.view.version, batch)):
                 out = Outcome(self.view.version)
@@ -419,7 +442,7 @@ class Engine:
 
     def rebuilt(self, saved: Saved | None) -> Engine:
         """Another engine that reads the log anew at the end of it: from a snapshot, or from the beginning."""
-        again = Engine(self.history, self.chance, with_crashes=False)
+        again = Engine(self.history, self.chance, is_calm=True)
         again.view.log = list(self.view.log)
         again.log = list(self.log)
         again.segments = dict(self.segments)

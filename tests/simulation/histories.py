@@ -72,6 +72,8 @@ class Maker:
     def __init__(self, seed: int, without: Iterable[str] = ()) -> None:
         self.chance = chance = random.Random(seed)
         drawn = {trait for trait, often in TRAITS.items() if chance.random() < often}
+        if "prorated_minimums" in without and "prorate" in drawn:
+            drawn.discard("minimums")
         self.traits = frozenset(drawn.difference(without))
         self.window = chance.choice([60, 3600, 3600])
         self.cadence = chance.choice(list(SPANS))
@@ -106,7 +108,7 @@ class Maker:
         until = min(until, last + SPANS[self.cadence])
         stops = sorted(self._near(chance.choice(self.marks)) for _ in range(3))
         return History(
-            self.entries,
+            [entry for entry in self.entries if entry.at <= until],
             arrivals,
             until,
             window=self.window,
@@ -217,7 +219,9 @@ class Maker:
         chance = self.chance
         if "tiny" in self.traits and chance.random() < 0.3:
             return chance.choice(["0.000001", "0.01", "0.333333333333", "0.1"])
-        return chance.choice([str(chance.randrange(1, most)), str(chance.randrange(1, most)), f"{chance.randrange(1, 40) / 4}"])
+        return chance.choice(
+            [str(chance.randrange(1, most)), str(chance.randrange(1, most)), f"{chance.randrange(1, 40) / 4}"]
+        )
 
     def _price(self) -> Plain:
         chance, traits = self.chance, self.traits
@@ -283,7 +287,7 @@ class Maker:
         anchor = start
         if chance.random() < 0.4:
             anchor = chance.choice([self.start, start - HOUR / 3, start - 11 * DAY, start + 7 * MINUTE + TICK])
-        sub = {
+        sub: Plain = {
             "id": f"{customer}-sub1",
             "customer": customer,
             "plan": chance.choice(["p1", "p2"]),
@@ -342,8 +346,11 @@ class Maker:
                 end = start + chance.choice([TICK, SECOND, HOUR])
         features = []
         if "restricted_grants" in traits and chance.random() < 0.6:
-            features = [feature["key"] for feature in chance.sample(self.features, chance.choice([1, min(2, len(self.features))]))]
-        grant = {
+            features = [
+                feature["key"]
+                for feature in chance.sample(self.features, chance.choice([1, min(2, len(self.features))]))
+            ]
+        grant: Plain = {
             "id": name,
             "customer": customer,
             "amount": chance.choice([self._amount(20), self._amount(60), "1000"]),
@@ -414,7 +421,7 @@ class Maker:
                 received = at - chance.choice([TICK, SECOND, MINUTE, 5 * MINUTE, 5 * MINUTE + TICK])
                 if not calm(received, at):
                     received = at
-            event = {
+            event: Plain = {
                 "source": chance.choice(["src", "src", "other"]),
                 "id": f"e{number}",
                 "subject": chance.choice([*self.subjects, *self.subjects, "k0"]),
@@ -453,7 +460,9 @@ class Maker:
                 if chance.random() < 0.5:
                     data[field] = chance.choice([None, "many", "-1"])
                 continue
-            number = chance.choice([str(chance.randrange(10)), str(chance.randrange(10)), f"{chance.randrange(100) / 8}"])
+            number = chance.choice(
+                [str(chance.randrange(10)), str(chance.randrange(10)), f"{chance.randrange(100) / 8}"]
+            )
             if "tiny" in self.traits and chance.random() < 0.3:
                 number = chance.choice(["0.000000000000000001", "0.000001", "0"])
             data[field] = number if chance.random() < 0.3 or "." in number else int(number)

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil, floor
 from typing import Any
 
@@ -82,6 +83,7 @@ def months_on(instant: datetime, months: int) -> datetime:
     return instant.replace(year=year, month=month, day=min(instant.day, last))
 
 
+@lru_cache(maxsize=100_000)
 def cadence_on(instant: datetime, cadence: str, times: int) -> datetime:
     """So many cadences later. Only `PnM`, `PnW`, `PnD`, `PTnH`, `PTnM` are known."""
     number = int(cadence.lstrip("PT")[:-1]) * times
@@ -92,9 +94,10 @@ def cadence_on(instant: datetime, cadence: str, times: int) -> datetime:
     return instant + timedelta(days=number * {"W": 7, "D": 1}[cadence[-1]])
 
 
+@lru_cache(maxsize=100_000)
 def cadence_period(anchor: datetime, cadence: str, at: datetime) -> tuple[datetime, datetime]:
-    """The period an instant falls in, found step by step from the anchor."""
-    number = 0
+    """The period an instant falls in, found step by step from a guess."""
+    number = int((at - anchor) / (cadence_on(anchor, cadence, 1) - anchor))
     while cadence_on(anchor, cadence, number) > at:
         number -= 1
     while cadence_on(anchor, cadence, number + 1) <= at:
@@ -222,6 +225,8 @@ class Balance:
     """Whether who paid depends on the order."""
     is_moot_by_card: bool = False
     """Whether what was paid of which period does."""
+    is_moot_if_late: bool = False
+    """Whether who paid depends on what of a grant, that was recorded after it took effect, was known when."""
 
 
 # -- the loop -----------------------------------------------------------------------------------
@@ -435,7 +440,9 @@ class Oracle:
 
     # -- periods and time
 
-    def _period(self, sub: Plain, card: Plain, start: datetime, end: datetime, full: tuple[datetime, datetime]) -> Period:
+    def _period(
+        self, sub: Plain, card: Plain, start: datetime, end: datetime, full: tuple[datetime, datetime]
+    ) -> Period:
         key = (sub["customer"], sub["id"], card["key"], start)
         period = self.periods.get(key)
         if period is None:
@@ -512,6 +519,10 @@ class Oracle:
             period.values.append((at, event["id"], value))
             meter = self.meters[self.features[period.feature or ""]["meter"]]
             period.usage = aggregate(meter["aggregation"], period.values)
+            if not is_linear(period.card) or meter["aggregation"] not in ("SUM", "COUNT"):
+                if period.latest is not None and at < period.latest:
+                    self.tangled.add(customer)
+                period.latest = max(at, period.latest or at)
             self._price(period, at)
         self._cover()
 
@@ -566,10 +577,6 @@ class Oracle:
             self.tied.add(period.customer)
         self.latest[period.customer] = max(at, latest)
         self._latest_period[period.customer] = period
-        if not is_linear(period.card):
-            if period.latest is not None and at < period.latest:
-                self.tangled.add(period.customer)
-            period.latest = at if period.latest is None else max(at, period.latest)
         if change > 0:
             piece = Piece(at, change)
             period.pieces.append(piece)
@@ -683,9 +690,6 @@ class Oracle:
         blocks = sub is not None and (sub["mode"] == "credit_only" or self.customers[customer]["block"])
         is_narrow = any(grant["features"] for grant in self.grants[customer].values())
         unordered = self.disordered | (self.tied if is_narrow else set())
-        if any(grant["from"] < grant["created"] for grant in self.grants[customer].values()):
-            # Whether it was known when usage was read, that it may pay for, is not said by any instant.
-            unordered = unordered | self.contested
         is_moot = customer in self.tangled | (self.contested & unordered)
         return Balance(
             funded=sums["funded"],
@@ -700,6 +704,7 @@ class Oracle:
             blocked=blocks and sums["settled"] - overage <= 0,
             paid={grant: paid for grant, paid in self.paid.items() if paid and grant in self.grants[customer]},
             is_moot=is_moot,
+            is_moot_if_late=any(grant["from"] < grant["created"] for grant in self.grants[customer].values()),
             is_moot_by_card=is_moot or customer in self.shared | (self.contested & self.tied),
         )
 
