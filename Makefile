@@ -38,7 +38,7 @@ check: $(STAMP) ## What CI runs: format, lint, strict types, tests
 	@$(MAKE) --no-print-directory test
 
 explore: $(STAMP) ## Look for cases that break a law, new ones each time
-	@$(BIN)/python -m pytest --hypothesis-profile=explore tests/rating tests/simulation tests/invoicing
+	@HISTORIES=2000 HISTORIES_FROM=$${HISTORIES_FROM:-$$RANDOM$$RANDOM} $(BIN)/python -m pytest --hypothesis-profile=explore tests/rating tests/simulation tests/invoicing
 
 bench: $(STAMP) ## Measure throughput, CPU per event and time to the block signal
 	@$(BIN)/python -m tests.bench

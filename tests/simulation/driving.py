@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from dataflows.messages import RawBatch, Segment, microseconds, read_header, segments
+from dataflows.messages import RawBatch, Segment, microseconds, segments
 from dataflows.route import Router
 from rating.catalog import (
     Catalog,
@@ -39,7 +39,7 @@ from tests.simulation.plain import TICK, Arrival, Entry, History, Plain
 from tests.world import line
 from tollway.batch import BatchResult, rate_file
 
-WAITS = {ParkCode.UNKNOWN_SUBJECT, ParkCode.NO_SUBSCRIPTION, ParkCode.NO_FEATURE}
+WAITS = {ParkCode.UNKNOWN_SUBJECT, ParkCode.NO_SUBSCRIPTION, ParkCode.NO_FEATURE, ParkCode.UNPRICED}
 
 
 class SlowGroup(KeyGroup):
@@ -235,6 +235,7 @@ class Engine:
             grace=history.grace,
             keep_closed=history.keep_closed,
             max_ahead=history.max_ahead,
+            lane_check_events=1,
         )
         self.view = View()
         self.router = Router(self.view)
@@ -271,7 +272,7 @@ class Engine:
                 self._let_time_pass(self._a_little_after(at, until))
             self.now = max(self.now, at)
             self.view.catch_up_to(len(self.view.log))
-            if chance.random() < 0.5:
+            if self.is_calm or chance.random() < 0.5:
                 self._notice()
             if self.is_calm or chance.random() < 0.8:
                 self._read(all_of_it=self.is_calm or chance.random() < 0.7)
@@ -389,8 +390,7 @@ class Engine:
             for key, message in self.router.route(RawBatch(self.view.version, batch)):
                 out = Outcome(self.view.version)
                 group = self._group(key, out)
-                _, _ = read_header(message)
-                for received_at, blob, framed, meter in segments(message):
+                for received_at, blob, framed, meter, _ in segments(message):
                     group.fold(blob, received_at, self.now, out, framed, meter)
                 if self.chance.random() < 0.4:
                     group.beat(self.now, out)

@@ -11,8 +11,8 @@ instant at which it was recorded or received. The rules that are followed here:
   arrears and a minimum as of its last instant.
 - What is newly owed burns grants in their order, those that were effective at the time of use. What comes to cost less
   is taken off what is uncovered first, then given back in the reverse of that order.
-- Under `credit_only` a grant that is active repays what is uncovered; a grant that is recorded late pays for what was
-  used since it took effect.
+- Under `credit_only` a grant that is active at any instant after the use repays what is uncovered; a grant that is
+  recorded late pays for what was used since it took effect.
 - Who paid depends on the order only where usage is not in the order of time, or where a period gets cheaper: such
   figures are marked as moot, and only what they add up to is told.
 """
@@ -622,12 +622,13 @@ class Oracle:
                 continue
             self.contested.add(customer)
             for grant in self._in_order(customer):
-                active = grant["from"] <= self.now < ends(grant)
+                has_been = grant["from"] <= self.now and grant["from"] < ends(grant)
                 for period in owing:
                     if not pays(grant, period.feature):
                         continue
                     for piece in period.pieces:
-                        if grant["from"] <= piece.at < ends(grant) or (period.repays and active):
+                        is_after = period.repays and has_been and piece.at < ends(grant)
+                        if is_after or grant["from"] <= piece.at < ends(grant):
                             self._pay(period, piece, grant)
                 if not self.left(grant) and len(owing) > 1:
                     self.shared.add(customer)
