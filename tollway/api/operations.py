@@ -191,15 +191,17 @@ def list_dead_letters(
         found = dead_letters(connection, reason=reason, limit=limit)
     return {
         "data": [
-            {
-                "digest": one.digest,
-                "reason": one.reason,
-                "meter": one.meter or None,
-                "message": one.message,
-                "path": one.path,
-                "recorded_at": instant(one.recorded_at),
-                "raw": one.raw.decode(errors="replace"),
-            }
+            compact(
+                {
+                    "digest": one.digest,
+                    "reason": one.reason,
+                    "meter": one.meter or None,
+                    "message": one.message,
+                    "path": one.path,
+                    "recorded_at": instant(one.recorded_at),
+                    "raw": one.raw.decode(errors="replace"),
+                }
+            )
             for one in found
         ]
     }

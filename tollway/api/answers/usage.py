@@ -242,9 +242,9 @@ class DeadLetter(Answer, frozen=True):
 
     digest: str
     reason: str
-    meter: Optional[str]
-    """The meter that it has no value for, where the rest of it was rated."""
     message: str
     path: str
     recorded_at: datetime
     raw: str
+    meter: Optional[str] = UNSET
+    """The meter that it has no value for, where the rest of it was rated."""
