@@ -14,8 +14,9 @@ from functools import partial
 from typing import Final, NamedTuple, assert_never
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from rating.charge import billable_quantity, commitment, packages, tier_of
+from rating.charge import billable_quantity, commitment, packages, tier_of, top_up
 from rating.money import ONE, ZERO, round_minor, use_exact
 from rating.prices import (
     Dynamic,
@@ -148,6 +149,39 @@ def details(
     return found
 
 
+def continued_details(
+    pricing: Pricing, carried: Decimal, usage: Decimal, charged_before: tuple[Decimal, Decimal], period_closed: bool
+) -> list[Detail]:
+    """
+    The details of a part of a billing period that goes on from an earlier one, which had another price.
+
+    Rows that more usage takes back come first. The exact amounts add up to what `rating.charge.continued` says.
+
+    Args:
+        pricing: What the part is priced by.
+        carried: The usage of the parts before it.
+        usage: What it brings beyond that.
+        charged_before: What the parts before cost, exact and as invoices show it: it counts towards the minimum.
+        period_closed: Whether the minimum is owed.
+    """
+    found = details(pricing, carried + usage, carried)
+    found.sort(key=lambda row: row.amount >= 0)
+    exact = sum((row.amount for row in found), ZERO)
+    if exact < 0:
+        # What was used before stays charged.
+        found, exact = [], ZERO
+    minor = sum((row.rounded for row in found), ZERO)
+    if minor < 0:
+        found = [replace(row, minor=Amounts(ZERO)) for row in found]
+        minor = ZERO
+    if period_closed and not isinstance(pricing.price, Free | Flat) and pricing.price.minimum_amount is not None:
+        before, shown_before = charged_before
+        added = top_up(pricing, before + exact)
+        least = round_minor(pricing.price.minimum_amount, pricing.currency)
+        found += _min_spend_row(added, max(least - shown_before - minor, ZERO))
+    return found
+
+
 def _period(pricing: Pricing, usage: Decimal) -> dict[_Key, _Row]:
     """All rows of the period at its cumulative usage."""
     rows = list(_rows(pricing.price, billable_quantity(pricing, usage)))
@@ -214,6 +248,10 @@ def _min_spend(pricing: Pricing, usage: Decimal, charged_minor: Decimal) -> Iter
         return
     exact = commitment(pricing, usage)
     minor = max(round_minor(pricing.price.minimum_amount, pricing.currency) - charged_minor, ZERO)
+    yield from _min_spend_row(exact, minor)
+
+
+def _min_spend_row(exact: Decimal, minor: Decimal) -> Iterator[Detail]:
     if exact or minor:
         yield Detail(MIN_SPEND, Category.COMMITMENT, ONE, None, exact, Amounts(exact), Amounts(minor))
 

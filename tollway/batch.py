@@ -23,8 +23,10 @@ from rating.money import ZERO
 from rating.outcome import Parked, Rejected
 from rating.rows import BalanceRow, ChargeRow, MismatchRow, Outcome
 from rating.rules import Rules
-from tollway.invoicing.lines import Billed, Standing, differences, priced_by
+from tollway.invoicing.lines import Billed, Standing, differences
 from tollway.invoicing.model import Invoice, InvoiceCustomer, InvoiceStatus, Totals
+from tollway.invoicing.parts import before_parts, key_of
+from tollway.invoicing.pricing import priced_by
 from tollway.ledger_reads import Charge, ChargeStatus
 
 CHUNK_BYTES = 1 << 20
@@ -62,7 +64,11 @@ class BatchResult:
     def _invoice(self, customer_id: str, charges: list[Charge]) -> Invoice:
         customer = self.catalog.customers[customer_id]
         numbers = count(1)
-        periods = [Standing(charge, *priced_by(self.catalog, charge), Billed({})) for charge in charges]
+        before = before_parts(self.catalog, charges)
+        periods = [
+            Standing(charge, *priced_by(self.catalog, charge), Billed({}), before.get(key_of(charge)))
+            for charge in charges
+        ]
         lines = differences(periods, (), lambda: f"{customer.key}-{next(numbers)}")
         return Invoice(
             id=f"rated-{customer.key}",

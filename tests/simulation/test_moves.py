@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -27,11 +28,12 @@ from rating.catalog import (
 from rating.charge import total
 from rating.entitlements import MeteredEntitlement
 from rating.meters import Aggregation, Feature, Meter
-from rating.money import ZERO, quotient
+from rating.money import ZERO, quotient, round_minor
 from rating.prices import Discounts, Flat, Graduated, Package, PaymentTerm, Price, Pricing, Tier, Unit, Volume
 from rating.rules import Rules
 from tests.simulation.settling import DAY, HOUR, World, card, customer, event, grant, metered, plan, subscription, unit
-from tests.world import START
+from tests.world import START, line
+from tollway.batch import BatchResult, rate_file
 
 D = Decimal
 APRIL = START + 31 * DAY
@@ -564,4 +566,25 @@ def test_a_period_with_moves_costs_what_a_plain_calculation_says(
     world.beat(APRIL + 2 * DAY)
     march = sum((row.amount for row in world.charges.values() if row.period_start < APRIL), ZERO)
     assert march == plainly(aggregation, versions, starts, used)
-    assert world.balance.charged >= march
+    balance = world.balance
+    assert balance.charged >= march
+    result = BatchResult(world.catalog, world.now)
+    for out in world.outs:
+        result.take(out)
+    for invoice in result.invoices():
+        # Each line is held against the ledger as it is made.
+        assert sum((line.charged for line in invoice.lines), ZERO) == balance.charged
+        assert sum((line.credited for line in invoice.lines), ZERO) == balance.consumed
+        assert invoice.totals.credits_total == round_minor(balance.consumed, "USD")
+        assert min((line.totals.total for line in invoice.lines), default=ZERO) >= 0
+
+
+def test_a_file_is_rated_as_the_stream_is() -> None:
+    """`tollway rate` finds the parts of the period, and a line for each, with what it goes on from."""
+    records = [customer(), *metered("a"), version(1, card("a", price(TIERS))), version(2, card("a", price(CHEAP)))]
+    lines = b"\n".join(line(event(f"{n}", "a", 8, at)) for n, at in enumerate((MID, MID - HOUR, MID - DAY)))
+    result = rate_file([*records, moved((MID, 2))], BytesIO(lines), APRIL + DAY)
+    (invoice,) = result.invoices()
+    shown = [(found.period_start, found.quantity, found.totals.total) for found in invoice.lines]
+    assert shown == [(START, D(16), D(26)), (MID, D(8), D(4))]
+    assert [child.name for child in invoice.lines[1].children] == ["graduated-tiered-2-price-usage"]

@@ -21,7 +21,6 @@ from litestar import get
 from litestar.params import FromPath, FromQuery, QueryParameter
 
 from rating.catalog import Catalog, Placement, RateCard, SettlementMode
-from rating.details import details
 from rating.money import ZERO, plain, round_minor, use_exact
 from rating.prices import Flat, Pricing, discounts_to_v1, price_to_v1
 from tollway.api.features import features
@@ -41,7 +40,7 @@ from tollway.api.wire import (
     page_v3,
     snake,
 )
-from tollway.invoicing import price_book, priced_by
+from tollway.invoicing import Before, before_parts, details_of, price_book, priced_by
 from tollway.ledger_reads import Charge, ChargeStatus, Connection, CustomerHead, charges, find_customer, rows
 
 CREATED, ACTIVE, FINAL, DELETED = STATUSES = ("created", "active", "final", "deleted")
@@ -86,9 +85,10 @@ def list_charges(
         head = find_customer(connection, customer)
         book = price_book(connection, head.id)
         found = list(_with_status(connection, head, book))
+        before = before_parts(book, [charge for charge, _ in found])
         ids = {feature["key"]: feature["id"] for feature in features(connection)} if found else {}
     bodies = [
-        _body(charge, state, book, head.read_at, ids, REAL_TIME_USAGE in expanded)
+        _body(charge, state, book, before.get(_key(charge)), head.read_at, ids, REAL_TIME_USAGE in expanded)
         for charge, state in found
         if (state in wanted if wanted else state != DELETED)
         and (feature_key is None or charge.feature_key == feature_key)
@@ -169,11 +169,10 @@ def _empty(placement: Placement) -> Charge:
     )
 
 
-def _totals(charge: Charge, pricing: Pricing) -> Json:
+def _totals(charge: Charge, pricing: Pricing, before: Before | None) -> Json:
     discounts = ZERO
     if charge.revision:
-        is_due = isinstance(pricing.price, Flat) or charge.status is ChargeStatus.CLOSED
-        discounts = sum((part.discount for part in details(pricing, charge.usage, None, is_due)), ZERO)
+        discounts = sum((part.discount for part in details_of(charge, pricing, before)), ZERO)
     # What credits leave is never invoiced under `credit_only`.
     overage = charge.uncovered if charge.settlement_mode == SettlementMode.CREDIT_ONLY else ZERO
     return {
@@ -189,11 +188,17 @@ def _totals(charge: Charge, pricing: Pricing) -> Json:
 
 
 def _body(
-    charge: Charge, status: str, book: Catalog, now: datetime, feature_ids: dict[str, str], with_realtime: bool
+    charge: Charge,
+    status: str,
+    book: Catalog,
+    before: Before | None,
+    now: datetime,
+    feature_ids: dict[str, str],
+    with_realtime: bool,
 ) -> Json:
     card, pricing = priced_by(book, charge)
     price = price_to_v1(pricing.price)
-    totals = _totals(charge, pricing)
+    totals = _totals(charge, pricing, before)
     period = {"from": instant(charge.period_start), "to": instant(charge.period_end)}
     full_period = {"from": instant(charge.full_start), "to": instant(charge.full_end)}
     place = charge.subscription_id, charge.card_key, charge.period_start.isoformat()

@@ -26,7 +26,7 @@ from tollway.invoicing.drawing import (
     invoice,
     void,
 )
-from tollway.invoicing.lines import price_book, priced_by
+from tollway.invoicing.lines import price_book
 from tollway.invoicing.model import (
     ActionNotAvailable,
     Invoice,
@@ -39,12 +39,15 @@ from tollway.invoicing.model import (
     NothingBillable,
     Totals,
 )
+from tollway.invoicing.parts import Before, before_parts, details_of
+from tollway.invoicing.pricing import priced_by
 from tollway.invoicing.stored import Choice, chosen_invoices, invoices
 from tollway.invoicing.v1 import as_v1
 
 __all__ = [
     "DUE_AFTER",
     "ActionNotAvailable",
+    "Before",
     "Choice",
     "Invoice",
     "InvoiceCustomer",
@@ -58,8 +61,10 @@ __all__ = [
     "advance",
     "approve",
     "as_v1",
+    "before_parts",
     "chosen_invoices",
     "delete",
+    "details_of",
     "draft",
     "draw_up",
     "gathering",

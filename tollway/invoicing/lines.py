@@ -17,12 +17,14 @@ from typing import NamedTuple
 import msgspec
 
 from rating.catalog import Catalog, RateCard, SettlementMode, decode_record
-from rating.charge import billable_quantity, prorated
-from rating.details import Category, Detail, details
+from rating.charge import billable_quantity
+from rating.details import Category, Detail
 from rating.money import ONE, ZERO, plain, round_minor, use_exact
-from rating.prices import Flat, Free, Json, Pricing, conversion_to_v1, discounts_to_v1, price_to_v1
+from rating.prices import Flat, Json, Pricing, conversion_to_v1, discounts_to_v1, price_to_v1
 from tollway.invoicing.credits import Coverage, spread
 from tollway.invoicing.model import LedgerIncomplete, Line, LineDetail, LineType, Totals
+from tollway.invoicing.parts import Before, PeriodKey, before_parts, details_of, key_of, period_end
+from tollway.invoicing.pricing import priced_by
 from tollway.ledger_reads import Charge, ChargeStatus, Connection, CustomerHead, rows
 
 
@@ -74,10 +76,10 @@ class Standing(NamedTuple):
     card: RateCard
     pricing: Pricing
     billed: Billed
-
-
-PeriodKey = tuple[str, str, datetime]
-"""A billing period of a customer: subscription, rate card, start."""
+    before: Before | None = None
+    """What the parts of the period before it had come to, where a move has cut it."""
+    customer_key: str | None = None
+    """Whose ledger may be behind a move; None: nothing has priced it anew."""
 
 
 def unbilled(
@@ -107,15 +109,19 @@ def unbilled(
     found = _read_charges(connection, head)
     catalog = price_book(connection, head.id) if found else Catalog()
     periods = []
+    before = before_parts(catalog, found)
     for charge in found:
         if as_of is not None and charge.period_start >= as_of:
             continue
         assert charge.currency == head.currency, f"a charge in {charge.currency}, expected {head.currency}"
-        period_key = charge.subscription_id, charge.card_key, charge.period_start
         card, pricing = priced_by(catalog, charge)
-        if ended_by is not None and charge.period_end > ended_by and not isinstance(pricing.price, Flat):
+        is_fee = isinstance(pricing.price, Flat)
+        if ended_by is not None and not is_fee and period_end(catalog, charge) > ended_by:
             continue
-        periods.append(Standing(charge, card, pricing, billed.get(period_key, Billed({}))))
+        key = key_of(charge)
+        has_moved = bool(catalog.subscriptions[head.id][charge.subscription_id].moves)
+        standing = Standing(charge, card, pricing, billed.get(key, Billed({})), before.get(key))
+        periods.append(standing._replace(customer_key=head.key) if has_moved else standing)
     return differences(periods, billed.values(), new_id)
 
 
@@ -156,35 +162,6 @@ def price_book(connection: Connection, customer_id: str) -> Catalog:
     return catalog
 
 
-def priced_by(catalog: Catalog, charge: Charge) -> tuple[RateCard, Pricing]:
-    """
-    The rate card of a charge, and its pricing: a flat price and a minimum are prorated to the service period.
-
-    The card always has a name for people: its own, or that of its feature, or else its key.
-    """
-    subscription = catalog.subscriptions[charge.customer_id][charge.subscription_id]
-    placement = next(
-        placement
-        for placement in catalog.placements_at(subscription, charge.period_start)
-        if placement.card.key == charge.card_key
-    )
-    pricing = placement.card.pricing
-    service, full = (charge.period_start, charge.period_end), (charge.full_start, charge.full_end)
-    if charge.period_end <= charge.period_start:
-        # The subscription had ended before: the period never was.
-        pricing = msgspec.structs.replace(pricing, price=Free())
-    elif placement.plan.prorate and not placement.card.once:
-        if not isinstance(pricing.price, Flat):
-            # A minimum is that of all parts of a period together.
-            service = placement.counted.start, placement.counted.end
-        pricing = prorated(pricing, service, full)
-    card = placement.card
-    if not card.name:
-        feature = catalog.features.get(card.feature_key or "")
-        card = msgspec.structs.replace(card, name=(feature.name if feature else "") or card.key)
-    return card, pricing
-
-
 def differences(periods: Iterable[Standing], all_billed: Iterable[Billed], new_id: Callable[[], str]) -> list[Line]:
     """
     What periods have come to, less what was billed of them, with a line for each that differs.
@@ -220,10 +197,10 @@ class _Draft(NamedTuple):
     @staticmethod
     def of(standing: Standing) -> _Draft:
         charge, pricing = standing.charge, standing.pricing
-        # A fee is in the ledger from when it is due, and for one in arrears that is before the period closes.
-        is_due = isinstance(pricing.price, Flat) or charge.status is ChargeStatus.CLOSED
-        found = details(pricing, charge.usage, None, is_due)
+        found = details_of(charge, pricing, standing.before)
         exact, in_ledger = sum((row.amount for row in found), ZERO), charge.amount + charge.commitment
+        if exact != in_ledger and standing.customer_key is not None:
+            raise LedgerIncomplete(standing.customer_key, "charged", plain(in_ledger), f"{plain(exact)} after a move")
         assert exact == in_ledger, (
             f"rate card `{charge.card_key}` comes to {plain(exact)}, but the ledger has {plain(in_ledger)}"
         )
@@ -240,7 +217,7 @@ class _Draft(NamedTuple):
 
     def line(self, credits: Decimal, new_id: Callable[[], str]) -> Line | None:
         """The line, where the period comes to show so much of credits; None where it differs in nothing to be seen."""
-        charge, card, pricing, billed = self.standing
+        charge, card, pricing, billed, *_ = self.standing
         owed = self._owed(credits)
         changed = {}
         for key in owed | billed.details:
@@ -262,7 +239,7 @@ class _Draft(NamedTuple):
             name=card.name,
             period_start=charge.period_start,
             period_end=charge.period_end,
-            quantity=(ONE if is_fee else billable_quantity(pricing, charge.usage)) - billed.quantity,
+            quantity=(ONE if is_fee else self._quantity()) - billed.quantity,
             metered_quantity=metered_quantity,
             rate_card=_rate_card(card.pricing),
             totals=Totals.sum(child.totals for child in children),
@@ -273,6 +250,12 @@ class _Draft(NamedTuple):
             credited=charge.credits - billed.credited,
             children=children,
         )
+
+    def _quantity(self) -> Decimal:
+        """The usage as the price sees it: of a later part, what it brings beyond the parts before."""
+        _, _, pricing, _, before, _ = self.standing
+        carried = ZERO if before is None else before.usage
+        return billable_quantity(pricing, carried + self.standing.charge.usage) - billable_quantity(pricing, carried)
 
     def _owed(self, credits: Decimal) -> dict[DetailKey, Figures]:
         """All details of the period, as if nothing of it had been billed."""
