@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,8 @@ from bytewax.recovery import RecoveryConfig
 from config.kafka import KafkaSettings
 from config.settings import Settings
 from dataflows.catalog_view import CatalogView
+from dataflows.catching_up import Following
+from dataflows.history import LedgerHistory
 from dataflows.kafka_topics import KafkaTopics
 from dataflows.pace import Pace
 from dataflows.rating_flow import Wiring, rating_flow
@@ -109,7 +111,10 @@ def run_engine(
     log = EventLog(redis_url, settings.partitions)
     view = CatalogView(postgres_dsn)
     view.catch_up()
-    usage: dict[str, object] = {"events": stream_source(settings, redis_url, stopping, drain=drain)}
+    history = LedgerHistory(postgres_dsn, redis_url, kafka)
+    catching_up = history.catching_up
+    stream = stream_source(settings, redis_url, stopping, drain=drain)
+    usage: dict[str, object] = {"events": Following(stream, catching_up)}
     if files:
         usage["files"] = FileSource(files, settings.batch_bytes, view, stopping)
     topics = None
@@ -120,10 +125,12 @@ def run_engine(
             view,
             batch_bytes=settings.batch_bytes,
             sink_partitions=SINK_PARTITIONS,
+            generation=history.generation,
+            catching_up=catching_up,
             stopping=stopping,
             drain=drain,
         )
-        usage[topics.source.step_id] = topics.source
+        usage[topics.source.step_id] = Following(topics.source, catching_up)
     rules = rules_of(settings)
     redrive = Redrive(postgres_dsn, log, view, rules, settings.redrive_memory_percent)
     control = ControlSource(view, redrive, stopping, drain)
@@ -137,7 +144,7 @@ def run_engine(
             rules=rules,
             beat=timedelta(milliseconds=settings.beat_ms),
             load_segments=partial(load_seen_ids, postgres_dsn),
-            balances=BalanceSink(redis_url, postgres_dsn, SINK_PARTITIONS),
+            balances=BalanceSink(redis_url, postgres_dsn, SINK_PARTITIONS, history.generation, catching_up),
             ledger=LedgerSink(postgres_dsn, SINK_PARTITIONS),
             kafka=None if topics is None else topics.outputs,
         )
@@ -151,12 +158,15 @@ def run_engine(
     gc.set_threshold(100_000, 50, 1000)
     try:
         with sole_writer(postgres_dsn, cluster.process_id), stopping_on_signals(stopping):
-            if cluster.size == 1:
-                run_main(flow, epoch_interval=epoch, recovery_config=recovery)
-            else:
-                with ending_while_waiting(control.begun):
-                    if not stopping.is_set():
-                        _run_as_one_of(cluster, flow, epoch, recovery)
+            history.begin(accepts_gaps=settings.log_accept_gap or bool(kafka is not None and kafka.begin_at))
+            # One process of a cluster is enough to look after what Redis remembers.
+            with history.keeping() if cluster.process_id == 0 else nullcontext():
+                if cluster.size == 1:
+                    run_main(flow, epoch_interval=epoch, recovery_config=recovery)
+                else:
+                    with ending_while_waiting(control.begun):
+                        if not stopping.is_set():
+                            _run_as_one_of(cluster, flow, epoch, recovery)
         if topics is not None:
             topics.finish()
     finally:

@@ -4,6 +4,7 @@ All that connects the flow to Kafka: usage from a topic; access, charges, dead l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Event
 
 from config.kafka import KafkaSettings
@@ -11,6 +12,7 @@ from dataflows.catalog_view import CatalogView
 from dataflows.rating_flow import KafkaOutputs
 from dataflows.sources.kafka import KafkaSource
 from dataflows.sources.signals import SignalSource, send_rest
+from sinks.catching_up import CatchingUp
 from sinks.kafka.outcomes import KafkaOutcomeSink
 from sinks.kafka.signals import KafkaSignalSink
 
@@ -26,6 +28,8 @@ class KafkaTopics:
         *,
         batch_bytes: int,
         sink_partitions: int,
+        generation: Callable[[], int],
+        catching_up: CatchingUp,
         stopping: Event,
         drain: bool,
     ) -> None:
@@ -34,7 +38,8 @@ class KafkaTopics:
         signals = None
         if kafka.topic_signals:
             signals = SignalSource(redis_url, stopping, drain), KafkaSignalSink(kafka)
-        self.outputs = KafkaOutputs(KafkaOutcomeSink(kafka, self._customer_key, self._knows, sink_partitions), signals)
+        outcomes = KafkaOutcomeSink(kafka, self._customer_key, self._knows, sink_partitions, generation, catching_up)
+        self.outputs = KafkaOutputs(outcomes, signals)
 
     def _customer_key(self, customer_id: str) -> str:
         """A customer's key; another process may have rated it by a newer catalog than this one has seen."""

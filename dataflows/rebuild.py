@@ -2,11 +2,13 @@
 Makes a lost recovery store anew: from its newest copy, and the event log since.
 
 The ledger is taken back to the copy's last commit, as it is taken back by one commit after a crash. The flow then
-reads the log again from there.
+reads the log again from there. That is another history, so its generation is raised: whatever the revisions come to
+now, and whatever is missing in the log, all that was told before gives way to it.
 """
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +20,8 @@ from bytewax.recovery import init_db_dir
 from msgspec import Struct
 
 from dataflows.messages import RawBatch
-from dataflows.recovery import part_files
-from dataflows.recovery_copies import Copied, newest_copy, states
+from dataflows.recovery_copies import Copied, holds_an_epoch, newest_copy, states
+from sinks.postgres.generations import raise_generation
 from sinks.postgres.ledger import rewind, sole_writer
 
 LEDGER_STEP = "ledger"
@@ -27,7 +29,7 @@ LEDGER_STEP = "ledger"
 
 class RecoveryStoreThere(Exception):
     """
-    There is a recovery store, which is not to be overwritten.
+    There is a recovery store that holds an epoch, which is not to be overwritten.
 
     Remedy: where it is damaged, or of another ledger, move it away.
     """
@@ -54,11 +56,14 @@ class Rebuilt(Struct, frozen=True):
     """What the store was made from; None for nothing at all: the log is read from its beginning."""
     rows_taken_back: int
     """Rows of the ledger, which come again as the log is read."""
+    generation: int
+    """What is told from now on is told in this generation."""
 
 
 def rebuild(store: Path, dsn: str, usage: Mapping[str, Source], partitions: int) -> Rebuilt:
     """
-    Make a recovery store in a folder that is not there. Where it can't be done, ledger and folder stay as they are.
+    Make a recovery store in a folder that has none, or one that holds nothing: a dataflow that failed at its start
+    leaves one. Where it can't be done, ledger and folder stay as they are.
 
     Args:
         store: The folder.
@@ -67,11 +72,11 @@ def rebuild(store: Path, dsn: str, usage: Mapping[str, Source], partitions: int)
         partitions: How many recovery partitions a store has that is made from nothing.
 
     Raises:
-        RecoveryStoreThere: The folder has partitions.
+        RecoveryStoreThere: The folder has partitions with an epoch.
         LedgerInUse: A dataflow runs on the ledger.
         OffsetGone: A source lacks usage that has to be read again; each source has its own.
     """
-    if part_files(store):
+    if holds_an_epoch(store):
         raise RecoveryStoreThere(
             f"there is a recovery store in `{store}`\n"
             "hint: start the dataflow, which goes on from it; if it is damaged, move it away, and try again"
@@ -93,9 +98,11 @@ def rebuild(store: Path, dsn: str, usage: Mapping[str, Source], partitions: int)
                 source.build_part(step_id, part, offsets.get(part, source.beginning)).close()
         commits = {int(part): sequence for part, sequence in states(fresh, LEDGER_STEP).items()}
         deleted = rewind(connection, commits)
+        since = "its beginning" if copy is None else f"{copy.copied_at:%Y-%m-%d %H:%M:%S} UTC"
+        generation = raise_generation(connection, f"the recovery store was made anew, as of {since}")
         # Whoever fails between here and the end tries again, with the same outcome.
         connection.commit()
         if store.exists():
-            store.rmdir()
+            shutil.rmtree(store)
         fresh.rename(store)
-    return Rebuilt(store, copy, deleted)
+    return Rebuilt(store, copy, deleted, generation)

@@ -138,6 +138,18 @@ def states(folder: Path, step_id: str) -> dict[str, Any]:
     return {key: state for key, state in found.items() if state is not None}
 
 
+def holds_an_epoch(folder: Path) -> bool:
+    """Whether a partition in a folder ever had an epoch committed; one that can't be read may have had."""
+    for file in part_files(folder):
+        try:
+            with _reading(file) as part:
+                if part.execute("select count(*) from commits").fetchone() != (0,):
+                    return True
+        except sqlite3.Error:
+            return True
+    return False
+
+
 def epoch_of(parts: list[sqlite3.Connection]) -> int | None:
     """
     The last epoch of which partitions have all snapshots, and none that came later instead; None where there is none.

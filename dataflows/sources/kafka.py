@@ -161,6 +161,11 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Resume]):
         self._count = max(1, min(MESSAGES_MAX, source.batch_bytes * len(messages) // max(size, 1)))
         return [RawBatch(source.control_head(), segments)]
 
+    @property
+    def at_end(self) -> bool:
+        """Whether there was nothing more to read the last time."""
+        return self._at_end
+
     def _move(self, messages: list[Message]) -> None:
         last = messages[-1].offset()
         assert last is not None, "a message that was consumed has an offset"

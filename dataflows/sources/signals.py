@@ -43,7 +43,7 @@ def read_signals(client: redis.Redis, after: str) -> tuple[str, bytes]:
         return after, b""
     lines = []
     for entry_id, fields in entries:
-        numbers = {name: int(fields[name]) for name in ("sequence", "revision")}
+        numbers = {name: int(fields.get(name, 0)) for name in ("sequence", "generation", "revision")}
         lines.append(_json({"id": entry_id, **fields, **numbers}))
     return entries[-1][0], b"\n".join(lines)
 

@@ -96,9 +96,9 @@ class StreamPartition(StatefulSourcePartition[RawBatch, Resume]):
         pipeline.get(CONTROL_HEAD)
         found, head = pipeline.execute()
         if not found:
+            self._idle = True
             if self._drain:
                 raise StopIteration
-            self._idle = True
             self._lag.read_all()
             return []
         self._idle = False
@@ -110,6 +110,11 @@ class StreamPartition(StatefulSourcePartition[RawBatch, Resume]):
         size = sum(len(segment.blob) for segment in segments)
         self._count = max(1, min(ENTRIES_MAX, self._batch_bytes * len(segments) // max(size, 1)))
         return [RawBatch(int(head or 0), segments)]
+
+    @property
+    def at_end(self) -> bool:
+        """Whether there was nothing more to read the last time."""
+        return self._idle
 
     def next_awake(self) -> datetime | None:
         return datetime.now(UTC) + IDLE if self._idle else None

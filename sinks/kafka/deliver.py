@@ -48,7 +48,7 @@ class Delivery:
         self,
         topic: str,
         key: bytes,
-        value: bytes,
+        value: bytes | None,
         headers: Headers | None = None,
         arrived: Callable[[Message], None] | None = None,
     ) -> None:

@@ -19,6 +19,7 @@ from confluent_kafka import Message
 from config.kafka import KafkaSettings
 from rating.money import plain
 from rating.rows import BalanceRow, ChargeRow, Outcome
+from sinks.catching_up import CatchingUp
 from sinks.kafka.client import admin, partitions_of
 from sinks.kafka.deliver import Delivery, Headers
 from sinks.kafka.sent import Ends, SentTo, ends_of, read_back
@@ -39,7 +40,7 @@ ChargesSent = tuple[str, Ends]
 """What the recovery store keeps: the topic of charges, and where its partitions ended with the epoch."""
 
 
-def access_message(row: BalanceRow) -> tuple[bytes, bytes]:
+def access_message(row: BalanceRow, generation: int) -> tuple[bytes, bytes]:
     """Key and value: whether a customer may go on, and what it has left."""
     value = {
         "customer": row.customer_key,
@@ -49,23 +50,27 @@ def access_message(row: BalanceRow) -> tuple[bytes, bytes]:
         "blocked_features": row.blocked_features,
         "currency": row.currency,
         "live": plain(row.live),
+        "generation": generation,
         "revision": row.revision,
         "as_of": row.as_of,
     }
     return row.customer_key.encode(), _json(value)
 
 
-def charge_message(row: ChargeRow, customer_key: str) -> tuple[bytes, bytes]:
+def charge_message(row: ChargeRow, customer_key: str, generation: int) -> tuple[bytes, bytes]:
     """Key and value: what a rate card cost within a window, as the ledger has it, amounts as text."""
     value: dict[str, Any] = {"customer": customer_key}
     value |= row._asdict()
     for name in ("quantity", "late_quantity", "amount", "commitment", "credits", "uncovered"):
         value[name] = plain(value[name])
     value["paid"] = {grant: plain(amount) for grant, amount in row.paid.items()}
+    value["generation"] = generation
     return customer_key.encode(), _json(value)
 
 
-def undoing(messages: Iterable[Message], sent_by: str, knows: Callable[[str], bool]) -> Iterator[tuple[bytes, bytes]]:
+def undoing(
+    messages: Iterable[Message], sent_by: str, knows: Callable[[str], bool], generation: int
+) -> Iterator[tuple[bytes, bytes]]:
     """
     Key and value of what undoes charges: their own rows with nothing in them, and `undone`.
 
@@ -73,6 +78,7 @@ def undoing(messages: Iterable[Message], sent_by: str, knows: Callable[[str], bo
         messages: What is in the topic, in the order of each customer; what somebody else sent is passed over.
         sent_by: Undo only what this partition of the sink sent,
         knows: and of these customers: others are another ledger's.
+        generation: The ledger's, in which they are undone.
     """
     newest: dict[tuple[str, ...], tuple[bytes, dict[str, Any]]] = {}
     for message in messages:
@@ -82,7 +88,7 @@ def undoing(messages: Iterable[Message], sent_by: str, knows: Callable[[str], bo
     nothing = dict.fromkeys(("quantity", "late_quantity", "amount", "commitment", "credits", "uncovered"), "0")
     for key, row in newest.values():
         if "undone" not in row and knows(row["customer_id"]):
-            yield key, _json(row | nothing | {"events": 0, "paid": {}, "undone": True})
+            yield key, _json(row | nothing | {"events": 0, "paid": {}, "generation": generation, "undone": True})
 
 
 def dead_letter_messages(outcome: Outcome) -> Iterator[tuple[bytes, bytes, Headers]]:
@@ -103,12 +109,13 @@ class _OutcomePartition(StatefulSinkPartition[Outcome, ChargesSent]):
         self._sink = sink
         self._headers: Headers = [(SENT_BY, part.encode())]
         self._access: dict[str, BalanceRow] = {}
+        self._held = sink.catching_up.keep(self._let_go)
         self._charges: dict[tuple[Any, ...], ChargeRow] = {}
         topic = sink.kafka.topic_charges
         # Without a state no epoch was ever committed: all that was sent for customers of this ledger is undone.
         sent_to, ends = resume or (topic, [])
         if sink.has_charges and sent_to == topic:
-            for key, value in undoing(read_back(sink.kafka, topic, dict(ends)), part, sink.knows):
+            for key, value in undoing(read_back(sink.kafka, topic, dict(ends)), part, sink.knows, sink.generation):
                 self._send_charge(key, value)
 
     def _send_charge(self, key: bytes, value: bytes) -> None:
@@ -116,13 +123,18 @@ class _OutcomePartition(StatefulSinkPartition[Outcome, ChargesSent]):
         sink.delivery.send(sink.kafka.topic_charges, key, value, self._headers, sink.charges_sent_to.arrived)
 
     def write_batch(self, values: list[Outcome]) -> None:
-        kafka, delivery = self._sink.kafka, self._sink.delivery
+        sink = self._sink
+        kafka, delivery = sink.kafka, sink.delivery
         for outcome in values:
             if kafka.topic_access:
                 for row in outcome.balances:
+                    if not self._held.is_over and self._held.take(
+                        {row.customer_id: access_message(row, sink.generation)}
+                    ):
+                        continue
                     if outcome.urgent:
                         self._access.pop(row.customer_id, None)
-                        delivery.send(kafka.topic_access, *access_message(row))
+                        delivery.send(kafka.topic_access, *access_message(row, sink.generation))
                     else:
                         self._access[row.customer_id] = row
             if kafka.topic_charges:
@@ -132,12 +144,22 @@ class _OutcomePartition(StatefulSinkPartition[Outcome, ChargesSent]):
                 for key, raw, headers in dead_letter_messages(outcome):
                     delivery.send(kafka.topic_dead_letters, key, raw, headers)
 
+    def _let_go(self, messages: list[tuple[bytes, bytes]]) -> None:
+        for message in messages:
+            self._sink.delivery.send(self._sink.kafka.topic_access, *message)
+
+    def close(self) -> None:
+        if not self._held.is_over:
+            self._held.close()
+            self._sink.delivery.flush()
+
     def snapshot(self) -> ChargesSent:
         sink = self._sink
+        self._held.check()
         for row in self._access.values():
-            sink.delivery.send(sink.kafka.topic_access, *access_message(row))
+            sink.delivery.send(sink.kafka.topic_access, *access_message(row, sink.generation))
         for charge in self._charges.values():
-            self._send_charge(*charge_message(charge, sink.customer_key(charge.customer_id)))
+            self._send_charge(*charge_message(charge, sink.customer_key(charge.customer_id), sink.generation))
         sink.delivery.flush()
         self._access.clear()
         self._charges.clear()
@@ -152,13 +174,26 @@ class KafkaOutcomeSink(FixedPartitionedSink[Outcome, ChargesSent]):
     """
 
     def __init__(
-        self, kafka: KafkaSettings, customer_key: CustomerKey, knows: Callable[[str], bool], partitions: int
+        self,
+        kafka: KafkaSettings,
+        customer_key: CustomerKey,
+        knows: Callable[[str], bool],
+        partitions: int,
+        generation: Callable[[], int],
+        catching_up: CatchingUp,
     ) -> None:
         self.kafka = kafka
+        self.catching_up = catching_up
+        self._generation = generation
         self.knows = knows
         self.customer_key = customer_key
         self.delivery = Delivery(kafka)
         self._partitions = partitions
+
+    @property
+    def generation(self) -> int:
+        """In which all is told."""
+        return self._generation()
 
     def list_parts(self) -> list[str]:
         client = admin(self.kafka)

@@ -1,5 +1,5 @@
 """
-Balances in Redis: one hash per customer, replaced by a server-side function that compares revisions.
+Balances in Redis: one hash per customer, replaced by a server-side function that compares generation and revision.
 
 `tollway:{customer}:balance` holds what a gateway asks: `access` answers it by one HGET. A change of access
 goes out at once; other rows are coalesced. Signals are raised by the function, where the visible state is
@@ -8,7 +8,8 @@ replaced, and copied to the ledger from their stream.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from rating.money import plain
 from rating.rows import BalanceRow, Outcome
+from sinks.catching_up import CatchingUp
 from sinks.metrics import count_signals, event_to_balance_seconds, ingest_to_signal_seconds, sink_seconds
 from sinks.writer import CoalescingWriter
 
@@ -29,6 +31,8 @@ SIGNALS_KEPT = 1_000_000
 CHUNK_ROWS = 500
 
 _pack = msgspec.msgpack.Encoder().encode
+_keep = msgspec.msgpack.Encoder(decimal_format="string").encode
+_kept = msgspec.msgpack.Decoder(BalanceRow).decode
 _json = msgspec.json.Encoder().encode
 
 
@@ -73,10 +77,17 @@ def packed(row: BalanceRow) -> tuple[object, ...]:
 
 
 class Balances:
-    """Puts balance rows, a few hundred to a call; each call is atomic per customer."""
+    """
+    Puts balance rows, a few hundred to a call; each call is atomic per customer.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        url: The server.
+        generation: The ledger's: rows of it replace those of earlier ones, whatever their revision.
+    """
+
+    def __init__(self, url: str, generation: int) -> None:
         self._client = connect(url)
+        self._generation = str(generation)
 
     def put(self, rows: list[BalanceRow]) -> list[bytes]:
         """
@@ -100,6 +111,7 @@ class Balances:
                     _pack([packed(row) for row in chunk]),
                     str(SIGNALS_KEPT),
                     datetime.now(UTC).isoformat(),
+                    self._generation,
                 )
                 raised += kinds
         count_signals(raised)
@@ -129,7 +141,8 @@ class SignalCopy:
             with self._connection.transaction(), self._connection.cursor() as cursor:
                 cursor.executemany(
                     "insert into signals (id, customer_id, customer_key, sequence, kind, feature_key, reason, live,"
-                    " revision, raised_at) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing",
+                    " revision, raised_at, generation) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+                    " on conflict do nothing",
                     [
                         (
                             entry_id,
@@ -142,6 +155,7 @@ class SignalCopy:
                             signal["live"],
                             signal["revision"],
                             datetime.fromtimestamp(int(entry_id.split("-")[0]) / 1000, UTC),
+                            signal.get("generation", 0),
                         )
                         for entry_id, signal in entries
                     ],
@@ -163,8 +177,7 @@ class _BalancePartition(StatefulSinkPartition[Outcome, None]):
             self._sink.write(outcome)
 
     def snapshot(self) -> None:
-        self._sink.writer.flush()
-        self._sink.signals.catch_up()
+        self._sink.flush()
 
     def close(self) -> None:
         self._sink.release()
@@ -175,12 +188,23 @@ class BalanceSink(FixedPartitionedSink[Outcome, None]):
     Writes balances to Redis, complete in `snapshot()`; signals are then in the ledger too.
 
     The partitions of one process share a writer and its connections.
+
+    Args:
+        url: The server.
+        dsn: The ledger.
+        partitions: How many there are, in all processes together.
+        generation: The ledger's, which is known once the flow begins.
+        catching_up: For how long rows are held back.
     """
 
-    def __init__(self, url: str, dsn: str, partitions: int) -> None:
+    def __init__(
+        self, url: str, dsn: str, partitions: int, generation: Callable[[], int], catching_up: CatchingUp
+    ) -> None:
         self.url = url
         self.dsn = dsn
         self.partitions = partitions
+        self._generation = generation
+        self._catching_up = catching_up
         self._users = 0
 
     def list_parts(self) -> list[str]:
@@ -191,9 +215,10 @@ class BalanceSink(FixedPartitionedSink[Outcome, None]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> _BalancePartition:
         if not self._users:
-            self._balances = Balances(self.url)
-            self._urgent = Balances(self.url)
+            self._balances = Balances(self.url, self._generation())
+            self._urgent = Balances(self.url, self._generation())
             self.signals = SignalCopy(self.url, self.dsn)
+            self._held = self._catching_up.keep(self._let_go)
             self.writer: CoalescingWriter[tuple[BalanceRow, list[tuple[datetime, int]]]] = CoalescingWriter(
                 "balances", "redis", self._write
             )
@@ -203,6 +228,8 @@ class BalanceSink(FixedPartitionedSink[Outcome, None]):
     def write(self, outcome: Outcome) -> None:
         """Put an outcome's balances: at once where access changes, else by the writer."""
         if not outcome.balances:
+            return
+        if not self._held.is_over and self._held.take({row.customer_id: _keep(row) for row in outcome.balances}):
             return
         if outcome.urgent:
             if self._urgent.put(outcome.balances):
@@ -214,6 +241,20 @@ class BalanceSink(FixedPartitionedSink[Outcome, None]):
             waiting[last.customer_id] = (last, outcome.received)
             self.writer.put(waiting)
 
+    def _let_go(self, rows: list[bytes]) -> None:
+        with closing(Balances(self.url, self._generation())) as balances:
+            for start in range(0, len(rows), CHUNK_ROWS):
+                balances.put([_kept(row) for row in rows[start : start + CHUNK_ROWS]])
+        # The flow may be at rest, and end no epoch that would copy what this has signalled.
+        with closing(SignalCopy(self.url, self.dsn)) as signals:
+            signals.catch_up()
+
+    def flush(self) -> None:
+        """Return when all that need not wait is in Redis, and signals are in the ledger."""
+        self._held.check()
+        self.writer.flush()
+        self.signals.catch_up()
+
     def _write(self, rows: dict[Hashable, tuple[BalanceRow, list[tuple[datetime, int]]]]) -> None:
         self._balances.put([row for row, _ in rows.values()])
         for _, received in rows.values():
@@ -223,6 +264,8 @@ class BalanceSink(FixedPartitionedSink[Outcome, None]):
         """A partition ended; with the last one the connections go."""
         self._users -= 1
         if not self._users:
+            if not self._held.is_over:
+                self._held.close()
             self.writer.close()
             self._balances.close()
             self._urgent.close()

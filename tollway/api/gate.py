@@ -5,7 +5,9 @@ May this customer go on? Answered by Redis alone, in one round trip for many cus
     tollway:{customer}:gate      a document: which features its plan has with which limits, from when to when
     tollway:gate:features        the set of all features
     tollway:gate:names           a hash: id or subject to the customer's key
-    tollway:gate:version         the entry of the control log up to which the three above are complete
+    tollway:gate:version         the entry of the control log up to which the three above are complete, after the
+                                 generation of the ledger and a colon: entries begin again from an older one when it is
+                                 restored
 
 `Projector` writes the last four from PostgreSQL as the control log grows, whoever wrote it, and from the start where
 Redis lost them. The documents say what holds when, so nothing has to be written when an instant passes.
@@ -39,6 +41,7 @@ FEATURES: Final = "tollway:gate:features"
 NAMES: Final = "tollway:gate:names"
 VERSION: Final = "tollway:gate:version"
 CHUNK_ENTRIES: Final = 5000
+CHUNK_KEYS: Final = 1000
 POLL_SECONDS: Final = 0.2
 
 USAGE_LIMIT_REACHED: Final = "usage_limit_reached"
@@ -60,9 +63,14 @@ _BALANCE_FIELDS: Final = (
 )  # fmt: skip
 _PUT: Final = (Path(__file__).parent / "gate.lua").read_text()
 _UPWARDS: Final = """
--- The version only rises.
-if tonumber(ARGV[1]) > tonumber(redis.call('get', KEYS[1]) or '0') then redis.call('set', KEYS[1], ARGV[1]) end
+-- The version only rises within a generation, and the generation only rises.
+local generation, version = string.match(redis.call('get', KEYS[1]) or '0', '^(%d-):?(%d+)$')
+generation = tonumber(generation) or 0
+if tonumber(ARGV[1]) > generation or (tonumber(ARGV[1]) == generation and tonumber(ARGV[2]) > tonumber(version)) then
+  redis.call('set', KEYS[1], ARGV[1] .. ':' .. ARGV[2])
+end
 """
+DOCUMENTS: Final = "tollway:{*}:gate"
 _usage = msgspec.json.Decoder(tuple[PeriodUsage, ...])
 _log = logging.getLogger(__name__)
 
@@ -95,6 +103,8 @@ class Document(Struct, frozen=True):
     names: tuple[str, ...]
     """Other names that lead to this customer: its id, and its subjects."""
     stretches: tuple[Stretch, ...]
+    generation: int = 0
+    """Of the ledger: of two documents, the one of the greater holds, then the one of the greater version."""
 
     def in_force(self, at: datetime) -> dict[str, Entitlement | None]:
         """The features in the customer's plan at an instant, with what it gives of each, by the newest plan."""
@@ -285,9 +295,17 @@ class Projector:
     def catch_up(self) -> None:
         """Write all that the control log has and Redis has not. Raises `redis.RedisError` or `psycopg.Error`."""
         with self._lock:
-            read: Any = self._client.get(VERSION)
-            version = int(read or 0)
+            told_in, version = _version(self._client.get(VERSION))
             with self._pool.connection() as connection:
+                (found,) = connection.execute("select coalesce(max(number), 0) from generations").fetchall()
+                generation: int = found[0]
+                if generation < told_in:
+                    # The ledger was restored. As soon as the dataflow is started, its generation is above this one.
+                    return
+                anew = generation > told_in
+                if anew:
+                    version = 0
+                    self._plans.clear()
                 while True:
                     entries = connection.execute(
                         "select id, kind, customer_id, body ->> 'key', body -> 'feature' ->> 'key' from control_log"
@@ -295,17 +313,45 @@ class Projector:
                         (version, CHUNK_ENTRIES),
                     ).fetchall()
                     if not entries:
-                        return
+                        break
                     version = entries[-1][0]
+                    customer_ids = sorted({entry[2] for entry in entries if entry[2]})
                     # (1) Documents are read after the entries, so they are at least as new as `version` says.
-                    self._write_customers(connection, version, sorted({entry[2] for entry in entries if entry[2]}))
+                    self._write_customers(connection, generation, version, customer_ids)
                     features = [entry[4] for entry in entries if entry[4]]
                     if features:
                         self._client.sadd(FEATURES, *features)
-                    # (2) Only then is the version raised: what came before it is there.
-                    self._upwards(keys=[VERSION], args=[version])
+                    # (2) Only then is the version raised: what came before it is there. In another generation all has
+                    # to be there, or whoever goes on with the rest would find the generation told.
+                    if not anew:
+                        self._upwards(keys=[VERSION], args=[generation, version])
+                if anew:
+                    if version:  # a ledger of nobody is a new one, or an address mistaken
+                        self._remove_others(connection, generation)
+                    self._upwards(keys=[VERSION], args=[generation, version])
 
-    def _write_customers(self, connection: psycopg.Connection[Any], version: int, customer_ids: list[str]) -> None:
+    def _remove_others(self, connection: psycopg.Connection[Any], generation: int) -> None:
+        """All that exists was told in a generation: what an earlier one left besides does not exist."""
+        cursor = 0
+        while True:
+            scanned: Any = self._client.scan(cursor, match=DOCUMENTS, count=CHUNK_KEYS)
+            cursor, keys = scanned
+            pipeline = self._client.pipeline(transaction=False)
+            for key in keys:
+                customer_key = key.decode()[len("tollway:{") : -len("}:gate")]
+                self._put(keys=[key, NAMES], args=[generation, 0, "", customer_key], client=pipeline)
+            pipeline.execute()
+            if cursor == 0:
+                break
+        told: Any = self._client.smembers(FEATURES)
+        exist = {key for (key,) in connection.execute("select key from features").fetchall()}
+        gone = [key for key in told if key.decode() not in exist]
+        if gone:
+            self._client.srem(FEATURES, *gone)
+
+    def _write_customers(
+        self, connection: psycopg.Connection[Any], generation: int, version: int, customer_ids: list[str]
+    ) -> None:
         if not customer_ids:
             return
         by_customer: dict[str, list[Subscription]] = {customer_id: [] for customer_id in customer_ids}
@@ -337,10 +383,11 @@ class Projector:
                 created_at=created_at.astimezone(UTC),
                 names=(customer.id, *customer.subjects),
                 stretches=tuple(stretches),
+                generation=generation,
             )
             self._put(
                 keys=[gate_key(customer.key), NAMES],
-                args=[version, msgspec.json.encode(document), customer.key],
+                args=[generation, version, msgspec.json.encode(document), customer.key],
                 client=pipeline,
             )
         pipeline.execute()
@@ -355,6 +402,12 @@ class Projector:
             plan = decode_record(body)
             assert isinstance(plan, PlanVersion), "the table of plans holds plans"
             self._plans[plan.key, plan.version] = plan
+
+
+def _version(told: Any) -> tuple[int, int]:
+    """Generation and entry up to which the gate was told; one that was written without a generation is of the first."""
+    generation, _, version = (told or b"0").decode().rpartition(":")
+    return int(generation or 0), int(version)
 
 
 def stretches_of(subscription: Subscription, plans: dict[tuple[str, int], PlanVersion]) -> Iterator[Stretch]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from typing import Annotated, Any
 
 import psycopg
@@ -13,24 +14,43 @@ import typer
 
 from config.kafka import load_kafka
 from config.settings import SETTINGS, SettingError, Settings
-from sinks.kafka.client import KafkaUnavailable, admin
+from dataflows.history import why_another
+from sinks.kafka.access import newest_access
+from sinks.kafka.client import KafkaUnavailable, TopicMissing, admin
 from sinks.kafka.topics import look, wanted
+from sinks.postgres.generations import read_state
+from sinks.redis.history import control_head, remembered
 from tollway.api.settings import API_SETTINGS, load_api_settings
+from tollway.commands.agreement import CHUNK, compare, compare_topic
 from tollway.commands.dataflow import crash_log, running
 from tollway.commands.stores import NothingThere, stores
-from tollway.console import BAD_INPUT, NO_SERVER, OK, REFUSED, out, print_json, settings
+from tollway.console import BAD_INPUT, NO_SERVER, OK, REFUSED, out, print_json, say, settings
 from tollway.embedded import Endpoints, ServerError, status
 
 FREE_BYTES_MIN = 1 << 30
+NAMED = 5
+TOPIC_SECONDS = 5.0
+RESTART = "start the dataflow again: it tells every balance"
+RAISE = "if that does not help, stop it, and `tollway recovery raise-generation`"
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def doctor(
+    everybody: Annotated[
+        bool, typer.Option("--all", help="Compare all customers with what gates see, rather than a thousand.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
     """
-    Check settings, servers, schema, ledger and Kafka, and say what to do about what is wrong.
+    Check settings, servers, schema, ledger, gate and Kafka, and say what to do about what is wrong.
+
+    What Redis shows to gates is compared with the ledger: balance, access, revision and generation of a thousand
+    customers, or with --all of every customer, and then those in Kafka's topic of access too.
 
     The exit code is 2 for a bad setting, 3 for a server that can't be reached, 1 for anything else that is wrong.
 
     Example: tollway doctor
+
+    Example: tollway doctor --all
     """
     checks = _Checks()
     version = ".".join(map(str, sys.version_info[:3]))
@@ -42,7 +62,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     else:
         checks.add("settings", True, f"{len(SETTINGS)} settings, home folder {chosen.home}")
         _check_home(checks, chosen)
-        _check_servers(checks, chosen)
+        _check_servers(checks, chosen, everybody)
     _check_api(checks)
     _check_kafka(checks)
     if as_json:
@@ -79,7 +99,7 @@ def _check_home(checks: _Checks, chosen: Settings) -> None:
         checks.add("last end of the dataflow", False, f"a failure: see `{crash}`, then start it again")
 
 
-def _check_servers(checks: _Checks, chosen: Settings) -> None:
+def _check_servers(checks: _Checks, chosen: Settings, everybody: bool) -> None:
     given = {"Valkey": chosen.redis_url, "PostgreSQL": chosen.postgres_dsn}
     embedded = [server for server in status(chosen.home).servers if given[server.name] is None]
     for server in embedded:
@@ -93,6 +113,7 @@ def _check_servers(checks: _Checks, chosen: Settings) -> None:
             checks.add("schema", True, "present")
             _check_ledger(checks, connection)
             _check_durability(checks, endpoints)
+            _check_gate(checks, endpoints, connection, everybody)
     except NothingThere as failure:
         checks.add("schema", False, str(failure))
     except ServerError as failure:
@@ -113,6 +134,52 @@ def _check_ledger(checks: _Checks, connection: psycopg.Connection[Any]) -> None:
         "holds for every customer" if not unbalanced else f"fails for {unbalanced} customers: stop, and ask for help"
     )
     checks.add("conservation", not unbalanced, holds)
+
+
+def _check_gate(checks: _Checks, endpoints: Endpoints, connection: psycopg.Connection[Any], everybody: bool) -> None:
+    """Compare what gates see with the ledger."""
+
+    def progress(done: int, of: int) -> None:
+        if everybody and of > CHUNK:
+            say(f"{done} of {of} customers compared")
+
+    with redis.Redis.from_url(endpoints.redis_url, protocol=3) as client:
+        seen, head = remembered(client), control_head(client)
+        ledger = read_state(connection)
+        why = why_another(ledger, seen, head) if ledger.commits else None
+        found = f"generation {ledger.generation} of the ledger" if why is None else f"{why}: {RESTART}"
+        checks.add("history", why is None, found)
+        agreement = compare(connection, client, ledger.generation, everybody=everybody, progress=progress)
+    checks.add("gate", *_told(agreement.differing, f"{agreement.looked_at} of {agreement.of} customers compared"))
+    strangers = [f"{key} is not in the ledger" for key in agreement.unknown]
+    checks.add("customers of the gate", *_told(strangers, "all are in the ledger"))
+    if everybody:
+        _check_topic(checks, connection, ledger.generation)
+
+
+def _check_topic(checks: _Checks, connection: psycopg.Connection[Any], generation: int) -> None:
+    """Compare the topic of access with the ledger."""
+    try:
+        kafka = load_kafka(os.environ)
+        if kafka is None or not kafka.topic_access:
+            return
+        lines = compare_topic(connection, newest_access(kafka), generation)
+        if lines:
+            # The topic is told once an epoch: who was told meanwhile agrees now.
+            time.sleep(TOPIC_SECONDS)
+            again = set(lines)
+            lines = [line for line in compare_topic(connection, newest_access(kafka), generation) if line in again]
+    except (SettingError, KafkaUnavailable, TopicMissing):
+        return  # told by the check of Kafka
+    checks.add("topic of access", *_told(lines, "as the ledger"))
+
+
+def _told(lines: list[str], good: str) -> tuple[bool, str]:
+    """Whether there is nothing to tell, and what to say."""
+    if not lines:
+        return True, good
+    more = f", and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
+    return False, f"{len(lines)} differ: {' | '.join(lines[:NAMED])}{more}: {RESTART}; {RAISE}"
 
 
 def _check_durability(checks: _Checks, endpoints: Endpoints) -> None:

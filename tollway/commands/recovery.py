@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from threading import Event, Thread
 from typing import Annotated, Any
 
+import psycopg
 import typer
 
 from config.kafka import load_kafka
@@ -17,6 +18,8 @@ from dataflows.recovery import FOLDER
 from dataflows.recovery_copies import Copied, copies, copy_store
 from dataflows.sources.kafka import KafkaSource
 from sinks.event_log import EventLog
+from sinks.postgres.generations import raise_generation
+from sinks.postgres.ledger import sole_writer
 from sinks.postgres.migrate import migrate
 from tollway.commands.cluster import end_with_input
 from tollway.commands.dataflow import alone
@@ -75,7 +78,8 @@ def rebuild_(as_json: Json = False) -> None:
 
     The dataflow has to be stopped. The ledger is taken back to the time of the copy, and what came after it is rated
     again when the dataflow is started. Without a copy all is rated again, if the event log goes back to its beginning.
-    Where the log has a gap, that is said, and nothing is changed.
+    Where the log has a gap, that is said, and nothing is changed. The generation of the ledger is raised, so that all
+    that was told to Redis and Kafka before gives way to what is told from then on.
 
     Example: tollway recovery rebuild
     """
@@ -99,14 +103,41 @@ def rebuild_(as_json: Json = False) -> None:
                 "store": str(rebuilt.store),
                 "copied_at": rebuilt.copy and rebuilt.copy.copied_at,
                 "rows_taken_back": rebuilt.rows_taken_back,
+                "generation": rebuilt.generation,
             }
         )
     else:
         print_table(
             "",
-            ["store", "copied at", "rows taken back"],
-            [[rebuilt.store, rebuilt.copy and rebuilt.copy.copied_at, rebuilt.rows_taken_back]],
+            ["store", "copied at", "rows taken back", "generation"],
+            [[rebuilt.store, rebuilt.copy and rebuilt.copy.copied_at, rebuilt.rows_taken_back, rebuilt.generation]],
         )
+
+
+@app.command("raise-generation")
+def raise_generation_(
+    why: Annotated[str, typer.Option(help="Why, for those who come after you.")] = "by hand",
+    as_json: Json = False,
+) -> None:
+    """
+    Begin another generation of the ledger, so that all that Redis, gates and topics know gives way to the ledger.
+
+    The dataflow has to be stopped; it tells every balance when it is started. It does so by itself where it sees that
+    the ledger was restored, and so does `tollway recovery rebuild`.
+
+    Example: tollway recovery raise-generation --why "restored from last night's backup"
+    """
+    with (
+        stores() as (endpoints, _),
+        sole_writer(endpoints.postgres_dsn, process_id=0),
+        psycopg.connect(endpoints.postgres_dsn) as connection,
+    ):
+        generation = raise_generation(connection, why)
+    say("Start the dataflow: it tells every balance in the new generation.")
+    if as_json:
+        print_json({"generation": generation, "why": why})
+    else:
+        print_table("", ["generation", "why"], [[generation, why]])
 
 
 def _show(found: list[Copied], as_json: bool) -> None:

@@ -16,7 +16,9 @@ WONDERED_MAX = 10_000
 
 
 class Access(Struct, frozen=True):
-    """What is known of a customer. Of two, the one with the greater revision holds."""
+    """
+    What is known of a customer. Of two, the one with the greater generation holds, then that with the greater revision.
+    """
 
     allowed: bool
     reason: str
@@ -25,6 +27,8 @@ class Access(Struct, frozen=True):
     """The balance as of then, in the customer's currency, in plain notation."""
     revision: int
     as_of: str
+    generation: int = 0
+    """Greater after the ledger was restored or rebuilt: its revisions began again from an older state."""
 
 
 class AccessCopy:
@@ -45,7 +49,7 @@ class AccessCopy:
     def learn(self, customer: str, access: Access) -> None:
         """Take a customer's access over, unless a newer one is known."""
         before = self.known.get(customer)
-        if before is None or access.revision >= before.revision:
+        if before is None or (access.generation, access.revision) >= (before.generation, before.revision):
             self.known[customer] = access
 
     def forget(self, customer: str) -> None:

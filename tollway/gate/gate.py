@@ -52,6 +52,8 @@ class Answer(NamedTuple):
     """The balance as of then; None where the customer is unknown."""
     revision: int
     stale_seconds: float
+    generation: int = 0
+    """Of two answers for a customer, the later rests on the greater generation, then on the greater revision."""
 
 
 class Feed(Protocol):
@@ -122,17 +124,19 @@ class Gate:
         policy = self._policies.get(feature, self._policy)
         stale_seconds = self._copy.stale_seconds
         access = self._copy.known.get(customer)
-        live, revision = (None, 0) if access is None else (access.live, access.revision)
+        live, revision, generation = (
+            (None, 0, 0) if access is None else (access.live, access.revision, access.generation)
+        )
         if stale_seconds > policy.stale_after_seconds and policy.stale is not WhenStale.LAST_KNOWN:
-            return Answer(policy.stale is WhenStale.OPEN, STALE, live, revision, stale_seconds)
+            return Answer(policy.stale is WhenStale.OPEN, STALE, live, revision, stale_seconds, generation)
         if access is None:
             self._copy.wonder(customer)
             return Answer(policy.unknown is WhenUnknown.OPEN, UNKNOWN_CUSTOMER, None, 0, stale_seconds)
         if not access.allowed:
-            return Answer(False, access.reason, live, revision, stale_seconds)
+            return Answer(False, access.reason, live, revision, stale_seconds, generation)
         if feature in access.blocked_features:
-            return Answer(False, NO_CREDIT_AVAILABLE, live, revision, stale_seconds)
-        return Answer(True, "", live, revision, stale_seconds)
+            return Answer(False, NO_CREDIT_AVAILABLE, live, revision, stale_seconds, generation)
+        return Answer(True, "", live, revision, stale_seconds, generation)
 
     def close(self) -> None:
         """End the feed. The gate goes on answering, from a copy that gets stale."""

@@ -39,6 +39,7 @@ class _Row(msgspec.Struct):
     blocked_features: frozenset[str] = frozenset()
     live: str = ""
     as_of: str = ""
+    generation: int = 0
 
 
 _decode = msgspec.json.Decoder(_Row).decode
@@ -129,7 +130,8 @@ class KafkaFeed:
         except msgspec.MsgspecError:
             _log.warning("%s holds a message that is no customer's access", self._topic)
             return
-        access = Access(row.access == "allowed", row.reason, row.blocked_features, row.live, row.revision, row.as_of)
+        allowed = row.access == "allowed"
+        access = Access(allowed, row.reason, row.blocked_features, row.live, row.revision, row.as_of, row.generation)
         self._copy.learn(customer, access)
 
     def _is_complete(self, admin: AdminClient, read: dict[int, int]) -> bool:

@@ -16,8 +16,9 @@ import redis
 from tollway.gate.access import Access, AccessCopy
 
 SIGNALS: Final = "tollway:signals"
+UNKNOWN_CUSTOMER: Final = "unknown_customer"
 BALANCES: Final = "tollway:{*}:balance"
-FIELDS: Final = ("access", "reason", "blocked_features", "live", "revision", "as_of")
+FIELDS: Final = ("access", "reason", "blocked_features", "live", "revision", "as_of", "generation")
 BLOCK_MS: Final = 250
 """So long Redis lets a read of the stream wait; a customer that was asked for in vain is looked up after that."""
 READ_AGAIN_SECONDS: Final = 60.0
@@ -92,10 +93,14 @@ class RedisFeed:
             for customer in chunk:
                 pipeline.hmget(f"tollway:{{{customer}}}:balance", FIELDS)
             for customer, values in zip(chunk, pipeline.execute(), strict=True):
-                if values[0] is not None:
+                if values[1] == UNKNOWN_CUSTOMER:
+                    # Known before the ledger was restored to a time when there was no such customer.
+                    self._copy.forget(customer)
+                elif values[0] is not None:
                     self._copy.learn(customer, _access(*values))
 
 
-def _access(access: str, reason: str, blocked: str, live: str, revision: str, as_of: str) -> Access:
+def _access(access: str, reason: str, blocked: str, live: str, revision: str, as_of: str, generation: str) -> Access:
     features = frozenset(feature for feature in (blocked or "").split(",") if feature)
-    return Access(access == "allowed", reason or "", features, live or "", int(revision or 0), as_of or "")
+    allowed, numbers = access == "allowed", (int(revision or 0), int(generation or 0))
+    return Access(allowed, reason or "", features, live or "", numbers[0], as_of or "", numbers[1])

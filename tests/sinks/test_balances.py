@@ -1,0 +1,109 @@
+"""What a row replaces in Redis: by generation, then by revision, then by instant; and who is shut out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import redis
+
+from rating.rows import BalanceRow
+from sinks.redis.balances import SIGNALS, Balances, balance_key
+from sinks.redis.history import RedisHistory
+from tests.conftest import Stores
+from tests.engine_runs import visible
+
+NOW = datetime(2026, 3, 2, 9, 15, tzinfo=UTC)
+
+
+def row(revision: int, *, blocked: bool = False, as_of: datetime = NOW, customer: int = 1) -> BalanceRow:
+    """A balance."""
+    live = Decimal(0 if blocked else 10)
+    zero = Decimal(0)
+    return BalanceRow(
+        f"customer-{customer}", f"c{customer}", "USD", live, live, live, zero, zero, zero, zero, zero, zero, zero,
+        "blocked" if blocked else "allowed", "no_credit_available" if blocked else "", 0, "", (), (), revision, as_of,
+    )  # fmt: skip
+
+
+def kinds(stores: Stores) -> list[tuple[str, str]]:
+    """All signals: customer and kind."""
+    with redis.Redis.from_url(stores.redis_url, protocol=3, decode_responses=True) as client:
+        found: Any = client.xrange(SIGNALS)
+    return [(fields["customer"], fields["kind"]) for _, fields in found]
+
+
+@pytest.fixture
+def older(stores: Stores) -> Iterator[Balances]:
+    """Writes in generation 5."""
+    found = Balances(stores.redis_url, 5)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def newer(stores: Stores) -> Iterator[Balances]:
+    """Writes in generation 6."""
+    found = Balances(stores.redis_url, 6)
+    yield found
+    found.close()
+
+
+def test_a_smaller_revision_of_a_greater_generation_holds(stores: Stores, older: Balances, newer: Balances) -> None:
+    """And what it changes is signalled once; nothing of an earlier generation comes back, whatever its revision."""
+    older.put([row(900, blocked=True)])
+    assert newer.put([row(3)]) == [b"access_allowed"]
+    assert newer.put([row(3)]) == []
+    older.put([row(901, blocked=True)])
+    newer.put([row(2, blocked=True)])
+    shown = visible(stores, "c1")
+    assert (shown["access"], shown["generation"], shown["revision"]) == ("allowed", "6", "3")
+    assert kinds(stores) == [("c1", "access_blocked"), ("c1", "access_allowed")]
+
+
+def test_a_hash_that_was_written_without_a_generation_is_of_the_first(stores: Stores, older: Balances) -> None:
+    """As an earlier release left it."""
+    with redis.Redis.from_url(stores.redis_url) as client:
+        client.hset(balance_key("c1"), mapping={"revision": "900", "access": "blocked", "as_of": NOW.isoformat()})
+    assert older.put([row(3)]) == [b"access_allowed"]
+    assert visible(stores, "c1")["access"] == "allowed"
+
+
+def test_an_older_row_of_the_same_revision_does_not_replace_a_later_one(stores: Stores, older: Balances) -> None:
+    """
+    A row that waits in the writer may arrive after an urgent one.
+
+    Where a limit in the catalog changed between the two, they have one revision and differ.
+    """
+    older.put([row(7, blocked=True, as_of=NOW + timedelta(microseconds=1))])
+    assert older.put([row(7, as_of=NOW)]) == []
+    assert visible(stores, "c1")["access"] == "blocked"
+    assert older.put([row(7, as_of=NOW + timedelta(seconds=1))]) == [b"access_allowed"]
+    older.put([row(8, blocked=True, as_of=NOW)])
+    assert visible(stores, "c1")["access"] == "blocked", "a greater revision holds, whatever its instant"
+
+
+def test_who_is_only_in_an_earlier_history_is_shut_out_once(stores: Stores, older: Balances, newer: Balances) -> None:
+    """It is signalled where it could go on; who is told in this generation, or is known, stays as it is."""
+    older.put([row(900), row(900, customer=2), row(900, blocked=True, customer=3), row(900, customer=4)])
+    newer.put([row(1, customer=4)])
+    record = RedisHistory(stores.redis_url)
+
+    def unknown(ids: Any) -> set[str]:
+        return set(ids) - {"customer-2"}
+
+    assert sorted(record.shut(6, unknown)) == ["c1", "c3"]
+    assert record.shut(6, unknown) == []
+    record.close()
+    shown = {key: visible(stores, key) for key in ("c1", "c2", "c3", "c4")}
+    assert {key: (found["access"], found["reason"], found["live"]) for key, found in shown.items()} == {
+        "c1": ("blocked", "unknown_customer", "0"),
+        "c2": ("allowed", "", "10"),
+        "c3": ("blocked", "unknown_customer", "0"),
+        "c4": ("allowed", "", "10"),
+    }
+    assert kinds(stores) == [("c3", "access_blocked"), ("c1", "access_blocked")]
+    assert newer.put([row(1)]) == [b"access_allowed"], "who is made again goes on, and that is told"
