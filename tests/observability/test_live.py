@@ -20,6 +20,25 @@ from tests.ports import free_ports
 
 CATALOG = str(ROOT / "config" / "catalog" / "demo.yaml")
 TRAFFIC_SECONDS = 4.0
+UNPRICED = """
+meters:
+  - {key: images, event_type: image, aggregation: COUNT}
+  - {key: pixels, event_type: image, aggregation: SUM, value_property: $.pixels, group_by: {size: $.size}}
+features:
+  - {key: images, meter: images}
+  - {key: small_pixels, meter: pixels, filters: {size: small}}
+plans:
+  - key: art
+    currency: USD
+    cadence: P1M
+    rate_cards:
+      - {feature: images, price: {type: unit, amount: 1}}
+      - {feature: small_pixels, price: {type: unit, amount: 1}}
+customers:
+  - {key: painter, currency: USD, subjects: [wanderer], subscription: {plan: art, from: 2026-01-01, anchor: 2026-01-01}}
+"""
+"""Large images have no price; and somebody gets a subject whose usage waits."""
+PARKED = "/api/v3/tollway/parked-events"
 QUERIES = list(queries())
 NOTHING_YET = {
     "max by (source, partition) (tollway_source_lag_messages)": "no Kafka is read",
@@ -40,6 +59,11 @@ def event(number: int, subject: str = "acme-gateway", **data: Any) -> dict[str, 
     """A usage event."""
     attributes = {"specversion": "1.0", "id": str(number), "source": "test", "type": "prompt", "subject": subject}
     return attributes | {"data": {"input_tokens": 1000, "output_tokens": 0} | data}
+
+
+def image(number: int, subject: str, **data: Any) -> dict[str, Any]:
+    """A usage event of another type."""
+    return event(number, subject) | {"id": f"image-{number}", "type": "image", "data": data}
 
 
 def config_for(folder: Path, engine_port: int, api_port: int, key: str) -> Path:
@@ -72,6 +96,12 @@ def watched(tmp_path_factory: pytest.TempPathFactory, binaries: Path) -> Iterato
         found = Watched(client, f"http://127.0.0.1:{engine_port}/metrics", started)
         home.here("apply", CATALOG)
         wait_for(lambda: started.values('up{job=~"tollway-.*"}') == [1, 1], "both to be scraped")
+        send(found, image(1, "wanderer", size="small", pixels=1))
+        wait_for(lambda: found.api.get(PARKED).json()["data"], "usage of a subject that nobody has yet")
+        (folder / "unpriced.yaml").write_text(UNPRICED)
+        home.here("apply", str(folder / "unpriced.yaml"))
+        wait_for(lambda: not found.api.get(PARKED).json()["data"], "it to be driven again")
+        send(found, image(2, "painter", size="large", pixels=5))
         use(found)
         wait_for(lambda: started.values('tollway_customers{access="blocked"}') == [1], "the ledger to be read")
         parked = started.values("sum(tollway_parked_events)")
@@ -88,6 +118,7 @@ def use(found: Watched) -> None:
     while time.monotonic() < ends:
         number += 1
         send(found, event(number), event(number), event(number, subject="nobody"), event(-number, input_tokens=-1))
+        send(found, event(number, subject="acme-gateway", input_tokens=-1, output_tokens=-1) | {"id": f"bad-{number}"})
         assert found.api.get("/api/v1/customers/acme/access").status_code == 200
         time.sleep(0.1)
     send(found, event(1, output_tokens=1), event(0, output_tokens=10_000_000))
@@ -128,7 +159,13 @@ def test_what_went_wrong_is_noticed_and_nothing_else(watched: Watched) -> None:
     assert len(rules) == len(alerts())
     assert [rule["name"] for rule in rules if rule["health"] not in ("ok", "unknown")] == []
     noticed = {alert["labels"]["alertname"] for alert in watched.prometheus.get("/api/v1/alerts")["alerts"]}
-    assert noticed == {"TollwayDeadLetters", "TollwayMismatches", "TollwayParkedGrowing"}
+    assert noticed == {
+        "TollwayDeadLetters",
+        "TollwayMismatches",
+        "TollwayParkedGrowing",
+        "TollwayUnpriced",
+        "TollwayValuesRefused",
+    }
 
 
 @pytest.mark.parametrize("part", ["engine", "api"])
