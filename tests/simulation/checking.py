@@ -17,12 +17,15 @@ from dataclasses import replace
 from fractions import Fraction
 
 from rating.rows import BalanceRow, ChargeRow
+from tests.simulation.billing import CENTS, net
 from tests.simulation.driving import Engine, file_of
-from tests.simulation.plain import Balance, History, Oracle, PeriodKey, Told
+from tests.simulation.plain import Balance, History, Oracle, PeriodKey, Told, half_up
 from tollway.batch import BatchResult
 
 ZERO = Fraction(0)
 PATHS = ("calm", "slow", "engine", "rebuilt", "resumed", "file")
+NOT_IN_ORDER = ("rebuilt", "resumed", "file")
+"""Where fees and instants come before the usage that was received before them: who pays may then be another."""
 
 
 def check(history: History, seed: int, paths: tuple[str, ...] = PATHS) -> list[str]:
@@ -60,7 +63,31 @@ def _check_path(history: History, seed: int, path: str) -> list[str]:
         engine = engine.rebuilt(None)
     elif path == "resumed":
         engine = engine.rebuilt(engine.chance.choice(engine.saved))
-    return differences(oracle, engine.result(), path, reads_late=path != "calm")
+    found = differences(oracle, engine.result(), path, reads_late=path != "calm")
+    differ = Differences(path)
+    differ.expect("parked", _parked(engine, history), _without_mismatches(oracle.parked, history))
+    _compare_invoices(differ, oracle, engine.result())
+    return found + differ.found
+
+
+Waiting = dict[tuple[str, str, str, str], str]
+
+
+def _parked(engine: Engine, history: History) -> Waiting:
+    """What waits, as the oracle names it."""
+    found = {(found.subject, found.source, found.id, found.meter): found.code for found in engine.parked.values()}
+    return _without_mismatches(found, history)
+
+
+def _without_mismatches(parked: Waiting, history: History) -> Waiting:
+    """Of two contents of one id it is not said which of them waits."""
+    data: dict[tuple[str, ...], list[object]] = defaultdict(list)
+    for arrival in history.arrivals:
+        event = arrival.event
+        name = (event["subject"], event["source"], event["id"])
+        if event["data"] not in data[name]:
+            data[name].append(event["data"])
+    return {name: parked[name] for name in sorted(parked) if len(data[name[:3]]) == 1}
 
 
 def _check_file(history: History) -> list[str]:
@@ -76,7 +103,10 @@ def _check_file(history: History) -> list[str]:
     timely.sort(key=lambda arrival: arrival.received)
     oracle = Oracle(replace(history, arrivals=timely), in_file=True)
     oracle.run(history.until)
-    return differences(oracle, file_of(history), "file")
+    result = file_of(history)
+    differ = Differences("file")
+    _compare_invoices(differ, oracle, result)
+    return differences(oracle, result, "file") + differ.found
 
 
 def _place(error: BaseException) -> str:
@@ -117,6 +147,7 @@ def differences(oracle: Oracle, result: BatchResult, where: str, reads_late: boo
     for customer in oracle.customers:
         balance = oracle.balance(customer)
         is_moot = balance.is_moot or (reads_late and balance.is_moot_if_late)
+        is_moot = is_moot or (where in NOT_IN_ORDER and balance.is_contested)
         for key in sorted(found for found in charges.keys() | rows.keys() if found[0] == customer):
             _compare_period(differ, key, rows[key], charges.get(key), is_moot or balance.is_moot_by_card)
         own = [row for key, of_period in rows.items() if key[0] == customer for row in of_period]
@@ -146,6 +177,38 @@ def _compare_period(
         differ.expect(f"{name} commitment", sum((Fraction(row.commitment) for row in rows), ZERO), told.commitment)
     if not is_moot:
         differ.expect(f"{name} uncovered", sum((Fraction(row.uncovered) for row in rows), ZERO), told.uncovered)
+
+
+def _compare_invoices(differ: Differences, oracle: Oracle, result: BatchResult) -> None:
+    """
+    What is to be paid of each period, and all credits together.
+
+    Who paid what is compared elsewhere, and taken from the ledger here.
+    """
+    paid: dict[PeriodKey, Fraction] = defaultdict(Fraction)
+    uncovered: dict[PeriodKey, Fraction] = defaultdict(Fraction)
+    for row in result.charges.values():
+        paid[row[:4]] += Fraction(row.credits)
+        uncovered[row[:4]] += Fraction(row.uncovered)
+    for invoice in result.invoices():
+        customer = invoice.customer.id
+        nets = {key: net(period) for key, period in oracle.periods.items() if key[0] == customer and key in paid}
+        for line in invoice.lines:
+            key = (customer, line.subscription_id, line.card_key, line.period_start)
+            name = f"line {line.card_key} {line.period_start.isoformat()}"
+            before = nets.pop(key, ZERO)
+            credits, total = Fraction(line.totals.credits_total), Fraction(line.totals.total)
+            is_covered = paid[key] > 0 and not half_up(uncovered[key], CENTS)
+            expected = ZERO if oracle.periods[key].repays or is_covered else before - credits
+            differ.expect(f"{name} to be paid", total, expected)
+            differ.expect(f"{name} credits above its own", credits > before or credits < 0, False)
+            differ.expect(f"{name} credits of nobody", credits > 0 and not paid[key], False)
+        differ.expect(f"{customer} without a line", {key: left for key, left in nets.items() if left}, {})
+        consumed = half_up(sum((paid[key] for key in paid if key[0] == customer), ZERO), CENTS)
+        room = sum(
+            (net(period) for key, period in oracle.periods.items() if key[0] == customer and paid.get(key)), ZERO
+        )
+        differ.expect(f"{customer} credits", Fraction(invoice.totals.credits_total), min(consumed, room))
 
 
 PARTS = ("settled", "pending", "consumed", "expired", "voided", "uncovered", "overage")

@@ -391,7 +391,9 @@ class Engine:
                 out = Outcome(self.view.version)
                 group = self._group(key, out)
                 for received_at, blob, framed, meter, _ in segments(message):
+                    ended = sum(out.ended.values())
                     group.fold(blob, received_at, self.now, out, framed, meter)
+                    assert sum(out.ended.values()) - ended == blob.count(b"\n") + 1, "an event ended nowhere, or twice"
                 if self.chance.random() < 0.4:
                     group.beat(self.now, out)
                 self._take(group, out)
@@ -446,6 +448,8 @@ class Engine:
         again.view.log = list(self.view.log)
         again.log = list(self.log)
         again.segments = dict(self.segments)
+        if saved is not None:
+            again.parked, again.parked_at = dict(self.parked), dict(self.parked_at)
         again._entries, again._arrivals = [], []
         again.now = self.now
         again.rows.charges, again.rows.balances = dict(self.rows.charges), dict(self.rows.balances)

@@ -225,6 +225,8 @@ class Balance:
     """Whether who paid depends on the order."""
     is_moot_by_card: bool = False
     """Whether what was paid of which period does."""
+    is_contested: bool = False
+    """Whether some grant did not suffice for all that it might have paid."""
     is_moot_if_late: bool = False
     """Whether who paid depends on what of a grant, that was recorded after it took effect, was known when."""
 
@@ -268,6 +270,15 @@ class Period:
         return sum((piece.owed for piece in self.pieces), ZERO)
 
 
+@dataclass
+class Placed:
+    """What becomes of an event: what it counts towards, and by meter why a part of it waits."""
+
+    counted: list[tuple[Period, Any]] = field(default_factory=list)
+    parts: dict[str, str] = field(default_factory=dict)
+    is_refused: bool = False
+
+
 class Oracle:
     """
     Goes through a history.
@@ -294,6 +305,8 @@ class Oracle:
         self.waiting: list[Arrival] = []
         self.seen: set[tuple[str, str, str]] = set()
         self.ends: dict[str, int] = defaultdict(int)
+        self.parked: dict[tuple[str, str, str, str], str] = {}
+        """Subject, source, id and meter (empty: the whole event) of what waits, and why."""
         self.latest: dict[str, datetime] = {}
         """Of each customer: the latest time of use that was charged."""
         self.contested: set[str] = set()
@@ -497,25 +510,28 @@ class Oracle:
         if at > received + self.history.max_ahead:
             self.ends["rejected"] += 1
             return
-        customer = self.owner(event["subject"], at)
-        if customer is not None and (customer, event["source"], event["id"]) in self.seen:
+        name = (event["subject"], event["source"], event["id"])
+        customer = self.owner(event["subject"], min(at, received))
+        identity = (customer or "", event["source"], event["id"])
+        if identity in self.seen:
             self.ends["duplicate"] += 1
+            self.parked.pop((*name, ""), None)
             return
-        placed = self._place(customer, event, at) if customer is not None else None
-        if placed is None:
-            self.waiting.append(arrival)
+        placed = self._place(customer, event, at, received)
+        if isinstance(placed, str):
+            self.parked[(*name, "")] = placed
+            if placed != "period_closed":
+                self.waiting.append(arrival)
             return
-        if not placed:
+        self.parked.pop((*name, ""), None)
+        if not placed.counted:
             self.ends["rejected"] += 1
             return
         assert customer is not None
-        in_time = [(period, value) for period, value in placed if received < period.closes_at or self.in_file]
-        if not in_time:
-            self.ends["closed"] += 1
-            return
-        self.seen.add((customer, event["source"], event["id"]))
+        self.seen.add(identity)
         self.ends["rated"] += 1
-        for period, value in in_time:
+        self.parked |= {(*name, meter): code for meter, code in placed.parts.items()}
+        for period, value in placed.counted:
             period.values.append((at, event["id"], value))
             meter = self.meters[self.features[period.feature or ""]["meter"]]
             period.usage = aggregate(meter["aggregation"], period.values)
@@ -526,25 +542,39 @@ class Oracle:
             self._price(period, at)
         self._cover()
 
-    def _place(self, customer: str, event: Plain, at: datetime) -> list[tuple[Period, Any]] | None:
-        """The periods an event counts towards; None where there is none yet, empty where all its values are bad."""
+    def _place(self, customer: str | None, event: Plain, at: datetime, received: datetime) -> Placed | str:
+        """What an event counts towards, meter by meter; or why all of it waits."""
+        if customer is None:
+            return "unknown_subject"
         sub = self._subscription(customer, at)
         if sub is None:
-            return None
-        found: list[tuple[Period, Any]] = []
-        is_wanted = False
-        for card, start, end, *full in self._placements(sub, at):
-            feature = self.features.get(card.get("feature") or "")
+            return "no_subscription"
+        cards = defaultdict(list)
+        for found in self._placements(sub, at):
+            feature = self.features.get(found[0].get("feature") or "")
             meter = self.meters.get(feature["meter"]) if feature is not None else None
-            if feature is None or meter is None or meter["event_type"] != event["type"]:
-                continue
-            if any(text(event["data"], name) not in allowed for name, allowed in feature["filters"].items()):
-                continue
-            is_wanted = True
+            if meter is not None and meter["event_type"] == event["type"]:
+                cards[meter["key"]].append(found)
+        placed = Placed()
+        for key, of_meter in cards.items():
+            meter = self.meters[key]
+            takers = [found for found in of_meter if takes(self.features[found[0]["feature"]], event["data"])]
             value = Fraction(1) if meter["aggregation"] == "COUNT" else read(event["data"], meter)
-            if value is not None:
-                found.append((self._period(sub, card, start, end, (full[0], full[1])), value))
-        return found if is_wanted else None
+            if value is None:
+                placed.is_refused = placed.is_refused or bool(takers) or meter["field"] in event["data"]
+            elif not takers and (value or meter["aggregation"] != "SUM"):
+                placed.parts[key] = "unpriced"
+            for card, start, end, *full in takers if value is not None else []:
+                period = self._period(sub, card, start, end, (full[0], full[1]))
+                if received < period.closes_at or self.in_file:
+                    placed.counted.append((period, value))
+                else:
+                    placed.parts[key] = "period_closed"
+        if placed.counted:
+            return placed
+        if "unpriced" in placed.parts.values() or not (placed.parts or placed.is_refused):
+            return "no_feature"
+        return "period_closed" if placed.parts else placed
 
     # -- money
 
@@ -615,21 +645,26 @@ class Oracle:
             self.contested.add(period.customer)
 
     def _cover(self) -> None:
-        """Let grants pay for what is uncovered: of their own time, and what `credit_only` went beyond."""
+        """
+        Let grants pay for what is uncovered: of their own time, and what `credit_only` went beyond.
+
+        In the order in which they could first have paid, had all been known.
+        """
         for customer in self.grants:
             owing = [p for p in self.periods.values() if p.customer == customer and any(x.owed for x in p.pieces)]
             if not owing:
                 continue
             self.contested.add(customer)
-            for grant in self._in_order(customer):
-                has_been = grant["from"] <= self.now and grant["from"] < ends(grant)
-                for period in owing:
-                    if not pays(grant, period.feature):
-                        continue
-                    for piece in period.pieces:
-                        is_after = period.repays and has_been and piece.at < ends(grant)
-                        if is_after or grant["from"] <= piece.at < ends(grant):
-                            self._pay(period, piece, grant)
+            able: list[tuple[datetime, int, int, Period, Piece, Plain]] = []
+            for place, grant in enumerate(self._in_order(customer)):
+                if not self.left(grant) or not grant["from"] <= self.now or not grant["from"] < ends(grant):
+                    continue
+                for number, period in enumerate(owing):
+                    for piece in period.pieces if pays(grant, period.feature) else []:
+                        if piece.owed and piece.at < ends(grant) and (period.repays or grant["from"] <= piece.at):
+                            able.append((max(grant["from"], piece.at), place, number, period, piece, grant))
+            for *_, period, piece, grant in sorted(able, key=lambda found: found[:3]):
+                self._pay(period, piece, grant)
                 if not self.left(grant) and len(owing) > 1:
                     self.shared.add(customer)
 
@@ -705,6 +740,7 @@ class Oracle:
             blocked=blocks and sums["settled"] - overage <= 0,
             paid={grant: paid for grant, paid in self.paid.items() if paid and grant in self.grants[customer]},
             is_moot=is_moot,
+            is_contested=customer in self.contested,
             is_moot_if_late=any(grant["from"] < grant["created"] for grant in self.grants[customer].values()),
             is_moot_by_card=is_moot or customer in self.shared | (self.contested & self.tied),
         )
@@ -730,6 +766,11 @@ def ends(grant: Plain) -> datetime:
 def pays(grant: Plain, feature: str | None) -> bool:
     """Whether a grant may pay for a feature."""
     return not grant["features"] or feature in grant["features"]
+
+
+def takes(feature: Plain, data: Plain) -> bool:
+    """Whether a feature's filters let an event pass."""
+    return all(text(data, name) in allowed for name, allowed in feature["filters"].items())
 
 
 def text(data: Plain, name: str) -> str | None:

@@ -19,8 +19,8 @@ from tests.simulation.plain import History
 HISTORIES = int(os.environ.get("HISTORIES", "200"))
 FIRST = int(os.environ.get("HISTORIES_FROM", "0"))
 AT_ONCE = 25
-NOT_YET = ("moves", "voids", "backdated_grants")
-PATHS = ("calm", "slow", "engine")
+NOT_YET = ("voids", "backdated_grants")
+PATHS = ("calm", "slow", "engine", "rebuilt", "resumed", "file")
 
 
 @pytest.mark.parametrize("first", range(FIRST, FIRST + HISTORIES, AT_ONCE))
