@@ -24,7 +24,7 @@ from tollway.batch import BatchResult
 
 ZERO = Fraction(0)
 PATHS = ("calm", "slow", "engine", "rebuilt", "resumed", "file")
-NOT_IN_ORDER = ("rebuilt", "resumed", "file")
+NOT_IN_ORDER = ("slow", "engine", "rebuilt", "resumed", "file")
 """Where fees and instants come before the usage that was received before them: who pays may then be another."""
 
 
@@ -75,7 +75,7 @@ Waiting = dict[tuple[str, str, str, str], str]
 
 def _parked(engine: Engine, history: History) -> Waiting:
     """What waits, as the oracle names it."""
-    found = {(found.subject, found.source, found.id, found.meter): found.code for found in engine.parked.values()}
+    found = {(found.subject, found.source, found.id, found.meter): found.code.value for found in engine.parked.values()}
     return _without_mismatches(found, history)
 
 
@@ -147,7 +147,7 @@ def differences(oracle: Oracle, result: BatchResult, where: str, reads_late: boo
     for customer in oracle.customers:
         balance = oracle.balance(customer)
         is_moot = balance.is_moot or (reads_late and balance.is_moot_if_late)
-        is_moot = is_moot or (where in NOT_IN_ORDER and balance.is_contested)
+        is_moot = is_moot or (balance.is_contested and where.partition(" ")[0] in NOT_IN_ORDER)
         for key in sorted(found for found in charges.keys() | rows.keys() if found[0] == customer):
             _compare_period(differ, key, rows[key], charges.get(key), is_moot or balance.is_moot_by_card)
         own = [row for key, of_period in rows.items() if key[0] == customer for row in of_period]
@@ -194,7 +194,7 @@ def _compare_invoices(differ: Differences, oracle: Oracle, result: BatchResult) 
         customer = invoice.customer.id
         nets = {key: net(period) for key, period in oracle.periods.items() if key[0] == customer and key in paid}
         for line in invoice.lines:
-            key = (customer, line.subscription_id, line.card_key, line.period_start)
+            key = (customer, line.subscription_id or "", line.card_key or "", line.period_start)
             name = f"line {line.card_key} {line.period_start.isoformat()}"
             before = nets.pop(key, ZERO)
             credits, total = Fraction(line.totals.credits_total), Fraction(line.totals.total)

@@ -264,6 +264,8 @@ class Engine:
                 break
             stands_still = not self.is_calm and chance.random() < 0.1
             if not stands_still:
+                # What was left in the log is read a moment later.
+                self._read(all_of_it=True)
                 self._let_time_pass(at - TICK)
             for _ in range(chance.choice([2, 5, 20]) if stands_still else 1):
                 at = self._happen(until) or at

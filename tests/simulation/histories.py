@@ -7,6 +7,7 @@ A history is plain data (`tests.simulation.plain`). `shrunk` drops what a failur
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from typing import Any
 
 from tests.simulation.plain import NEVER, TICK, Arrival, Entry, History, Plain, cadence_on
 
+SHRINK_SECONDS = 60
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -475,7 +477,9 @@ def make(seed: int, without: Iterable[str] = ()) -> History:
 
 
 def shrunk(history: History, fails: Callable[[History], bool]) -> History:
-    """A smaller history that still fails: whatever can be left out is, while it does."""
+    """A smaller history that still fails: whatever can be left out is, while it does and `SHRINK_SECONDS` last."""
+    ends_at = time.monotonic() + SHRINK_SECONDS
+    still_fails, fails = fails, lambda smaller: time.monotonic() < ends_at and still_fails(smaller)
     while True:
         before = len(written(history))
         for name in ("arrivals", "stops", "entries"):
