@@ -39,7 +39,7 @@ from dataflows.sources.jsonl import FileSource
 from dataflows.sources.streams import StreamSource
 from rating.rules import Rules
 from sinks.event_log import EventLog
-from sinks.postgres.ledger import LedgerSink, load_seen_ids, sole_writer
+from sinks.postgres.ledger import LedgerSink, WindowLoader, load_seen_ids, sole_writer
 from sinks.redis.balances import BalanceSink
 
 SINK_PARTITIONS = 4
@@ -134,6 +134,7 @@ def run_engine(
     rules = rules_of(settings)
     redrive = Redrive(postgres_dsn, log, view, rules, settings.redrive_memory_percent)
     control = ControlSource(view, redrive, stopping, drain)
+    windows = WindowLoader(postgres_dsn)
     epoch = timedelta(milliseconds=settings.epoch_ms)
     flow = rating_flow(
         Wiring(
@@ -144,6 +145,7 @@ def run_engine(
             rules=rules,
             beat=timedelta(milliseconds=settings.beat_ms),
             load_segments=partial(load_seen_ids, postgres_dsn),
+            load_windows=windows,
             balances=BalanceSink(redis_url, postgres_dsn, SINK_PARTITIONS, history.generation, catching_up),
             ledger=LedgerSink(postgres_dsn, SINK_PARTITIONS),
             kafka=None if topics is None else topics.outputs,
@@ -172,6 +174,7 @@ def run_engine(
     finally:
         if topics is not None:
             topics.close()
+        windows.close()
         view.close()
 
 

@@ -17,6 +17,7 @@ from rating.dedup import LoadSegments
 from rating.group import KeyGroup
 from rating.rows import Outcome
 from rating.rules import Rules
+from rating.windows import LoadWindows
 from sinks import metrics
 
 BEAT_REST = 3 * KEY_GROUPS
@@ -68,6 +69,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         rules: Rules,
         beat: timedelta,
         load_segments: LoadSegments,
+        load_windows: LoadWindows,
         pace: Pace,
         snapshot: bytes | None,
     ) -> None:
@@ -76,6 +78,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         self._rules = rules
         self._beat = beat
         self._load_segments = load_segments
+        self._load_windows = load_windows
         self._group: KeyGroup | None = None
         self._told_at = datetime.now(UTC)
         self._rest = beat
@@ -83,7 +86,10 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
             self._group = self._open(snapshot[0], snapshot[1:])
 
     def _open(self, number: int, snapshot: bytes | None) -> KeyGroup:
-        group = KeyGroup(number, self._view.catalog, self._rules, snapshot, self._load_segments, self._view.refresh)
+        view = self._view
+        group = KeyGroup(
+            number, view.catalog, self._rules, snapshot, self._load_segments, view.refresh, self._load_windows
+        )
         self._started = False
         metrics.watch_watermark(number, lambda: _timestamp(group.seen.newest_event))
         return group
@@ -133,7 +139,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         if self._group is None:
             return None
         due = self._group.calendar.next_due()
-        if not self._group.dirty:
+        if not self._group.is_waiting:
             return due
         look = max(self._told_at + self._rest, min(datetime.now(UTC) + LOOK, self._told_at + BEHIND_REST_MAX))
         return look if due is None else min(due, look)
@@ -173,8 +179,8 @@ def _timestamp(instant: datetime | None) -> float:
 
 
 def builder(
-    view: CatalogView, rules: Rules, beat: timedelta, load_segments: LoadSegments
+    view: CatalogView, rules: Rules, beat: timedelta, load_segments: LoadSegments, load_windows: LoadWindows
 ) -> Callable[[bytes | None], RateLogic]:
     """What makes the logic of a key group, new or from its snapshot."""
     pace = Pace()
-    return lambda snapshot: RateLogic(view, rules, beat, load_segments, pace, snapshot or None)
+    return lambda snapshot: RateLogic(view, rules, beat, load_segments, load_windows, pace, snapshot or None)

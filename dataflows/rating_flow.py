@@ -24,6 +24,7 @@ from dataflows.sources.signals import SignalSource
 from rating.dedup import LoadSegments
 from rating.rows import Outcome
 from rating.rules import Rules
+from rating.windows import LoadWindows
 from sinks.kafka.outcomes import ChargesSent
 from sinks.kafka.signals import KafkaSignalSink
 
@@ -48,6 +49,7 @@ class Wiring(Struct, frozen=True):
     rules: Rules
     beat: timedelta
     load_segments: LoadSegments
+    load_windows: LoadWindows
     balances: FixedPartitionedSink[Outcome, None]
     ledger: FixedPartitionedSink[Outcome, int]
     kafka: KafkaOutputs | None = None
@@ -60,7 +62,8 @@ def rating_flow(wiring: Wiring) -> Dataflow:
     messages = op.flat_map("route", op.merge("usage", *usage), Router(wiring.view).route)
     notices = op.input("control", flow, wiring.pace.keeping(wiring.control))
     keyed = op.merge("by_key_group", messages, notices)
-    outcomes = op.stateful_batch("rate", keyed, builder(wiring.view, wiring.rules, wiring.beat, wiring.load_segments))
+    logic = builder(wiring.view, wiring.rules, wiring.beat, wiring.load_segments, wiring.load_windows)
+    outcomes = op.stateful_batch("rate", keyed, logic)
     op.output("balances", outcomes, wiring.balances)
     op.output("ledger", outcomes, wiring.ledger)
     if wiring.kafka is not None:

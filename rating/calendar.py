@@ -19,6 +19,7 @@ from rating.credits import Account
 from rating.prices import Flat, Free, PaymentTerm, Pricing
 from rating.rules import Rules
 from rating.usage import MeterKey, MeterState
+from rating.windows import LoadWindows, bring_back, comes_back, tally_of
 
 TICK = timedelta(microseconds=1)
 DAY = timedelta(days=1)
@@ -38,22 +39,41 @@ class Calendar:
         rules: The deployment's rules.
         accounts: By customer, those that it looks after; the caller adds to them.
         read_through: The latest instant at which an event that was read had been received.
+        load_windows: Gives back what the ledger has of a period that left the state.
     """
 
     def __init__(
-        self, catalog: Catalog, rules: Rules, accounts: dict[str, Account], read_through: datetime | None
+        self,
+        catalog: Catalog,
+        rules: Rules,
+        accounts: dict[str, Account],
+        read_through: datetime | None,
+        load_windows: LoadWindows | None = None,
     ) -> None:
         self.catalog = catalog
         self.rules = rules
         self.accounts = accounts
         self.read_through = read_through
+        self.load_windows = load_windows
+        self.epoch = 0
+        """How many snapshots were made."""
         self._pricings: dict[MeterKey, Pricing] = {}
         self._due: list[tuple[datetime, str]] = []
 
     # -- meters -----------------------------------------------------------------------------------
 
     def meter(self, account: Account, placement: Placement, now: datetime) -> MeterState | None:
-        """The meter of a placement, opened if need be; None when its period has left the state for good."""
+        """
+        The meter of a placement, opened if need be.
+
+        Args:
+            account: The customer's.
+            placement: Where usage belongs.
+            now: When the usage was received: in time, a period that left the state comes back from the ledger.
+
+        Returns:
+            None when the period has left the state for good.
+        """
         subscription, card, period = placement.subscription, placement.card, placement.period
         key = (subscription.id, card.key, period.start)
         meter = account.meters.get(key)
@@ -62,7 +82,8 @@ class Calendar:
         closes_at = self._closes_at(subscription, placement.counted.end)
         opened_through = account.state.standing_through.get(subscription.id, subscription.active_from)
         gone_at = closes_at + self.rules.keep_closed
-        if period.start < opened_through and self.read_through is not None and gone_at <= self.read_through:
+        left = period.start < opened_through and self.read_through is not None and gone_at <= self.read_through
+        if left and (now >= closes_at or not self._comes_back(placement)):
             return None
         pricing = self._pricings[key] = _prorated(placement)
         meter = MeterState(
@@ -79,12 +100,14 @@ class Calendar:
             piece=None if placement.goes_on else first_piece(pricing),
             counted_from=placement.counted.start if placement.goes_on else None,
         )
+        if left:
+            self._bring_back(account, meter)
         account.add(meter)
         for part in earlier_parts(account, meter):
             account.shut_lanes(part)
         advanced_to = account.state.advanced_to
         assert advanced_to is not None
-        if closes_at <= max(now, advanced_to):
+        if closes_at <= max(now, advanced_to) and not meter.closed:
             self.close(account, meter)
         due = self._next_stop(meter, advanced_to)
         if account.next_due is None or due < account.next_due:
@@ -103,6 +126,24 @@ class Calendar:
             placement = self.catalog.placement(subscription, meter.card_key, meter.period_start)
         pricing = self._pricings[meter.key] = NOTHING if placement is None else _prorated(placement)
         return pricing
+
+    def _comes_back(self, placement: Placement) -> bool:
+        """Whether a period that left the state can be made from the ledger what it was."""
+        if self.load_windows is None or placement.goes_on:
+            return False
+        feature = self.catalog.features.get(placement.card.feature_key or "")
+        metered = self.catalog.meters.get(feature.meter_key or "") if feature is not None else None
+        return metered is not None and comes_back(metered.aggregation)
+
+    def _bring_back(self, account: Account, meter: MeterState) -> None:
+        """Make a meter what its period was when it left the state. It is told otherwise only after a snapshot."""
+        assert self.load_windows is not None
+        feature = self.catalog.features[meter.feature_key or ""]
+        bring_back(meter, self.load_windows(account.state.customer_id, meter.key), self.rules.window_seconds)
+        meter.tally = tally_of(self.catalog.meters[feature.meter_key or ""].aggregation, meter)
+        meter.booked = meter.period_start < meter.booked_from
+        account.coming[meter.key] = self.epoch
+        account.told_in[meter.key] = self.epoch + 1
 
     def close(self, account: Account, meter: MeterState) -> None:
         """The period is over, and so is its grace: the minimum applies."""
@@ -271,6 +312,8 @@ class Calendar:
             for meter in account.state.meters
             if meter.closed
             and not meter.dirty
+            and not meter.reopened
+            and account.told_in.get(meter.key, -1) < self.epoch
             and not (meter.repays and meter.uncovered)
             and meter.closes_at + self.rules.keep_closed <= min(now, self.read_through or meter.period_start)
         ]

@@ -86,6 +86,16 @@ class Account:
         """How many boundaries, and starts and ends of subscriptions known ahead, time has passed."""
         self.features: list[str] = []
         """What the plan has features for, where some credit is for some features only."""
+        self.wanted: list[MeterState] = []
+        """Periods of which windows that left the state are to come back, since a grant may pay for them."""
+        self.looked_for: dict[MeterKey, tuple[datetime | None, datetime | None, frozenset[str]]] = {}
+        """Of periods whose windows came back: what was still owed in which, and the grants that may not pay for it."""
+        self.reopened_in: int | None = None
+        """The epoch in which windows came back that are still held for a snapshot."""
+        self.told_in: dict[MeterKey, int] = {}
+        """In which epoch closed periods were last told: they leave only after it."""
+        self.coming: dict[MeterKey, int] = {}
+        """In which epoch periods that had left came back: usage of theirs waits for its end."""
         self.returned = False
         """Whether a grant got something back since what is uncovered was last looked at."""
         self.metered: frozenset[str] = frozenset()
@@ -129,6 +139,8 @@ class Account:
     def remove(self, meter: MeterState) -> None:
         """A meter leaves the state."""
         del self.meters[meter.key]
+        for known in (self.looked_for, self.told_in, self.coming):
+            known.pop(meter.key, None)
         self.state.meters = [*self.meters.values()]
         self.continued = [other for other in self.continued if other is not meter]
         self.packed = None
@@ -330,13 +342,20 @@ class Account:
         Let grants pay what is uncovered and may be paid with them. Returns the meters it touched.
 
         There is such where a grant became known after usage that it may pay for, where one got something back,
-        and, under `credit_only`, where one is active after what was used beyond the balance. Exact where a slice
-        starts at or after the grant's effective instant, or the whole period does.
+        and, under `credit_only`, where one was active at some instant since what was used beyond the balance. Where
+        that may be in windows that left the state, these are `wanted`, and all waits for them: older usage comes first.
         """
         self.returned = False
         touched: list[MeterState] = []
+        owing = [meter for meter in self.state.meters if meter.uncovered > 0]
+        waits = False
         for live in self.live_grants:
-            for meter in self.state.meters:
+            for meter in owing:
+                waits = self._wants(meter, live, now) or waits
+        if waits:
+            return touched
+        for live in self.live_grants:
+            for meter in owing:
                 if self._repay(meter, live, now) and not any(meter is known for known in touched):
                     touched.append(meter)
         return touched
@@ -346,16 +365,35 @@ class Account:
         paid = ZERO
         if meter.uncovered <= 0 or not live.remaining or not live.grant.pays_for(meter.feature_key):
             return paid
-        for part in meter.slices:
-            owed = min(part.uncovered, meter.uncovered)
-            since = now if meter.repays else part.start
-            if owed > 0 and live.effective_at <= since and part.start < live.ends_at:
-                paid += self._cover(meter, part, self._pay(meter, part, live, owed, now))
-        last = meter.slices[-1]
-        throughout = live.effective_at <= meter.period_start and last.end <= live.ends_at
-        if throughout or (meter.repays and live.effective_at <= now < live.ends_at):
-            paid += self._cover(meter, last, self._pay(meter, last, live, meter.uncovered, now))
+        for part in sorted(meter.slices, key=_start):
+            if part.uncovered > 0 and _may_repay(meter, live, part.start, now):
+                paid += self._cover(meter, part, self._pay(meter, part, live, part.uncovered, now))
         return paid
+
+    def _wants(self, meter: MeterState, live: LiveGrant, now: datetime) -> bool:
+        """Whether windows of a meter that left the state are to come back, since a grant may pay for them."""
+        if not live.remaining or not live.grant.pays_for(meter.feature_key):
+            return False
+        if any(meter is known for known in self.wanted) or meter.reopened:
+            return True
+        if meter.closed_through is None:
+            return False
+        if meter.uncovered <= sum((part.uncovered for part in meter.slices), ZERO):
+            return False
+        first, last = meter.owed_from or meter.period_start, meter.owed_through or meter.closed_through
+        known = self.looked_for.get(meter.key)
+        if known is not None and known[:2] == (first, last) and live.grant.id in known[2]:
+            return False
+        if not _may_repay(meter, live, first, now) and not (live.effective_at <= last and first < live.ends_at):
+            return False
+        self.wanted.append(meter)
+        return True
+
+    def looked(self, meter: MeterState, now: datetime) -> None:
+        """Remember which grants have something left, though windows that left the state are not paid for in full."""
+        first, last = meter.owed_from or meter.period_start, meter.owed_through or meter.closed_through
+        left = frozenset(live.grant.id for live in self.live_grants if live.remaining and live.effective_at <= now)
+        self.looked_for[meter.key] = (first, last, left)
 
     def _cover(self, meter: MeterState, part: Slice, paid: Decimal) -> Decimal:
         """Take what was paid, or given back, off what is uncovered; below zero: add to it."""
@@ -450,6 +488,20 @@ class Account:
 
 def _may_pay(grant: Grant, part: Slice) -> bool:
     return grant.effective_at <= part.start < (grant.ends_at or NEVER)
+
+
+def _may_repay(meter: MeterState, live: LiveGrant, used_at: datetime, now: datetime) -> bool:
+    """
+    Whether a grant may pay for what was used at an instant, and is uncovered.
+
+    Under `credit_only` it may where it was active at some instant from then up to now.
+    """
+    known = now if meter.repays and live.effective_at < live.ends_at else used_at
+    return live.effective_at <= known and used_at < live.ends_at
+
+
+def _start(part: Slice) -> datetime:
+    return part.start
 
 
 def _change(part: Slice) -> Decimal:

@@ -9,7 +9,7 @@ priced, settled and told on the beat, or at once where access could change.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import msgspec
@@ -34,10 +34,25 @@ from rating.rows import MismatchRow, Outcome, UsedSubject
 from rating.rules import Rules
 from rating.telling import charge_rows
 from rating.usage import Gathered, Lane, MeterState, close_windows, price_meter, slice_at
+from rating.windows import LoadWindows, windows_that_left
 
 SNAPSHOT_VERSION = 1
 LANE_CHECK_EVENTS = 100_000
 """After so many events a fold by a lane is checked against the slow way."""
+
+
+LOADS_MAX = 20
+"""So many customers at most have windows brought back in one beat: each is a query."""
+LOOK_AGAIN = timedelta(seconds=1)
+"""When the ledger is asked again for windows that it did not have yet."""
+
+
+class Waiting(Struct, array_like=True, frozen=True, gc=False):
+    """An event that is counted once a snapshot has held its period."""
+
+    line: bytes
+    received_at: datetime
+    meter: str
 
 
 class GroupState(Struct, array_like=True):
@@ -50,6 +65,8 @@ class GroupState(Struct, array_like=True):
     read_through: datetime | None = None
     """The latest instant at which an event that was read had been received."""
     gathered: list[Gathered] = field(default_factory=list)
+    waiting: list[Waiting] = field(default_factory=list)
+    """Events whose billing period has come back from the ledger, until a snapshot has held it."""
 
 
 def _left_out(value: object) -> None:
@@ -73,6 +90,7 @@ class KeyGroup:
         snapshot: What `snapshot()` gave, or None for a new group.
         load_segments: Gives back sealed segments of event ids by number.
         refresh: Lets the catalog catch up with the control log; called before an event is parked.
+        load_windows: Gives back what the ledger has of a period; None: what left the state is gone for good.
     """
 
     def __init__(
@@ -83,6 +101,7 @@ class KeyGroup:
         snapshot: bytes | None = None,
         load_segments: LoadSegments = lambda _group, _numbers: (),
         refresh: Callable[[], bool] = lambda: False,
+        load_windows: LoadWindows | None = None,
     ) -> None:
         use_exact()
         self.number = number
@@ -94,7 +113,14 @@ class KeyGroup:
         self.seen = SeenEvents(number, state.seen, rules.dedup_horizon, load_segments)
         self.accounts: dict[str, Account] = {}
         self.dirty: list[Account] = []
-        self.calendar = Calendar(catalog, rules, self.accounts, state.read_through)
+        self.calendar = Calendar(catalog, rules, self.accounts, state.read_through, load_windows)
+        self._waiting = state.waiting
+        self._waiting_since = -1
+        """The epoch in which the last of them came."""
+        self._reopening: dict[str, Account] = {}
+        """Accounts that want windows back, or hold some until a snapshot was made."""
+        self._look_at: datetime | None = None
+        """When to ask the ledger again for what it did not have."""
         self.received: list[tuple[datetime, int]] = []
         self._routes: dict[tuple[str, str], Route] = {}
         self._lanes: dict[str, dict[str, Lane[Account]]] = {}
@@ -113,6 +139,9 @@ class KeyGroup:
             account = Account(_account_decoder.decode(packed))
             self.accounts[account.state.customer_id] = account
             account.packed = bytes(packed)
+            if any(meter.reopened for meter in account.state.meters):
+                account.reopened_in = -1
+                self._reopening[account.state.customer_id] = account
         for gathered in state.gathered:
             customer_id, meter_place, part_place = gathered.place
             account = self.accounts[customer_id]
@@ -291,6 +320,12 @@ class KeyGroup:
             self._end_uncounted(measured, event, at, line, received_at, out, only)
             return None
         account = route.account
+        if account.coming and any(
+            account.coming.get(meter.key) == self.calendar.epoch for meter, _, _ in measured.counted
+        ):
+            self._waiting.append(Waiting(line, received_at, only))
+            self._waiting_since = self.calendar.epoch
+            return None
         account.empty_lanes()
         account.packed = None
         account.state.events += 1
@@ -475,7 +510,7 @@ class KeyGroup:
             self._read_catalog_version()
             self._forget_routes()
             found = self._find_route(subject, event_type, at, received_at, now)
-        if not isinstance(found, ParkCode):
+        if not isinstance(found, ParkCode) and not found.has_left:
             self._routes[subject, event_type] = found
         return found
 
@@ -625,10 +660,16 @@ class KeyGroup:
     def price_dirty(self, now: datetime, out: Outcome) -> None:
         """Price, settle and tell what events changed since the last beat."""
         use_exact()
+        if self._waiting and self._waiting_since < self.calendar.epoch:
+            waiting, self._waiting = self._waiting, []
+            for event in waiting:
+                self.fold(event.line, event.received_at, now, out, meter=event.meter)
         for account in self.dirty:
             if account.dirty:
                 self._settle(account, now, out)
         self.dirty.clear()
+        if self._reopening:
+            self._reopen(now, out)
         out.received += self.received
         self.received.clear()
 
@@ -658,6 +699,7 @@ class KeyGroup:
         if last:
             dirty = [meter for meter in dirty if not any(meter is found for found in last)]
             dirty += [meter for meter in last if meter.dirty]
+        reopened = self._take_reopened(account)
         priced: list[tuple[MeterState, bool]] = []
         for meter in dirty:
             # What a period is used before it begins counts from then on.
@@ -672,16 +714,22 @@ class KeyGroup:
                 account.settle(meter, meter.slices[:1], now)
             priced.append((meter, meter.rechain))
             meter.rechain = False
-        told: list[tuple[MeterState, bool]] = []
+        told: dict[int, tuple[MeterState, bool]] = {}
         for meter, whole in priced:
             account.settle(meter, meter.slices if whole else meter.slices[-1:], now)
-            told.append((meter, whole or meter.rechain))
-        if account.returned or (state.overage and account.live_grants):
-            told += [(meter, True) for meter in account.cover(now)]
-        for meter, whole in told:
+            told[id(meter)] = meter, whole or meter.rechain
+        if account.returned or reopened or (state.overage and account.live_grants):
+            told.update((id(meter), (meter, True)) for meter in (*account.cover(now), *reopened))
+        for meter, whole in told.values():
             out.charges += charge_rows(account, meter, whole)
+            if meter.closed:
+                account.told_in[meter.key] = self.calendar.epoch
             if close_windows(meter, self.rules.late_windows):
                 self._close_lanes(account)
+        for meter in reopened:
+            account.looked(meter, now)
+        if account.wanted:
+            self._reopening[state.customer_id] = account
         for meter in account.continued:
             unbind_earlier(account, meter)
         balance = balance_row(account, now)
@@ -693,6 +741,60 @@ class KeyGroup:
         if shown != account.shown:
             out.urgent = out.urgent or account.shown is not None or balance.access == "blocked"
             account.shown = shown
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is something to do on the next beat."""
+        return bool(self.dirty or self._waiting or self._reopening)
+
+    def _reopen(self, now: datetime, out: Outcome) -> None:
+        """Bring back windows that grants may pay for, and let them pay once a snapshot holds those."""
+        loads = LOADS_MAX if self._look_at is None or self._look_at <= now else 0
+        for customer_id, account in [*self._reopening.items()]:
+            if account.reopened_in is not None:
+                if account.reopened_in < self.calendar.epoch:
+                    self._settle(account, now, out)
+            elif loads:
+                loads -= 1
+                if not self._load_wanted(account, now):
+                    self._look_at = now + LOOK_AGAIN
+                if account.reopened_in is None and not account.wanted:
+                    # Nothing comes back: what is open is not kept waiting for it.
+                    account.returned = True
+                    self._settle(account, now, out)
+            if account.reopened_in is None and not account.wanted:
+                self._reopening.pop(customer_id, None)
+
+    def _load_wanted(self, account: Account, now: datetime) -> bool:
+        """Bring back the windows that an account wants. Returns whether the ledger had them all."""
+        wanted = []
+        for meter in account.wanted:
+            if self.calendar.load_windows is None or account.meters.get(meter.key) is not meter:
+                account.looked(meter, now)
+                continue
+            rows = self.calendar.load_windows(account.state.customer_id, meter.key)
+            found = windows_that_left(meter, rows, self.rules.window_seconds)
+            if found is None:
+                wanted.append(meter)
+                continue
+            account.packed = None
+            account.reopened_in = self.calendar.epoch
+            meter.reopened = found
+        account.wanted = wanted
+        return not wanted
+
+    def _take_reopened(self, account: Account) -> list[MeterState]:
+        """Open the windows that came back, if a snapshot holds them: what left the state is all there for once."""
+        if account.reopened_in is None or account.reopened_in >= self.calendar.epoch:
+            return []
+        account.reopened_in = None
+        reopened = [meter for meter in account.state.meters if meter.reopened]
+        for meter in reopened:
+            meter.slices = [*meter.reopened, *meter.slices]
+            meter.reopened = []
+            meter.owed_from = meter.owed_through = None
+        account.state.transitions += bool(reopened)
+        return reopened
 
     def _price(self, account: Account, meter: MeterState) -> bool | None:
         """
@@ -732,6 +834,7 @@ class KeyGroup:
 
         An account is packed again where more has changed since the last snapshot than what its lanes have gathered.
         """
+        self.calendar.epoch += 1
         packed: list[msgspec.Raw] = []
         gathered: list[Gathered] = []
         for account in self.accounts.values():
@@ -742,7 +845,9 @@ class KeyGroup:
             else:
                 gathered += [Gathered(lane.place, lane.quantity, lane.events) for lane in account.lanes if lane.events]
             packed.append(msgspec.Raw(account.packed))
-        state = GroupState(SNAPSHOT_VERSION, packed, self.seen.snapshot(), self.calendar.read_through, gathered)
+        state = GroupState(
+            SNAPSHOT_VERSION, packed, self.seen.snapshot(), self.calendar.read_through, gathered, self._waiting
+        )
         return _snapshot_encoder.encode(state)
 
 

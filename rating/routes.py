@@ -86,6 +86,11 @@ class Route(Struct, frozen=True, gc=False):
     """Events that were received before go another way: the subject was another customer's."""
 
     @property
+    def has_left(self) -> bool:
+        """Whether one of its billing periods has left the state: what comes in time for that has to look again."""
+        return any(taker.meter is None for metered in self.meters for taker in (*metered.takers, *metered.rest))
+
+    @property
     def only_taker(self) -> Taker | None:
         """The one feature that takes all there is, so that usage may gather in a lane."""
         if len(self.meters) != 1:

@@ -19,6 +19,19 @@ from msgspec import Struct
 from rating.outcome import Parked, Rejected
 
 
+class WindowPart(NamedTuple):
+    """The part of a window's charge that is for usage from `start` up to `end`: by that it is decided who may pay."""
+
+    start: datetime
+    end: datetime
+    quantity: Decimal
+    late_quantity: Decimal
+    events: int
+    amount: Decimal
+    uncovered: Decimal
+    paid: dict[str, Decimal]
+
+
 class ChargeRow(NamedTuple):
     """
     What one rate card of one customer cost within one window of a billing period, and who paid.
@@ -51,6 +64,10 @@ class ChargeRow(NamedTuple):
     """What each grant paid; their sum is `credits`."""
     closed: bool
     revision: int
+    parts: tuple[WindowPart, ...] = ()
+    """Where a grant begins or ends within the window, or usage came late for another. Empty: all is as of its start."""
+    was_left: bool = False
+    """Whether the window had left the state before, so that only the ledger has the row that this one replaces."""
 
 
 class PeriodUsage(NamedTuple):

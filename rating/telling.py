@@ -5,12 +5,11 @@ What is told of a meter: a row for each of its open windows.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from decimal import Decimal
 
 from rating.credits import Account
 from rating.money import ZERO
-from rating.rows import ChargeRow
+from rating.rows import ChargeRow, WindowPart
 from rating.usage import MeterState, Slice, merged
 
 
@@ -19,18 +18,21 @@ def charge_rows(account: Account, meter: MeterState, whole: bool) -> Iterator[Ch
     slices = meter.slices
     last = slices[-1]
     if len(slices) == 1 or (not whole and slices[-2].window_start != last.window_start):
-        yield _row(account, meter, last.window_start, last, meter.commitment)
+        yield _row(account, meter, [last], meter.commitment)
         return
     for window_start in sorted(
         {part.window_start for part in slices if whole or part.window_start == last.window_start}
     ):
-        within = merged([part for part in slices if part.window_start == window_start])
-        commitment = meter.commitment if window_start == last.window_start else ZERO
-        yield _row(account, meter, window_start, within, commitment)
+        within = [part for part in slices if part.window_start == window_start]
+        yield _row(account, meter, within, meter.commitment if window_start == last.window_start else ZERO)
 
 
-def _row(account: Account, meter: MeterState, window_start: datetime, within: Slice, commitment: Decimal) -> ChargeRow:
+def _row(account: Account, meter: MeterState, slices: list[Slice], commitment: Decimal) -> ChargeRow:
     customer = account.customer
+    first = slices[0]
+    window_start = first.window_start
+    is_whole = len(slices) == 1 and first.start == window_start
+    within = first if len(slices) == 1 else merged(slices)
     return ChargeRow(
         account.state.customer_id,
         meter.subscription_id,
@@ -53,4 +55,19 @@ def _row(account: Account, meter: MeterState, window_start: datetime, within: Sl
         dict(within.paid),
         meter.closed,
         account.revision,
+        () if is_whole else tuple(map(_part, slices)),
+        any(part.was_left for part in slices),
+    )
+
+
+def _part(found: Slice) -> WindowPart:
+    return WindowPart(
+        found.start,
+        found.end,
+        found.quantity,
+        found.late_quantity,
+        found.events,
+        found.amount,
+        found.uncovered,
+        dict(found.paid),
     )

@@ -60,6 +60,8 @@ class Slice(Struct, array_like=True):
     paid: dict[str, Decimal] = field(default_factory=dict)
     """What each grant paid within this slice."""
     uncovered: Decimal = ZERO
+    was_left: bool = False
+    """Whether it has been out of the state, and came back from the ledger."""
 
     @property
     def is_late(self) -> bool:
@@ -112,6 +114,12 @@ class MeterState(Struct, array_like=True):
     """What the meter had come to when its price changed."""
     charged_before: Decimal = ZERO
     """What the parts of the period before this one cost."""
+    reopened: list[Slice] = field(default_factory=list)
+    """Windows that came back from the ledger, until a snapshot has held them."""
+    owed_from: datetime | None = None
+    """The start of the first slice that left the state and was not paid for in full."""
+    owed_through: datetime | None = None
+    """The start of the last such slice."""
 
     @property
     def key(self) -> MeterKey:
@@ -216,13 +224,17 @@ def price_meter(meter: MeterState, pricing: Pricing, fee: Decimal = ZERO) -> Non
 def close_windows(meter: MeterState, late_windows: int) -> bool:
     """Let go of all but the newest windows. Their rows are in the ledger; their usage stays in the period's."""
     slices = meter.slices
-    if len(slices) <= late_windows:
+    if len(slices) <= late_windows or meter.reopened:
         return False
     starts = sorted({part.window_start for part in slices})
     if len(starts) <= late_windows:
         return False
     first_kept = starts[-late_windows]
     kept = [part for part in slices if part.window_start >= first_kept]
+    owed = [part.start for part in slices if part.window_start < first_kept and part.uncovered > 0]
+    if owed:
+        meter.owed_from = min(meter.owed_from or owed[0], *owed)
+        meter.owed_through = max(meter.owed_through or owed[0], *owed)
     meter.closed_through = first_kept
     meter.slices = kept
     return True

@@ -61,6 +61,8 @@ def charge_message(row: ChargeRow, customer_key: str, generation: int) -> tuple[
     """Key and value: what a rate card cost within a window, as the ledger has it, amounts as text."""
     value: dict[str, Any] = {"customer": customer_key}
     value |= row._asdict()
+    # What they say is for the dataflow itself.
+    del value["parts"], value["was_left"]
     for name in ("quantity", "late_quantity", "amount", "commitment", "credits", "uncovered"):
         value[name] = plain(value[name])
     value["paid"] = {grant: plain(amount) for grant, amount in row.paid.items()}

@@ -13,13 +13,17 @@ import hashlib
 import time
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
-from rating.rows import Outcome
+from rating.rows import ChargeRow, Outcome, WindowPart
+from rating.usage import MeterKey
 from sinks.metrics import duplicate_mismatches_total, epoch_seconds, ledger_rows_total, sink_seconds
 from sinks.postgres.copy_text import OPTIONS, array_text, bytes_text, copy_text, json_text
 from sinks.writer import CoalescingWriter
@@ -36,6 +40,9 @@ TABLES: dict[str, str] = {
     "sink_commits": "upsert_sink_commits.sql",
 }
 """Each table with the statement that merges what was staged for it, in the order of writing."""
+
+RESTORE = (SQL / "restore_charges.sql").read_bytes()
+READ_WINDOWS = (SQL / "read_windows.sql").read_bytes()
 
 TAKEN_BACK = ("charges", "balances")
 """Tables whose uncommitted rows go on resume. The others' rows are true whenever they were written."""
@@ -179,6 +186,7 @@ class Ledger:
                         " lost, move what is left of it away: `tollway recovery rebuild` makes it anew"
                     )
                 self._connection.execute(f"delete {written_later}".encode(), (part, sequence))
+            self._connection.execute(RESTORE, {"part": part, "sequence": sequence})
 
     def close(self) -> None:
         """End the connection."""
@@ -203,6 +211,7 @@ def rewind(connection: psycopg.Connection[Any], sequences: dict[int, int]) -> in
         for table in TAKEN_BACK:
             statement = f"delete from {table} where sink_part = %s and sink_seq > %s"
             deleted += connection.execute(statement.encode(), (part, sequence)).rowcount
+        connection.execute(RESTORE, {"part": part, "sequence": sequence})
         connection.execute("update sink_commits set sink_seq = %s where sink_part = %s", (sequence, part))
     return deleted
 
@@ -211,7 +220,15 @@ def rows_of(outcome: Outcome, *commit: int) -> dict[Hashable, tuple[Any, ...]]:
     """The rows of an outcome by table and key, tagged with the commit: sink partition and sequence."""
     rows: dict[Hashable, tuple[Any, ...]] = {}
     for charge in outcome.charges:
-        rows["charges", charge[:5]] = (*charge[:18], json_text(charge.paid), charge.closed, charge.revision, *commit)
+        rows["charges", charge[:5]] = (
+            *charge[:18],
+            json_text(charge.paid),
+            charge.closed,
+            charge.revision,
+            *commit,
+            parts_text(charge.parts) if charge.parts else None,
+            charge.was_left,
+        )
     for balance in outcome.balances:
         rows["balances", balance.customer_id] = (
             *balance[:17],
@@ -350,6 +367,49 @@ class LedgerSink(FixedPartitionedSink[Outcome, int]):
         if not self._users:
             self.writer.close()
             self._ledger.close()
+
+
+_parts = msgspec.json.Encoder(decimal_format="string")
+_parts_decoder = msgspec.json.Decoder(tuple[WindowPart, ...])
+_paid_decoder = msgspec.json.Decoder(dict[str, Decimal])
+
+
+def parts_text(parts: tuple[WindowPart, ...]) -> str:
+    """The parts of a window for a column of jsonb."""
+    return _parts.encode(parts).decode()
+
+
+class WindowLoader:
+    """
+    Reads windows that left the state, on a connection of its own.
+
+    Raises `psycopg.Error` where PostgreSQL is away: the process then ends and resumes from its last epoch.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def __call__(self, customer_id: str, key: MeterKey) -> list[ChargeRow]:
+        """What the ledger has of a rate card's billing period."""
+        if self._connection is None:
+            self._connection = psycopg.connect(self._dsn, autocommit=True, application_name="tollway-windows")
+        names = ("customer_id", "subscription_id", "card_key", "period_start")
+        found = self._connection.execute(READ_WINDOWS, dict(zip(names, (customer_id, *key), strict=True)))
+        return [_charge_row(row) for row in found]
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+def _charge_row(row: tuple[Any, ...]) -> ChargeRow:
+    values: list[Any] = [value.astimezone(UTC) if isinstance(value, datetime) else value for value in row]
+    paid, parts = _paid_decoder.decode(values[18]), values[21]
+    closed, revision, was_left = values[19], values[20], values[22]
+    found = _parts_decoder.decode(parts) if parts else ()
+    return ChargeRow._make([*values[:18], paid, closed, revision, found, was_left])
 
 
 def load_seen_ids(dsn: str, key_group: int, segments: list[int]) -> list[bytes]:

@@ -375,13 +375,7 @@ def usage(stores: Stores) -> dict[tuple[str, datetime], Decimal]:
     return {(feature, start.astimezone(UTC)): used for feature, start, used in rows}
 
 
-@pytest.mark.parametrize(
-    "read_since",
-    [
-        False,
-        pytest.param(True, marks=pytest.mark.xfail(reason="what has left the state is not read from the ledger yet")),
-    ],
-)
+@pytest.mark.parametrize("read_since", [False, True])
 def test_an_event_without_a_time_is_rated_in_the_period_of_its_first_receipt(priced: Stores, read_since: bool) -> None:
     """Also when it is placed long after that period has closed, and it is no duplicate with other content then."""
     start = EARLIER.replace(day=1)

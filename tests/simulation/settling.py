@@ -125,7 +125,14 @@ class World:
 
     def _open(self, snapshot: bytes | None) -> KeyGroup:
         return KeyGroup(
-            self.number, self.catalog, self.rules, snapshot, lambda _, numbers: [self.segments[n] for n in numbers]
+            self.number,
+            self.catalog,
+            self.rules,
+            snapshot,
+            lambda _, numbers: [self.segments[n] for n in numbers],
+            load_windows=lambda customer_id, key: [
+                row for row in self.charges.values() if row[:4] == (customer_id, *key)
+            ],
         )
 
     def record(self, *records: Record) -> set[str]:
@@ -136,6 +143,7 @@ class World:
     def apply(self, *records: Record) -> None:
         """Let the catalog grow, and the key group take it over."""
         self._do(lambda out: self.group.reconcile(sorted(self.record(*records)), self.now, out))
+        self.epochs()
 
     def fold(self, *events: dict[str, Any], received: datetime | None = None) -> Outcome:
         """A batch of events, without a beat."""
@@ -154,10 +162,23 @@ class World:
         while (due := self.group.calendar.next_due()) is not None and due <= target:
             self.now = max(self.now, due)
             self._do(lambda out: self.group.beat(self.now, out))
+            self.epochs()
             beats += 1
             assert beats < 1000, "time does not get on"
         self.now = target
-        return self._do(lambda out: self.group.beat(self.now, out))
+        self._do(lambda out: self.group.beat(self.now, out))
+        return self.epochs()
+
+    def epochs(self) -> Outcome:
+        """Let epochs end until nothing waits for one."""
+        for _ in range(4):
+            if not self.group.is_waiting:
+                break
+            self.group.snapshot()
+            self._do(lambda out: self.group.beat(self.now, out))
+        else:
+            raise AssertionError("something waits for ever")
+        return self.out
 
     def late_beat(self) -> Outcome:
         """A single beat, whatever came due before it."""
