@@ -87,6 +87,7 @@ class LedgerHistory:
         self._generation = 0
         self._known_through = self._swept = False
         self._commits = 0
+        self._connection: psycopg.Connection[Any] | None = None
         self.catching_up = CatchingUp()
         """Whether what was visible stays for now."""
 
@@ -119,7 +120,7 @@ class LedgerHistory:
                 above = seen.generation if seen is not None else 0
                 generation = raise_generation(connection, why, above)
                 _log.log(
-                    logging.WARNING if ledger.generation else logging.INFO,
+                    logging.WARNING if ledger.generation else logging.DEBUG,
                     "generation %d begins: %s; all balances are told anew, whatever was visible",
                     generation,
                     why,
@@ -144,11 +145,13 @@ class LedgerHistory:
         except BaseException:
             ended.set()
             thread.join()
+            self._disconnect()
             raise
         ended.set()
         thread.join()
         # It ended well, so it fits the ledger, also where it had nothing to commit.
         self._look(fits=True)
+        self._disconnect()
 
     def _follow(self, ended: Event) -> None:
         while not ended.wait(LOOK_SECONDS):
@@ -160,22 +163,33 @@ class LedgerHistory:
         except (psycopg.Error, redis.RedisError, KafkaUnavailable, TopicMissing, DeliveryFailed) as failure:
             # What is not remembered is looked at again, by the next start at the latest.
             _log.warning("Redis could not be told how far the ledger is: %s", type(failure).__name__)
+            self._disconnect()
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        if self._connection is None:
+            self._connection = psycopg.connect(self._dsn, autocommit=True, application_name="tollway-history")
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def catch_up(self, *, fits: bool = False) -> None:
         """Do steps 3 and 4 once the dataflow has committed, or is known to fit the ledger; then count commits."""
-        with psycopg.connect(self._dsn, autocommit=True, application_name="tollway-history") as connection:
-            ledger = read_state(connection)
-            moved = ledger.commits != self._commits
-            if not moved and (self._known_through or not fits):
+        connection = self._connected()
+        ledger = read_state(connection)
+        moved = ledger.commits != self._commits
+        if not moved and (self._known_through or not fits):
+            return
+        with closing(RedisHistory(self._redis_url)) as record:
+            if not self._known_through and not self._swept:
+                self._shut_out(connection, record, ledger)
+                self._swept = True
+            if not self.catching_up.is_over():
                 return
-            with closing(RedisHistory(self._redis_url)) as record:
-                if not self._known_through and not self._swept:
-                    self._shut_out(connection, record, ledger)
-                    self._swept = True
-                if not self.catching_up.is_over():
-                    return
-                record.remember(ledger.generation, ledger.history, ledger.commits)
-            self._known_through, self._commits = True, ledger.commits
+            record.remember(ledger.generation, ledger.history, ledger.commits)
+        self._known_through, self._commits = True, ledger.commits
 
     def _shut_out(self, connection: psycopg.Connection[Any], record: RedisHistory, ledger: LedgerState) -> None:
         record.lower_control_head(lambda: read_state(connection).control_head)
