@@ -205,8 +205,10 @@ class KeyGroup:
             is_known = event_id in prints
             if is_known and self._is_repeated(event, at, line, received_at, out, meter):
                 continue
-            lanes_of_type = lanes.get(event.type)
-            lane = None if lanes_of_type is None else lanes_of_type.get(event.subject)
+            try:
+                lane = lanes[event.type][event.subject]
+            except KeyError:
+                lane = None
             if lane is not None and lane.start <= at < lane.end and at <= too_far:
                 value = lane.read(event.data)
                 if value.__class__ is not int or not 0 <= value < PLAIN_INTEGER_LIMIT:
