@@ -22,6 +22,7 @@ from msgspec import Struct
 from prometheus_client import Counter, Gauge, Histogram
 
 from config.kafka import KAFKA_SETTINGS, KafkaSettings
+from config.limits import Place, by_place
 from config.settings import SETTINGS
 from sinks import metrics
 from tollway import cli
@@ -31,7 +32,7 @@ from tollway.api.settings import API_SETTINGS
 
 REFERENCE = Path(__file__).parent / "reference"
 METHODS = ("GET", "POST", "PUT", "DELETE")
-PAGES = ("cli.md", "settings.md", "metrics.md", "api.md")
+PAGES = ("cli.md", "settings.md", "metrics.md", "api.md", "limits.md")
 
 PART = re.compile(r"(<!-- from the code: (?P<name>[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -80,6 +81,12 @@ def api_settings() -> str:
         for setting in API_SETTINGS
     )
     return "\n".join(("| variable | default | expected | what it is |", "|---|---|---|---|", *rows))
+
+
+def limits(place: Place) -> str:
+    """The limits of what comes by one way as a table."""
+    rows = (f"| `{limit.name}` | {limit.number:,} {limit.unit} | {limit.bounds} |" for limit in by_place(place))
+    return "\n".join(("| limit | at most | what it bounds |", "|---|---|---|", *rows))
 
 
 def all_metrics() -> Iterator[Counter | Gauge | Histogram]:
@@ -141,6 +148,8 @@ def part(name: str) -> str:
             return kafka_settings()
         case ["settings", "api"]:
             return api_settings()
+        case ["limits", place]:
+            return limits(cast(Place, place))
         case ["metrics"]:
             return metrics_table()
         case ["api", section]:

@@ -184,6 +184,11 @@ def top_field(path: str) -> str:
     return str(_segments(path, "path")[0])
 
 
+def path_steps(path: str) -> int:
+    """How many fields and places of arrays a path goes through."""
+    return len(_segments(path, "path"))
+
+
 def quantity(value: object, aggregation: Aggregation = Aggregation.SUM) -> Decimal | str | RejectCode:
     """
     What one event adds to a meter.

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from litestar.testing import TestClient
 
+from config.limits import EVENTS_BYTES
 from rating.events import BYTE_ORDER_MARK
 from sinks.event_log import stream_key
 from tests.api.conftest import Client
@@ -21,7 +22,7 @@ from tests.api.service import api_process
 from tests.conftest import Stores
 from tests.engine_runs import query, wait_for
 from tollway.api.app import create_app
-from tollway.api.ingest import BATCH, BODY_BYTES_MAX, EITHER, SINGLE, read_events
+from tollway.api.ingest import BATCH, EITHER, SINGLE, read_events
 from tollway.api.problems import Problem
 from tollway.api.stores import ApiStores
 
@@ -84,7 +85,7 @@ def test_events_are_in_the_log_when_the_answer_is(
         (BATCH, "[" * 100_000, 400),
         ("text/plain", json.dumps(EVENT), 415),
         (SINGLE, json.dumps(EVENT | {"data": {"text": "x" * (1 << 20)}}), 413),
-        (BATCH, "[" + " " * BODY_BYTES_MAX + "]", 413),
+        (BATCH, "[" + " " * EVENTS_BYTES.number + "]", 413),
     ],
 )
 def test_what_is_no_event_is_refused_whole(
@@ -120,7 +121,7 @@ PACKED = gzip.compress(json.dumps(EVENT).encode())
         ("gzip", PACKED[:12], 400),
         ("gzip", PACKED + b"more", 400),
         ("gzip", PACKED[:-8] + bytes(8), 400),
-        ("gzip", gzip.compress(b" " * BODY_BYTES_MAX + b"{}"), 413),
+        ("gzip", gzip.compress(b" " * EVENTS_BYTES.number + b"{}"), 413),
         ("gzip", gzip.compress(bytes(1 << 28)), 413),
         ("br", PACKED, 415),
         ("gzip, gzip", gzip.compress(PACKED), 415),

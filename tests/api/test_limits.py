@@ -22,14 +22,13 @@ import psycopg
 import pytest
 import redis
 
+from config.limits import BODY_BYTES, EVENTS_BYTES
 from config.settings import SettingError
 from sinks.event_log import stream_key
 from tests.api.conftest import Client
 from tests.api.service import NO_TLS, Service, api_process
 from tests.conftest import Stores
 from tests.engine_runs import wait_for
-from tollway.api import ingest
-from tollway.api.bodies import BODY_BYTES_MAX
 from tollway.api.settings import API_SETTINGS, ApiSettings, load_api_settings
 from tollway.api.stores import ANSWER_SECONDS, LOOK_SECONDS, ApiStores
 from tollway.control import CONTROL_LOCK
@@ -106,7 +105,7 @@ def wires(service: Service, count: int) -> Iterator[list[Wire]]:
 @pytest.mark.parametrize("path", [V1, "/api/v3/openmeter/events", "/api/v1/customers", "/api/v1/plans"])
 def test_a_body_that_is_too_large_is_refused_announced_or_not(client: Client, path: str) -> None:
     """413 for every operation with a body, before it is read where its size is announced."""
-    limit = ingest.BODY_BYTES_MAX if path.endswith("events") else BODY_BYTES_MAX
+    limit = (EVENTS_BYTES if path.endswith("events") else BODY_BYTES).number
     json_type = {"content-type": "application/json"}
     for content in (b" " * (limit + 1), (b" " * MIB for _ in range(limit // MIB + 1))):
         answer = client.post(path, content=content, headers=json_type)

@@ -12,6 +12,7 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
+from config.limits import BODY_BYTES, EVENTS_BYTES
 from tollway.api import (
     access,
     charges,
@@ -27,7 +28,7 @@ from tollway.api import (
     subscriptions,
     usage,
 )
-from tollway.api.bodies import BODY_BYTES_MAX, JsonRequest
+from tollway.api.bodies import JsonRequest
 from tollway.api.description import operation_id
 from tollway.api.docs import Description, ReadableDocs
 from tollway.api.guard import GuardedApp
@@ -37,8 +38,8 @@ from tollway.api.stores import ApiStores
 ABOUT = (
     "Usage in, charges, credits and access out. Paths and bodies under /api/v1 and /api/v3/openmeter are OpenMeter's; "
     "what is Tollway's own is under /api/v3/tollway. Amounts are decimal strings, instants RFC 3339 in UTC. Errors are "
-    f"application/problem+json. A body of events has at most {ingest.BODY_BYTES_MAX} bytes, any other at most "
-    f"{BODY_BYTES_MAX}. Where API keys are required, each request but those of probes needs one."
+    f"application/problem+json. A body of events has at most {EVENTS_BYTES.number} bytes, any other at most "
+    f"{BODY_BYTES.number}. Where API keys are required, each request but those of probes needs one."
 )
 SCHEME = "ApiKey"
 
@@ -77,7 +78,7 @@ def create_app(stores: ApiStores) -> GuardedApp:
         exception_handlers={Exception: answer},
         request_class=JsonRequest,
         lifespan=[lifespan],
-        request_max_body_size=BODY_BYTES_MAX,
+        request_max_body_size=BODY_BYTES.number,
         openapi_config=OpenAPIConfig(
             title="Tollway",
             version=version("tollway"),

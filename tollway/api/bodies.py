@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 from litestar import Request
 
+from config.limits import BODY_BYTES, BODY_DEPTH
 from rating.events import BYTE_ORDER_MARK
 from tollway.api.encoding import encoding_of, unpacked
 from tollway.api.problems import Invalid, Problem
@@ -22,8 +23,8 @@ from tollway.ledger_reads import is_storable
 
 JSON: Final = "application/json"
 
-BODY_BYTES_MAX: Final = 1024 * 1024
-"""Of a body without events."""
+_NESTING: Final = re.compile(rb'[\[\]{}]|"(?:[^"\\]|\\.)*+"', re.DOTALL)
+"""What opens and closes in JSON, and texts, in which nothing does."""
 
 _PATH: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _FIELD: Final = re.compile(r"^Object (?:contains|missing) (?P<what>unknown|required) field `(?P<field>[^`]*)`$")
@@ -42,7 +43,7 @@ class JsonRequest(Request[Any, Any, Any]):
         assert field is not None, "only a handler with a body asks for it"
         encoding = encoding_of(self)
         body = await self.body()
-        return decoded(body if encoding is None else unpacked(body, BODY_BYTES_MAX), field.annotation)
+        return decoded(body if encoding is None else unpacked(body, BODY_BYTES.number), field.annotation)
 
 
 def decoded(body: bytes, kind: Any) -> Any:
@@ -53,6 +54,9 @@ def decoded(body: bytes, kind: Any) -> Any:
         Problem: It is no JSON, or not of that type; the answer names the field.
     """
     body = body.removeprefix(BYTE_ORDER_MARK)
+    if is_deeper(body, BODY_DEPTH.number):
+        message = f"expected {BODY_DEPTH} of arrays and objects, got more; {BODY_DEPTH.hint}"
+        raise Problem(400, message, Invalid("$", "invalid", message))
     try:
         # A field that is skipped is not looked at by the decoder.
         text = body.decode()
@@ -68,6 +72,22 @@ def decoded(body: bytes, kind: Any) -> Any:
         message = "expected texts without a NUL in them"
         raise Problem(400, message, Invalid("$", "invalid", message))
     return found
+
+
+def is_deeper(body: bytes, depth_max: int) -> bool:
+    """Whether JSON nests deeper than so; of what is no JSON, it may be said either way."""
+    if body.count(b"[") + body.count(b"{") <= depth_max:
+        return False
+    depth = 0
+    for found in _NESTING.finditer(body):
+        match found[0]:
+            case b"[" | b"{":
+                depth += 1
+                if depth > depth_max:
+                    return True
+            case b"]" | b"}":
+                depth -= 1
+    return False
 
 
 def _invalid(said: str) -> Invalid:

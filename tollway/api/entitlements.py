@@ -7,14 +7,13 @@ Usage is counted by the billing period of the rate card, so that is the only usa
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, Final, assert_never
+from typing import Any, assert_never
 
 import msgspec
 
+from config.limits import CONFIG_LENGTH
 from rating.entitlements import BooleanEntitlement, Entitlement, MeteredEntitlement, StaticEntitlement
 from rating.fields import Fields, read_decimal, unexpected
-
-CONFIG_LENGTH_MAX: Final = 16_384
 
 _numbers = msgspec.json.Encoder(decimal_format="number")
 
@@ -79,11 +78,11 @@ def _config(value: object, path: str) -> str:
         value = _numbers.encode(value).decode()
     try:
         msgspec.json.decode(value)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         hint = 'write JSON in a string, as in "{\\"seats\\": 5}"'
         raise unexpected(path, "a string with JSON in it", value, hint) from None
-    if len(value) > CONFIG_LENGTH_MAX:
-        raise unexpected(path, f"at most {CONFIG_LENGTH_MAX} characters", value, "keep long texts elsewhere")
+    if len(value) > CONFIG_LENGTH.number:
+        raise unexpected(path, str(CONFIG_LENGTH), value, f"keep long texts elsewhere; {CONFIG_LENGTH.hint}")
     return value
 
 

@@ -2,20 +2,23 @@
 Events into the log: one or many at a time, all of them or none.
 
 The answer goes out only after the log has the events on disk. Nothing is de-duplicated here: the same source and id
-again is accepted, and is charged once. A body has at most `BODY_BYTES_MAX` bytes, compressed or not, an event at most
+again is accepted, and is charged once. A body has at most `EVENTS_BYTES` bytes, compressed or not, an event at most
 1 MiB. Where more comes than the log takes the answer is 429, where the log takes nothing 503; either says when to send
 it again.
 """
 
 from __future__ import annotations
 
+import re
 import time
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from litestar import Request, Response, post
 from litestar.exceptions import HTTPException
+from msgspec import Struct
 
+from config.limits import EVENTS_A_REQUEST, EVENTS_BYTES
 from rating.events import BYTE_ORDER_MARK, EVENT_BYTES_MAX, CloudEvent, EventDecoder, refuse_instant
 from rating.outcome import Rejected
 from tollway.api.encoding import Unpacked, encoding_of
@@ -25,16 +28,17 @@ from tollway.api.problems import Invalid, Problem
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import of_log
 
-BODY_BYTES_MAX: Final = 10 * 1024 * 1024
 PIECE_BYTES: Final = 1024 * 1024
 """A compressed body is unpacked, and counted, in pieces of so many bytes."""
 
 INVALID_SHOWN: Final = 100
-"""An answer names at most so many bad events."""
+"""An answer names at most so many bad events; beyond them no more is looked for."""
 
 SINGLE: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
 EITHER: Final = "application/json"
+
+_MANY: Final = f"{INVALID_SHOWN} events, and perhaps more,"
 
 ACCEPTED, INVALID, PUSHED_BACK, FAILED = "accepted", "invalid", "pushed_back", "failed"
 """How a request with events ends."""
@@ -43,12 +47,28 @@ _DECODER: Final = EventDecoder(())
 _ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
+class _Object(Struct, gc=False):
+    """A member of an array with nothing of what it holds: 24 bytes of memory."""
+
+
+class _Event(Struct, gc=False):
+    """The same, of what says that it is an event: one that does not ends the reading."""
+
+    specversion: Literal["1.0"]
+
+
+_OBJECTS: Final = msgspec.json.Decoder(list[_Object])
+_EVENTS: Final = msgspec.json.Decoder(list[_Event])
+_OBJECTS_MAX: Final = 10 * EVENTS_A_REQUEST.number
+_AT_MEMBER: Final = re.compile(r" - at `\$\[(\d+)\][^`]*`\Z")
+
+
 @post(
     "/api/v1/events",
     status_code=204,
     tags=["Usage"],
     summary="Ingest events",
-    request_max_body_size=BODY_BYTES_MAX,
+    request_max_body_size=EVENTS_BYTES.number,
 )
 async def ingest_v1(request: Request[Any, Any, Any], stores: Stores) -> None:
     """One CloudEvent, or an array of them. Answered when the log has them durably."""
@@ -60,7 +80,7 @@ async def ingest_v1(request: Request[Any, Any, Any], stores: Stores) -> None:
     status_code=202,
     tags=["Usage"],
     summary="Ingest events",
-    request_max_body_size=BODY_BYTES_MAX,
+    request_max_body_size=EVENTS_BYTES.number,
 )
 async def ingest_v3(request: Request[Any, Any, Any], stores: Stores) -> Response[bytes]:
     """One CloudEvent, or an array of them. Answered when the log has them durably."""
@@ -86,7 +106,7 @@ async def _ingest(request: Request[Any, Any, Any], stores: ApiStores) -> None:
 
 async def _append(request: Request[Any, Any, Any], stores: ApiStores) -> None:
     encoding = encoding_of(request)
-    announced = min(request.content_length or 0, BODY_BYTES_MAX)
+    announced = min(request.content_length or 0, EVENTS_BYTES.number)
     with stores.pressure.admitted(announced) as admission:
         body = await _read(request, admission)
         if encoding is not None:
@@ -116,7 +136,7 @@ async def _read(request: Request[Any, Any, Any], admission: Admission) -> bytes:
 async def _unpacked(body: bytes, admission: Admission) -> bytes:
     """What a compressed body holds; its bytes are counted as they come out of it."""
     parts: list[bytes] = []
-    unpacked = Unpacked(body, BODY_BYTES_MAX)
+    unpacked = Unpacked(body, EVENTS_BYTES.number)
     while part := await of_log.run(unpacked.read, PIECE_BYTES):
         admission.grow(len(part))
         parts.append(part)
@@ -144,6 +164,7 @@ def read_events(body: bytes, media_type: str) -> list[bytes]:
         lines = [body.strip(b" \t\r\n")]
     else:
         try:
+            _check_count(body)
             lines = [bytes(part) for part in _ARRAY.decode(body)]
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             message = f"expected a JSON array of events, got: {error}"
@@ -151,25 +172,52 @@ def read_events(body: bytes, media_type: str) -> list[bytes]:
     return _checked(lines, is_array)
 
 
+def _check_count(body: bytes) -> None:
+    """
+    That an array has not too many members, before any of them takes memory.
+
+    The members are counted without being kept: objects of whatever content, or events only where so many objects
+    would take much memory themselves. Anything else ends the counting where it is met.
+
+    Raises:
+        Problem: It has, or it has a member that is no event.
+        msgspec.DecodeError: It is no JSON.
+    """
+    if body.count(b",") < EVENTS_A_REQUEST.number:
+        return
+    decoder: msgspec.json.Decoder[Any] = _OBJECTS if body.count(b"{") <= _OBJECTS_MAX else _EVENTS
+    try:
+        count = len(decoder.decode(body))
+    except msgspec.ValidationError as error:
+        at = _AT_MEMBER.search(str(error))
+        message = "expected an array of events, got something else in it; send one CloudEvent each"
+        index = int(at[1]) if at else None
+        place = "$" if index is None else f"[{index}]"
+        raise Problem(400, f"`{place}`: {message}", Invalid(place, "invalid_envelope", message, index)) from error
+    if count > EVENTS_A_REQUEST.number:
+        message = f"expected {EVENTS_A_REQUEST}, got {count}; send them in several requests; {EVENTS_A_REQUEST.hint}"
+        raise Problem(400, message, Invalid("$", "too_many", message))
+
+
 def _checked(lines: list[bytes], is_array: bool) -> list[bytes]:
     found: list[bytes] = []
     invalid: list[Invalid] = []
-    refused = 0
     for index, line in enumerate(lines):
         event = _DECODER.decode(line)
         if isinstance(event, CloudEvent) and event.time is not None:
             event = refuse_instant(event.time, line) or event
         if isinstance(event, Rejected):
-            refused += 1
-            if len(invalid) < INVALID_SHOWN:
-                place = f"[{index}]{event.path.removeprefix('$')}" if is_array else event.path.removeprefix("$.")
-                invalid.append(Invalid(place, str(event.code), event.message, index if is_array else None))
+            place = f"[{index}]{event.path.removeprefix('$')}" if is_array else event.path.removeprefix("$.")
+            invalid.append(Invalid(place, str(event.code), event.message, index if is_array else None))
+            if len(invalid) == INVALID_SHOWN:
+                break
         else:
             found.append(_one_line(line))
-    if refused:
+    if invalid:
         events_total.labels(INVALID).inc(len(lines))
         too_large = all(item.code == "too_large" for item in invalid)
-        detail = f"{refused} of {len(lines)} events are not valid, and none was taken: {invalid[0].message}"
+        refused = f"{len(invalid)} of {len(lines)} events" if len(invalid) < INVALID_SHOWN else _MANY
+        detail = f"{refused} are not valid, and none was taken: {invalid[0].message}"
         if too_large:
             detail = f"an event has at most {EVENT_BYTES_MAX} bytes; none was taken"
         raise Problem(413 if too_large else 400, detail, *invalid)

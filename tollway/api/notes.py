@@ -7,9 +7,10 @@ from typing import Any, LiteralString, NamedTuple
 
 import msgspec
 
+from config.limits import DESCRIPTION_LENGTH, METADATA_ENTRIES, METADATA_KEY_LENGTH, METADATA_VALUE_LENGTH, NAME_LENGTH
 from rating.catalog import Record, decode_record
 from tollway.api.wire import Json, compact
-from tollway.control import Changes
+from tollway.control import Changes, check_count, check_length
 from tollway.ledger_reads import Connection, is_storable
 
 _QUERIES: dict[str, LiteralString] = {
@@ -52,7 +53,8 @@ def read(connection: Connection, kind: str, condition: LiteralString = "", *valu
 
 
 def write(changes: Changes, kind: str, ref: str, notes: Json) -> None:
-    """Write on a thing; what was written before is replaced."""
+    """Write on a thing; what was written before is replaced. Raises `ControlError` where it is too much."""
+    check(notes)
     changes.rows(
         "insert into api_notes (kind, ref, body) values (%s, %s, %s::jsonb) on conflict (kind, ref)"
         " do update set body = excluded.body, updated_at = now() returning ref",
@@ -60,3 +62,16 @@ def write(changes: Changes, kind: str, ref: str, notes: Json) -> None:
         ref,
         msgspec.json.encode(compact(notes)).decode(),
     )
+
+
+def check(notes: Json) -> None:
+    """That what is to be written is not too much: texts, and mappings of texts. Raises `ControlError`."""
+    for field, value in notes.items():
+        match value:
+            case str():
+                check_length(value, field, NAME_LENGTH if field == "name" else DESCRIPTION_LENGTH)
+            case dict():
+                check_count(len(value), field, METADATA_ENTRIES)
+                for name, entry in value.items():
+                    check_length(name, f"{field}.{name[:64]}", METADATA_KEY_LENGTH)
+                    check_length(str(entry), f"{field}.{name[:64]}", METADATA_VALUE_LENGTH)

@@ -20,10 +20,11 @@ from rating.prices import (
     price_from_v1,
     price_to_v1,
 )
+from tollway.api import notes
 from tollway.api.entitlements import entitlement_from_v1, entitlement_to_v1
 from tollway.api.plan_bodies import PhaseCreate, PlanCreate, ProRatingConfig, RateCardCreate
 from tollway.api.problems import bad_request
-from tollway.control import PlanDraft
+from tollway.control import PlanDraft, within
 from tollway.control.plans import check_terms
 
 
@@ -50,7 +51,19 @@ def compiled(body: PlanCreate) -> PlanDraft:
         name=body.name,
     )
     check_terms(draft)
+    _check_notes(body)
     return draft
+
+
+def _check_notes(body: PlanCreate) -> None:
+    """That not too much was written on a plan, its phases and its rate cards."""
+    notes.check({"description": body.description, "metadata": body.metadata})
+    for index, phase in enumerate(body.phases):
+        with within(f"phases[{index}]"):
+            notes.check({"description": phase.description, "metadata": phase.metadata})
+            for position, card in enumerate(phase.rate_cards):
+                with within(f"rateCards[{position}]"):
+                    notes.check({"description": card.description, "metadata": card.metadata})
 
 
 def _compiled_card(card: RateCardCreate, plan: PlanCreate, path: str) -> RateCard:

@@ -17,6 +17,7 @@ from litestar.params import QueryParameter
 from msgspec import Meta
 from ulid import ULID
 
+from config.limits import NAME_LENGTH
 from rating.money import DIGITS_MAX, parse_decimal
 
 T = TypeVar("T")
@@ -31,7 +32,8 @@ Numeric = Annotated[
         description=f"A decimal with at most {DIGITS_MAX} digits before the point, and as many after it.",
     ),
 ]
-Text = Annotated[str, Meta(max_length=1024)]
+Text = Annotated[str, Meta(extra_json_schema={"extra": {"max_length": NAME_LENGTH.number}})]
+"""A name or a description. How long it is, is told in the description of the API, and checked where it is kept."""
 Metadata: TypeAlias = dict[str, str]
 
 PAGE_SIZE: Final = 100

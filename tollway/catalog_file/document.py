@@ -13,10 +13,8 @@ from typing import Any, Final
 
 import yaml
 
+from config.limits import FILE_BYTES, FILE_DEPTH
 from tollway.catalog_file.places import CatalogFileError
-
-DEPTH_MAX: Final = 30
-"""How deep a file may nest: far more than a catalog does."""
 
 _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 """Knows texts, lists and mappings only, whatever tags a file has; in C where that is there."""
@@ -26,6 +24,9 @@ _WORDS: Final = {"": None, "~": None, "null": None, "true": True, "false": False
 
 def read_yaml(text: str | bytes, lines: dict[str, int]) -> object:
     """What a YAML document holds; the line of each path is put into `lines`. Raises `CatalogFileError`."""
+    if len(text) > FILE_BYTES.number:
+        hint = f"split it in several; {FILE_BYTES.hint}"
+        raise CatalogFileError(f"expected {FILE_BYTES}, got {len(text)}", "$", hint)
     try:
         return _YamlReader(text, lines).read()
     except yaml.YAMLError as error:
@@ -73,9 +74,9 @@ class _YamlReader:
         if event.tag is not None:
             hint = f"remove {event.tag[:40]}: what each field is follows from its name"
             raise CatalogFileError("expected a value without a tag", path, hint, line)
-        if depth > DEPTH_MAX:
-            hint = "a catalog has no use for that: see config/catalog/ for examples"
-            raise CatalogFileError(f"expected at most {DEPTH_MAX} levels, got more", path, hint, line)
+        if depth >= FILE_DEPTH.number and not isinstance(event, yaml.ScalarEvent):
+            hint = f"a catalog has no use for that: see config/catalog/ for examples; {FILE_DEPTH.hint}"
+            raise CatalogFileError(f"expected {FILE_DEPTH}, got more", path, hint, line)
         match event:
             case yaml.ScalarEvent():
                 value: object = event.value if event.style else _WORDS.get(event.value, event.value)

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from config.limits import CUSTOMERS_AT_ONCE
 from rating.meters import Feature, Meter
 from tollway.catalog_file.customers import read_customer
 from tollway.catalog_file.document import read_yaml
 from tollway.catalog_file.fields import as_fields, take_each
 from tollway.catalog_file.meters import read_feature, read_meter
-from tollway.catalog_file.places import CatalogFileError, check_keys_differ, located
+from tollway.catalog_file.places import CatalogFileError, check_keys_differ, error_at, located
 from tollway.catalog_file.plans import read_plan
 from tollway.control import CustomerDraft, PlanDraft
 
@@ -61,6 +62,9 @@ def read_catalog(text: str | bytes) -> CatalogFile:
             bare_plans=frozenset(bare_plans),
         )
         fields.end()
+    if len(file.customers) > CUSTOMERS_AT_ONCE.number:
+        what = f"expected {CUSTOMERS_AT_ONCE}, got {len(file.customers)}"
+        raise error_at(what, "$.customers", f"split the file in several; {CUSTOMERS_AT_ONCE.hint}", lines)
     for name in ("meters", "features", "plans", "customers"):
         check_keys_differ([thing.key for thing in getattr(file, name)], f"$.{name}", lines)
     for index, customer in enumerate(file.customers):

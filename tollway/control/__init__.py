@@ -18,12 +18,11 @@ Reads do not queue.
 """
 
 from tollway.control.changes import Changes
-from tollway.control.checks import YEAR_MAX, YEAR_MIN, instant_text
+from tollway.control.checks import YEAR_MAX, YEAR_MIN, check_count, check_length, instant_text
 from tollway.control.drafts import CustomerDraft, GrantDraft, MoveTiming, PlanDraft, SubscriptionDraft
 from tollway.control.errors import ControlCode, ControlError, from_meter_error, within
 from tollway.control.grants import PRIORITY_MAX
 from tollway.control.plane import ControlPlane
-from tollway.control.plans import PHASES_MAX
 from tollway.control.terms import goes_on, in_force, is_planned, never_was, planned
 from tollway.control.transaction import Transaction, utc_now
 from tollway.control.writing import CHANNEL, CONTROL_LOCK
@@ -31,7 +30,6 @@ from tollway.control.writing import CHANNEL, CONTROL_LOCK
 __all__ = [
     "CHANNEL",
     "CONTROL_LOCK",
-    "PHASES_MAX",
     "PRIORITY_MAX",
     "YEAR_MAX",
     "YEAR_MIN",
@@ -45,6 +43,8 @@ __all__ = [
     "PlanDraft",
     "SubscriptionDraft",
     "Transaction",
+    "check_count",
+    "check_length",
     "from_meter_error",
     "goes_on",
     "in_force",

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
+from config.limits import CUSTOMER_KEY_LENGTH, KEY_LENGTH, NAME_LENGTH, Limit
 from rating.money import ZERO, is_within_bounds, plain
 from rating.periods import Cadence, CadenceError
 from tollway.control.errors import ControlCode, ControlError, invalid
@@ -23,13 +24,14 @@ YEAR_MAX: Final = 2999
 KEY_LENGTH_MAX: Final = 256
 """Of the key that a subscription or a grant is given to be safe to repeat."""
 
-_SLUG: Final = re.compile(r"(?=.{1,64}$)[a-z0-9]+(?:_[a-z0-9]+)*")
-_CUSTOMER_KEY: Final = re.compile(r"[^\s/{}\x00-\x1f\x7f\ud800-\udfff]{1,256}")
+_SLUG: Final = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
+_CUSTOMER_KEY: Final = re.compile(r"[^\s/{}\x00-\x1f\x7f\ud800-\udfff]+")
 _CURRENCY: Final = re.compile(r"[A-Z][A-Z0-9_]{2,23}")
 
 
 def check_slug(text: str, path: str) -> None:
     """A key that people write: of a plan, a phase, a rate card."""
+    check_length(text, path, KEY_LENGTH)
     if not _SLUG.fullmatch(text):
         hint = "write 1 to 64 lower-case letters and digits, with single underscores between, as in llm_tokens"
         raise invalid(path, "a key", f"`{text[:64]}`", hint)
@@ -37,6 +39,7 @@ def check_slug(text: str, path: str) -> None:
 
 def check_customer_key(text: str, path: str) -> None:
     """The key of a customer: other systems choose it, so that little is asked of it."""
+    check_length(text, path, CUSTOMER_KEY_LENGTH)
     if not _CUSTOMER_KEY.fullmatch(text):
         hint = "use 1 to 256 characters, without white space, slashes and braces, as in acme or org:42"
         raise invalid(path, "a customer's key", f"`{text[:64]!r}`", hint)
@@ -47,6 +50,24 @@ def check_currency(text: str, path: str) -> None:
     if not _CURRENCY.fullmatch(text):
         hint = "write an ISO 4217 code such as USD, or one of your own in capitals, such as CREDITS"
         raise invalid(path, "a currency code of 3 to 24 characters", f"`{text[:24]}`", hint)
+
+
+def check_count(count: int, path: str, limit: Limit) -> None:
+    """That there are not more of a thing than its limit says."""
+    if count > limit.number:
+        raise invalid(path, str(limit), str(count), f"leave some out; {limit.hint}")
+
+
+def check_length(text: str, path: str, limit: Limit) -> None:
+    """That a text is not longer than its limit says."""
+    if len(text) > limit.number:
+        raise invalid(path, str(limit), str(len(text)), f"shorten it; {limit.hint}")
+
+
+def check_described(name: str, path: str, limit: Limit = NAME_LENGTH) -> None:
+    """A name or a description: any text that can be stored, and is not too long."""
+    check_length(name, path, limit)
+    check_storable(name, path)
 
 
 def check_text(text: str, path: str, length_max: int) -> None:

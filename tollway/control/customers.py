@@ -11,9 +11,17 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
+from config.limits import CUSTOMER_SUBJECTS, CUSTOMER_THRESHOLDS
 from rating.catalog import Customer
 from rating.events import ATTRIBUTE_LENGTH_MAX
-from tollway.control.checks import check_currency, check_customer_key, check_positive, check_storable, check_text
+from tollway.control.checks import (
+    check_count,
+    check_currency,
+    check_customer_key,
+    check_described,
+    check_positive,
+    check_text,
+)
 from tollway.control.currency import DEFAULT_CURRENCY
 from tollway.control.deletion import check_not_deleted
 from tollway.control.drafts import CustomerDraft
@@ -42,6 +50,8 @@ def _put_customer(changes: Transaction, draft: CustomerDraft) -> Customer:
         draft = _with_what_it_has(draft, known)
     _check_fields(draft)
     subjects = tuple(dict.fromkeys(draft.subjects))
+    if known is None or len(subjects) > len(known.subjects):
+        check_count(len(subjects), "subjects", CUSTOMER_SUBJECTS)
     _check_subjects_are_free(changes, draft.key, subjects, known)
     currency = draft.currency or (DEFAULT_CURRENCY if known is None else known.currency)
     if known is not None and known.currency != currency and changes.has_dealings(known.id):
@@ -76,7 +86,8 @@ def _with_what_it_has(draft: CustomerDraft, known: Customer) -> CustomerDraft:
 
 def _check_fields(draft: CustomerDraft) -> None:
     check_customer_key(draft.key, "key")
-    check_storable(draft.name, "name")
+    check_described(draft.name, "name")
+    check_count(len(draft.low_balance_thresholds), "low_balance_thresholds", CUSTOMER_THRESHOLDS)
     if draft.currency is not None:
         check_currency(draft.currency, "currency")
     for index, subject in enumerate(draft.subjects):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from config.limits import FEATURE_FILTERS, FILTER_TEXT_LENGTH, FILTER_TEXTS
 from rating.catalog import FeatureSet
 from rating.meters import Feature, MeterError, check_filters
-from tollway.control.checks import check_storable
+from tollway.control.checks import check_count, check_described, check_length, check_storable
 from tollway.control.errors import ControlCode, ControlError, from_meter_error
 from tollway.control.transaction import Transaction
 
@@ -15,7 +16,7 @@ _IMMUTABLE = ("meter_key", "filters", "others")
 
 def put_feature(changes: Transaction, feature: Feature) -> Feature:
     """Make a feature, or change its name. The usage it stands for never changes."""
-    check_storable(feature.name, "name")
+    check_described(feature.name, "name")
     for dimension, texts in feature.filters.items():
         for text in texts:
             check_storable(text, f"filters.{dimension}")
@@ -29,7 +30,9 @@ def put_feature(changes: Transaction, feature: Feature) -> Feature:
         feature = replace(feature, filters=known.filters)
     if known == feature:
         return known
-    if known is not None:
+    if known is None:
+        _check_filters(feature)
+    else:
         for field in _IMMUTABLE:
             if getattr(known, field) != getattr(feature, field):
                 named = field.removesuffix("_key")
@@ -38,6 +41,14 @@ def put_feature(changes: Transaction, feature: Feature) -> Feature:
                 raise ControlError(ControlCode.IMMUTABLE, what, field, hint)
     changes.record(FeatureSet(feature))
     return feature
+
+
+def _check_filters(feature: Feature) -> None:
+    check_count(len(feature.filters), "filters", FEATURE_FILTERS)
+    for dimension, texts in feature.filters.items():
+        check_count(len(texts), f"filters.{dimension}", FILTER_TEXTS)
+        for text in texts:
+            check_length(text, f"filters.{dimension}", FILTER_TEXT_LENGTH)
 
 
 def _sets(filters: dict[str, tuple[str, ...]]) -> dict[str, set[str]]:

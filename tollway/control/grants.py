@@ -12,14 +12,16 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from config.limits import GRANT_FEATURES
 from rating.catalog import Customer, Grant
 from rating.periods import Cadence, add_duration
 from tollway.control.checks import (
     KEY_LENGTH_MAX,
+    check_count,
     check_currency,
+    check_described,
     check_duration,
     check_positive,
-    check_storable,
     check_text,
     check_unique,
     instant_text,
@@ -94,7 +96,8 @@ def _check_fields(changes: Transaction, customer: Customer, draft: GrantDraft) -
     if not 1 <= draft.priority <= PRIORITY_MAX:
         hint = "lower burns first; 10 is usual"
         raise invalid("priority", f"an integer of 1 to {PRIORITY_MAX}", str(draft.priority), hint)
-    check_storable(draft.name, "name")
+    check_described(draft.name, "name")
+    check_count(len(draft.features), "features", GRANT_FEATURES)
     check_unique(draft.features, "features", None)
     for index, key in enumerate(draft.features):
         changes.feature(key, f"features[{index}]")

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from decimal import Decimal
 
+from config.limits import CUSTOMERS_AT_ONCE
 from rating.catalog import (
     Customer,
     FeatureSet,
@@ -24,6 +25,7 @@ from rating.catalog import (
 )
 from rating.meters import Feature, Meter
 from tollway.control.changes import Changes
+from tollway.control.checks import check_count
 from tollway.control.drafts import CustomerDraft, GrantDraft, MoveTiming, PlanDraft, SubscriptionDraft
 from tollway.control.errors import within
 from tollway.control.sessions import Sessions
@@ -131,6 +133,7 @@ class ControlPlane:
     def bulk_customers(self, drafts: Iterable[CustomerDraft]) -> list[Customer]:
         """Set up many customers, each with its subscription and grants, in one transaction."""
         drafts = list(drafts)
+        check_count(len(drafts), "customers", CUSTOMERS_AT_ONCE)
         with self.changing() as changes:
             changes.prefetch(drafts)
             customers = []

@@ -7,19 +7,22 @@ that has a meter. Publishing what the newest version says already makes no versi
 
 from __future__ import annotations
 
-from typing import Final
-
 from msgspec.structs import replace
 
+from config.limits import PHASE_RATE_CARDS, PLAN_PHASES, PRICE_TIERS
 from rating.catalog import Phase, PlanVersion, RateCard
-from rating.prices import Flat, Free
-from tollway.control.checks import check_currency, check_duration, check_slug, check_storable, check_unique
+from rating.prices import Flat, Free, Graduated, Volume
+from tollway.control.checks import (
+    check_count,
+    check_currency,
+    check_described,
+    check_duration,
+    check_slug,
+    check_unique,
+)
 from tollway.control.drafts import PlanDraft
 from tollway.control.errors import invalid, within
 from tollway.control.transaction import Transaction
-
-PHASES_MAX: Final = 50
-"""With durations of at most 100 years, and instants up to `YEAR_MAX`, a plan ends while there are dates."""
 
 
 def publish_plan(changes: Transaction, draft: PlanDraft) -> PlanVersion:
@@ -48,11 +51,11 @@ def check_terms(draft: PlanDraft) -> None:
     check_slug(draft.key, "key")
     check_currency(draft.currency, "currency")
     check_duration(draft.cadence, "cadence")
-    check_storable(draft.name, "name")
+    check_described(draft.name, "name")
     if not draft.phases:
         raise invalid("phases", "at least one phase", "none", "add a phase, or rate cards")
-    if len(draft.phases) > PHASES_MAX:
-        raise invalid("phases", f"at most {PHASES_MAX}", str(len(draft.phases)), "lengthen or drop some")
+    # With durations of at most 100 years, and instants up to `YEAR_MAX`, so many end while there are dates.
+    check_count(len(draft.phases), "phases", PLAN_PHASES)
     check_unique([phase.key for phase in draft.phases], "phases", "key")
     for index, phase in enumerate(draft.phases):
         with within(f"phases[{index}]"):
@@ -64,19 +67,24 @@ def check_terms(draft: PlanDraft) -> None:
 
 def _check_phase(phase: Phase, *, is_last: bool) -> None:
     check_slug(phase.key, "key")
-    check_storable(phase.name, "name")
+    check_described(phase.name, "name")
     if phase.duration is not None:
         check_duration(phase.duration, "duration")
     elif not is_last:
         hint = "only the last phase has no end; write an ISO 8601 duration such as P1M"
         raise invalid("duration", "a duration, since a phase follows", "none", hint)
+    check_count(len(phase.rate_cards), "rate_cards", PHASE_RATE_CARDS)
     check_unique([card.key for card in phase.rate_cards], "rate_cards", "key")
     check_unique([card.feature_key for card in phase.rate_cards], "rate_cards", "feature_key")
 
 
 def _check_rate_card(card: RateCard, currency: str) -> None:
     check_slug(card.key, "key")
-    check_storable(card.name, "name")
+    check_described(card.name, "name")
+    if isinstance(card.pricing.price, Graduated | Volume):
+        check_count(len(card.pricing.price.tiers), "price.tiers", PRICE_TIERS)
+    if card.pricing.conversion is not None:
+        check_described(card.pricing.conversion.display_unit or "", "unit_config.display_unit")
     if card.cadence is not None:
         check_duration(card.cadence, "cadence")
     if card.pricing.currency != currency:
