@@ -17,7 +17,7 @@ uncovered and may be paid with it.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -248,14 +248,31 @@ class Account:
             assert part.amount == part.settled, f"meter {meter.card_key} gave back more than it was charged"
 
     def _move(self, changed: list[Slice]) -> None:
-        """Let what some slices cost less be paid for what others cost more, where no grant starts or ends between."""
+        """
+        Let what some slices cost less be paid for what others cost more, where no grant starts or ends between.
+
+        In the order of `changed`: what costs more is paid by the first that still costs less. So each is passed once.
+        """
+        cheaper: dict[int, Iterator[Slice]] = {}
+        paying: dict[int, Slice | None] = {}
+        by_span: dict[int, list[Slice]] = {}
+        for part in changed:
+            if _change(part) < 0:
+                by_span.setdefault(self._span(part), []).append(part)
+        for span, parts in by_span.items():
+            cheaper[span] = iter(parts)
+            paying[span] = next(cheaper[span])
         for target in changed:
-            for source in changed:
-                amount = min(_change(target), -_change(source))
-                if amount > 0 and self._span(source) == self._span(target):
-                    source.settled -= amount
-                    target.settled += amount
-                    move_payment(source, target, amount)
+            if _change(target) <= 0:
+                continue
+            span = self._span(target)
+            source = paying.get(span)
+            while source is not None and (amount := min(_change(target), -_change(source))) > 0:
+                source.settled -= amount
+                target.settled += amount
+                move_payment(source, target, amount)
+                if not _change(source):
+                    source = paying[span] = next(cheaper[span], None)
 
     def _settle_slice(self, meter: MeterState, part: Slice, now: datetime) -> None:
         change = part.amount - part.settled
@@ -296,12 +313,18 @@ class Account:
         paid_by = [grant for grant in reversed(self.grants) if grant.id in meter.paid]
         payers = [grant.id for grant in paid_by if grant.id in part.paid or _may_pay(grant, part)]
         for payer in (None, *payers):
+            if share(meter, payer) <= 0:
+                continue
             for other in (part, *meter.slices):
-                if left and share(other, payer) > 0:
+                if share(other, payer) > 0:
                     taken = min(left, share(other, payer), share(meter, payer))
                     if other is not part:
                         taken = self._take_over(meter, part, other, taken)
                     left -= self._return(meter, other, payer, taken)
+                    if not left:
+                        break
+            if not left:
+                break
         # What is left was charged in windows that have left the state, or where a period became cheaper as a whole.
         for payer in (*payers, None, *(grant.id for grant in paid_by)):
             left -= self._return(meter, part, payer, min(left, share(meter, payer)))

@@ -5,7 +5,9 @@ What is told of a meter: a row for each of its open windows.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from decimal import Decimal
+from itertools import groupby
 
 from rating.credits import Account
 from rating.money import ZERO
@@ -20,11 +22,15 @@ def charge_rows(account: Account, meter: MeterState, whole: bool) -> Iterator[Ch
     if len(slices) == 1 or (not whole and slices[-2].window_start != last.window_start):
         yield _row(account, meter, [last], meter.commitment)
         return
-    for window_start in sorted(
-        {part.window_start for part in slices if whole or part.window_start == last.window_start}
-    ):
-        within = [part for part in slices if part.window_start == window_start]
-        yield _row(account, meter, within, meter.commitment if window_start == last.window_start else ZERO)
+    # Slices are in the order of their windows.
+    for window_start, parts in groupby(slices, key=_window):
+        if whole or window_start == last.window_start:
+            commitment = meter.commitment if window_start == last.window_start else ZERO
+            yield _row(account, meter, list(parts), commitment)
+
+
+def _window(part: Slice) -> datetime:
+    return part.window_start
 
 
 def _row(account: Account, meter: MeterState, slices: list[Slice], commitment: Decimal) -> ChargeRow:

@@ -153,11 +153,17 @@ def slice_at(meter: MeterState, at: datetime, boundaries: list[datetime], window
         window_seconds: Length of a window.
     """
     slices = meter.slices
-    for found in reversed(slices):
-        if found.start <= at < found.end:
-            return found
     through = meter.closed_through
     late = through is not None and at < through
+    # Late usage may be in any of the windows. All other is in the last part of one that begins by then, if in any.
+    place = len(slices) if late else bisect_right(slices, (at, at), key=_place)
+    while place:
+        place -= 1
+        found = slices[place]
+        if found.start <= at < found.end:
+            return found
+        if not late and found.window_start <= found.start <= at:
+            break
     if through is not None and late:
         # Shown in the newest window. Only grants cut its span, which may overlap that of an earlier late slice.
         window_start, start, end = slices[-1].window_start, meter.period_start, through
@@ -170,14 +176,17 @@ def slice_at(meter: MeterState, at: datetime, boundaries: list[datetime], window
     if index < len(boundaries) and boundaries[index] < end:
         end = boundaries[index]
     opened = Slice(start, end, window_start)
-    place = len(slices)
-    while place and (slices[place - 1].window_start, slices[place - 1].start) > (window_start, start):
-        place -= 1
+    place = bisect_right(slices, (window_start, start), key=_place)
     if slices and place == 0:
         opened.total_before = slices[0].total_before
     slices.insert(place, opened)
     meter.rechain = True
     return opened
+
+
+def _place(part: Slice) -> tuple[datetime, datetime]:
+    """What slices are in the order of."""
+    return part.window_start, part.start
 
 
 def cut_slices(meter: MeterState, boundary: datetime) -> None:
