@@ -156,13 +156,13 @@ def test_charges_are_chosen_sorted_and_paged(client: Client, stores: Stores) -> 
     assert starts == sorted(starts)
     backwards = client.get(CHARGES, params={"sort": "service_period.from desc"}).json()["data"]
     assert [one["service_period"]["from"] for one in backwards] == sorted(starts + starts[-1:], reverse=True)
-    for name in ("filter[status]", "filter[status][oeq]", "filter[status][eq]"):
+    for name in ("filter[status]", "filter[status][oeq]"):
         assert len(client.get(CHARGES, params={name: "created,active"}).json()["data"]) == 4
         assert client.get(CHARGES, params={name: "final"}).json()["data"] == []
     for wrong in (
         {"filter[status]": "open"},
         {"expand": "everything"},
-        {"filter[status][neq]": "final"},
+        {"filter[status][contains]": "final"},
         {"sort": "amount"},
         {"sort": "id up"},
     ):

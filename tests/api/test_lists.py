@@ -86,12 +86,16 @@ def test_lists_are_filtered(filled: Client) -> None:
 
     assert keys(f"{V1}/customers", key="more_1") == ["more_1"]
     assert keys(f"{V1}/customers", subject="acme-app") == ["acme"]
-    assert keys(f"{V3}/customers", **{"filter[key]": "more"}) == [f"more_{number}" for number in range(4)]
+    assert keys(f"{V1}/customers", key="ORE_") == [f"more_{number}" for number in range(4)]
+    assert keys(f"{V1}/customers", key="%") == keys(f"{V1}/customers", key="ore__") == []
+    assert keys(f"{V1}/customers", subject="e-AP") == ["acme"]
+    assert keys(f"{V1}/customers", planKey="basic") == ["acme"]
     assert keys(f"{V1}/features", meterSlug=["more_1", "more_2"]) == ["calls_1", "calls_2"]
     assert keys(f"{V1}/features", meterSlug="more_1,more_2") == ["calls_1", "calls_2"]
     assert keys(f"{V1}/plans", status="active") == ["basic"]
     assert keys(f"{V3}/plans", **{"filter[status]": "draft"}) == [f"more_{number}" for number in range(4)]
-    assert keys(f"{V3}/plans", **{"filter[key]": ["more_0", "basic"]}) == ["basic", "more_0"]
+    assert keys(f"{V3}/plans", **{"filter[key][oeq]": "more_0, basic"}) == ["basic", "more_0"]
+    assert keys(f"{V1}/plans", currency="EUR") == []
     for name in ("filter[key]", "filter[key][eq]"):
         assert keys(f"{CREDITS}/grants", **{name: "grant_3"}) == ["grant_3"]
     assert len(keys(f"{CREDITS}/grants", **{"filter[status]": "active", "filter[currency]": "USD"})) == 5

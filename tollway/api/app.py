@@ -31,6 +31,7 @@ from tollway.api import (
 from tollway.api.bodies import JsonRequest
 from tollway.api.description import operation_id
 from tollway.api.docs import Description, ReadableDocs
+from tollway.api.filters import check_query, filters_of
 from tollway.api.guard import GuardedApp
 from tollway.api.problems import answer
 from tollway.api.stores import ApiStores
@@ -74,7 +75,11 @@ def create_app(stores: ApiStores) -> GuardedApp:
     ]
     app = GuardedApp(
         routes,
-        dependencies={"stores": Provide(lambda: stores, sync_to_thread=False)},
+        dependencies={
+            "stores": Provide(lambda: stores, sync_to_thread=False),
+            "asked": Provide(filters_of, sync_to_thread=False),
+        },
+        before_request=check_query,
         exception_handlers={Exception: answer},
         request_class=JsonRequest,
         lifespan=[lifespan],

@@ -14,16 +14,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 from litestar import get
-from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.params import FromPath, FromQuery
 
 from rating.catalog import Catalog, Placement, RateCard, SettlementMode
 from rating.money import ZERO, plain, round_minor, use_exact
 from rating.prices import Flat, Pricing, discounts_to_v1, price_to_v1
 from tollway.api.features import features
+from tollway.api.filters import Asked
 from tollway.api.plan_v3 import price_v3
 from tollway.api.problems import bad_request
 from tollway.api.stores import Stores
@@ -43,7 +44,7 @@ from tollway.api.wire import (
 from tollway.invoicing import Before, before_parts, details_of, price_book, priced_by
 from tollway.ledger_reads import Charge, ChargeStatus, Connection, CustomerHead, charges, find_customer, rows
 
-CREATED, ACTIVE, FINAL, DELETED = STATUSES = ("created", "active", "final", "deleted")
+CREATED, ACTIVE, FINAL, DELETED = ("created", "active", "final", "deleted")
 REAL_TIME_USAGE: Final = "real_time_usage"
 SORTS: Final = {
     "id": lambda body: body["id"],
@@ -60,8 +61,7 @@ PeriodKey = tuple[str, str, datetime]
 def list_charges(
     customer: FromPath[str],
     stores: Stores,
-    status: Annotated[list[str] | None, QueryParameter(name="filter[status]")] = None,
-    feature_key: Annotated[str | None, QueryParameter(name="filter[feature_key]")] = None,
+    asked: Asked,
     expand: FromQuery[list[str] | None] = None,
     sort: FromQuery[str | None] = None,
     number: PageNumberV3 = 1,
@@ -73,8 +73,6 @@ def list_charges(
     What is used is charged at once, so `totals.booked` is of this moment; `expand=real_time_usage` adds
     `totals.realtime`, which is the same. Both are exact: amounts are rounded on invoices only.
     """
-    wanted = listed(status)
-    _check("filter[status]", wanted, STATUSES)
     expanded = listed(expand)
     _check("expand", expanded, (REAL_TIME_USAGE,))
     by, _, direction = (sort or "service_period.from").partition(" ")
@@ -90,8 +88,8 @@ def list_charges(
     bodies = [
         _body(charge, state, book, before.get(_key(charge)), head.read_at, ids, REAL_TIME_USAGE in expanded)
         for charge, state in found
-        if (state in wanted if wanted else state != DELETED)
-        and (feature_key is None or charge.feature_key == feature_key)
+        if (asked.hold("status", state) if "status" in asked.conditions else state != DELETED)
+        and asked.hold("feature_key", charge.feature_key)
     ]
     bodies.sort(key=SORTS[by], reverse=direction == "desc")
     return page_v3(bodies, number, size)

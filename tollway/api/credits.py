@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from rating.money import ZERO, plain, use_exact
 from tollway.api import notes
 from tollway.api.customers import gone
+from tollway.api.filters import Asked
 from tollway.api.gate import VisibleBalance
 from tollway.api.problems import Invalid, Problem, bad_request, conflict, not_found
 from tollway.api.purchases import GrantPurchase, SettlementUpdate, buy, purchase_body
@@ -28,7 +29,6 @@ from tollway.api.wire import (
     amount,
     compact,
     instant,
-    listed,
     page_v3,
 )
 from tollway.control import ControlCode, ControlError, GrantDraft
@@ -199,19 +199,14 @@ def update_settlement(
 def list_grants(
     customer: FromPath[str],
     stores: Stores,
-    status: Annotated[list[str] | None, QueryParameter(name="filter[status]")] = None,
-    currency: Annotated[str | None, QueryParameter(name="filter[currency]")] = None,
-    key: Annotated[str | None, QueryParameter(name="filter[key]")] = None,
+    asked: Asked,
     number: PageNumberV3 = 1,
     size: PageSizeV3 = PAGE_SIZE,
 ) -> Json:
     """The customer's grants, in the order in which they burn."""
-    statuses = listed(status)
     with stores.connection() as connection:
         found = _bodies(connection, find_customer(connection, customer).id)
-    for name, wanted in (("currency", currency), ("key", key)):
-        found = [body for body in found if wanted is None or body.get(name) == wanted]
-    return page_v3([body for body in found if not statuses or body["status"] in statuses], number, size)
+    return page_v3(asked.chosen(found), number, size)
 
 
 @get("/api/v3/openmeter/customers/{customer:str}/credits/grants/{grant:str}", tags=TAGS)
@@ -244,20 +239,20 @@ def void_grant(
 async def get_balance(
     customer: FromPath[str],
     stores: Stores,
-    currency: Annotated[str | None, QueryParameter(name="filter[currency]")] = None,
-    feature_key: Annotated[str | None, QueryParameter(name="filter[feature_key]")] = None,
+    asked: Asked,
 ) -> Json:
     """
     What the customer has left, in all or for one feature.
 
     In all, it is what the gate sees, and comes from Redis; for one feature it is worked out from the ledger.
     """
+    feature_key = asked.equal("feature_key")
     seen = await stores.gate.customer(customer)
     if feature_key is not None or seen is None or not seen.balance.revision:
         body = await of_ledger.run(_ledger_balance, stores, customer, feature_key)
     else:
         body = _balance_body(seen.balance)
-    balances = [body] if currency is None or currency == body["currency"] else []
+    balances = [body] if asked.hold("currency", body["currency"]) else []
     return {"retrieved_at": instant(datetime.now(UTC)), "balances": balances}
 
 
@@ -296,16 +291,15 @@ def _ledger_balance(stores: ApiStores, customer: str, feature_key: str | None) -
 def list_transactions(
     customer: FromPath[str],
     stores: Stores,
+    asked: Asked,
     after: Annotated[str | None, QueryParameter(name="page[after]")] = None,
     before: Annotated[str | None, QueryParameter(name="page[before]")] = None,
-    kind: Annotated[TransactionType | None, QueryParameter(name="filter[type]")] = None,
-    currency: Annotated[str | None, QueryParameter(name="filter[currency]")] = None,
-    feature_key: Annotated[str | None, QueryParameter(name="filter[feature_key]")] = None,
     size: PageSizeV3 = PAGE_SIZE,
 ) -> Json:
     """How the customer's credits came and went, the newest first, each with the balance before and after it."""
     if after is not None and before is not None:
         raise bad_request("page[before]", "expected either `page[after]` or `page[before]`")
+    kind = asked.equal("type")
     with stores.connection() as connection:
         # One more than asked for tells whether there is another page.
         found = credit_transactions(
@@ -314,11 +308,11 @@ def list_transactions(
             cursor=before or after,
             limit=size + 1,
             newest_first=before is None,
-            kind=kind,
-            feature_key=feature_key,
+            kind=None if kind is None else TransactionType(kind),
+            feature_key=asked.equal("feature_key"),
         )
-    if currency is not None:
-        found = [one for one in found if one.currency == currency]
+    # All are in the customer's currency: none is left out, or all are.
+    found = [one for one in found if asked.hold("currency", one.currency)]
     more = len(found) > size
     found = found[:size]
     if before is not None:

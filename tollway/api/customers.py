@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
-from typing import Annotated, LiteralString
+from typing import Annotated, Final
 
 from litestar import delete, get, post, put
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
@@ -15,6 +14,7 @@ from ulid import ULID
 from rating.catalog import Customer
 from rating.money import plain
 from tollway.api import notes
+from tollway.api.filters import EQ, Asked, Condition, Filters, Many, containing
 from tollway.api.problems import Problem, conflict, not_found
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import threaded
@@ -84,21 +84,15 @@ class CustomerCreateV3(Struct, kw_only=True, forbid_unknown_fields=True):
     """Live balances at or below which a signal is raised."""
 
 
-def _put_customer(changes: Changes, key: str, body: CustomerCreate, known: Customer | None) -> Customer:
-    thresholds: Sequence[Decimal] | None = None
-    if body.low_balance_thresholds is not None:
-        thresholds = [amount(text) for text in body.low_balance_thresholds]
+def _put_customer(changes: Changes, key: str, body: CustomerCreate) -> Customer:
     subjects = body.usage_attribution.subject_keys if body.usage_attribution is not None else []
-    blocks = body.block_when_exhausted
     draft = CustomerDraft(
         key=key,
         name=body.name,
         currency=body.currency or None,
         subjects=tuple(subjects),
-        block_when_exhausted=bool(known and known.block_when_exhausted) if blocks is None else blocks,
-        low_balance_thresholds=tuple(known.low_balance_thresholds if known else ())
-        if thresholds is None
-        else tuple(thresholds),
+        block_when_exhausted=bool(body.block_when_exhausted),
+        low_balance_thresholds=tuple(amount(text) for text in body.low_balance_thresholds or ()),
     )
     customer = changes.put_customer(draft)
     written = {
@@ -119,7 +113,7 @@ def _create_customer(stores: ApiStores, body: CustomerCreate) -> Json:
             if known.deleted_at is not None:
                 raise conflict("key", f"there was a customer `{key}` that is deleted; its ledger stays, and so its key")
             raise conflict("key", f"there is a customer `{key}` already")
-        customer = _put_customer(changes, key, body, None)
+        customer = _put_customer(changes, key, body)
     return _read_customer(stores, customer.id)
 
 
@@ -132,7 +126,7 @@ def _replace_customer(stores: ApiStores, id_or_key: str, body: CustomerCreate) -
             raise gone(known)
         if body.key is not None and body.key != known.key:
             raise conflict("key", f"expected `{known.key}`: a customer's key does not change")
-        customer = _put_customer(changes, known.key, body, known)
+        customer = _put_customer(changes, known.key, body)
     return _read_customer(stores, customer.id)
 
 
@@ -198,20 +192,35 @@ def _customer_body(found: notes.Noted, current: dict[str, str]) -> Json:
     )
 
 
+COLUMNS: Final[Mapping[str, str | Many]] = {
+    "key": "found.key",
+    "name": "(found.body ->> 'name')",
+    "primary_email": "(notes.body ->> 'primary_email')",
+    "usage_attribution_subject_key": Many(
+        "select from jsonb_array_elements_text(found.body -> 'subjects') as named (subject) where true", "named.subject"
+    ),
+    "subject": Many("select from customer_subjects named where named.customer_id = found.id", "named.subject"),
+    "plan_key": Many(
+        "select from subscriptions held where held.customer_id = found.id"
+        " and (held.body ->> 'active_from')::timestamptz <= now()"
+        " and coalesce((held.body ->> 'active_to')::timestamptz > now(), true)",
+        "(held.body ->> 'plan_key')",
+    ),
+}
+"""Where filters find what they are about. A plan is that of an active subscription; to v1 a key is a subject too."""
+
+
 def _list_customers(
-    stores: ApiStores, key: str | None, subject: str | None, with_deleted: bool, page: int, size: int
+    stores: ApiStores, asked: Filters, with_deleted: bool, page: int, size: int
 ) -> tuple[list[Json], int]:
-    condition: LiteralString = (
-        "where (%s::text is null or key ilike '%%' || %s || '%%') and (%s::text is null or exists"
-        " (select from customer_subjects where customer_id = id and customer_subjects.subject = %s))"
-        " and (%s or found.body ->> 'deleted_at' is null)"
-    )
-    values = key, key, subject, subject, with_deleted
+    wanted, values = asked.sql(COLUMNS)
+    condition = f"where {wanted} and (%s or found.body ->> 'deleted_at' is null)"
+    values = [*values, with_deleted]
     with stores.connection() as connection:
         found = notes.read(
             connection, "customer", f"{condition} order by id limit %s offset %s", *values, size, (page - 1) * size
         )
-        counted = connection.execute(f"select count(*) from customers as found {condition}", values).fetchone()
+        counted = connection.execute(f"select count(*) {notes.CUSTOMERS} {condition}", values).fetchone()
         return _customer_bodies(connection, found), int(counted[0]) if counted else 0
 
 
@@ -227,13 +236,23 @@ def create_customer_v1(data: JSONBody[CustomerCreate], stores: Stores) -> Json:
 def list_customers_v1(
     stores: Stores,
     key: FromQuery[str | None] = None,
+    name: FromQuery[str | None] = None,
+    primary_email: Annotated[str | None, QueryParameter(name="primaryEmail")] = None,
     subject: FromQuery[str | None] = None,
+    plan_key: Annotated[str | None, QueryParameter(name="planKey")] = None,
     include_deleted: Annotated[bool, QueryParameter(name="includeDeleted")] = False,
     page: Page = 1,
     page_size: PageSizeV1 = PAGE_SIZE,
 ) -> Json:
-    """List customers, all or those with a key or a subject."""
-    found, total = _list_customers(stores, key, subject, include_deleted, page, page_size)
+    """List customers: all, or those with a text in their key, name, address or subjects, in upper or lower case."""
+    asked = Filters.of(
+        key=containing(key),
+        name=containing(name),
+        primary_email=containing(primary_email),
+        subject=containing(subject),
+        plan_key=None if plan_key is None else Condition(EQ, (plan_key,)),
+    )
+    found, total = _list_customers(stores, asked, include_deleted, page, page_size)
     return {"totalCount": total, "page": page, "pageSize": page_size, "items": camel(found)}
 
 
@@ -247,7 +266,7 @@ def get_customer_v1(customer: FromPath[str], stores: Stores) -> Json:
 @put("/api/v1/customers/{customer:str}", tags=["Set-up"])
 @threaded
 def update_customer_v1(customer: FromPath[str], data: JSONBody[CustomerCreate], stores: Stores) -> Json:
-    """Replace what a customer says of itself; its key stays."""
+    """Replace what a customer says of itself: what is left out is emptied. Its key stays."""
     return camel(_replace_customer(stores, customer, data))
 
 
@@ -269,12 +288,12 @@ def create_customer_v3(data: JSONBody[CustomerCreateV3], stores: Stores) -> Json
 @threaded
 def list_customers_v3(
     stores: Stores,
-    key: Annotated[str | None, QueryParameter(name="filter[key]")] = None,
+    asked: Asked,
     number: PageNumberV3 = 1,
     size: PageSizeV3 = PAGE_SIZE,
 ) -> Json:
     """List customers."""
-    found, total = _list_customers(stores, key, None, False, number, size)
+    found, total = _list_customers(stores, asked, False, number, size)
     page = {"size": size, "number": number, "total": total}
     return {"data": [labelled(body) for body in found], "meta": {"page": page}}
 
@@ -289,7 +308,7 @@ def get_customer_v3(customer: FromPath[str], stores: Stores) -> Json:
 @put("/api/v3/openmeter/customers/{customer:str}", tags=["Set-up"])
 @threaded
 def update_customer_v3(customer: FromPath[str], data: JSONBody[CustomerCreateV3], stores: Stores) -> Json:
-    """Replace what a customer says of itself; its key stays."""
+    """Replace what a customer says of itself: what is left out is emptied. Its key stays."""
     return labelled(_replace_customer(stores, customer, _from_v3(data)))
 
 

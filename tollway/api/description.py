@@ -18,6 +18,7 @@ from tollway.api.answers import ANSWERS
 from tollway.api.answers.prices import Price, PriceV3
 from tollway.api.answers.shared import Problem, ProblemV3
 from tollway.api.answers.usage import Event
+from tollway.api.filters import EQUAL, described_filter, described_filters
 from tollway.api.plan_bodies import RateCardCreate
 from tollway.api.plan_v3 import RateCardCreateV3
 from tollway.api.wire import Json, camel_name
@@ -143,6 +144,7 @@ def _operation(path: str, method: str, written: Json, handler: HTTPRouteHandler,
     if written.get("security") is not None:
         shown["security"] = written["security"]
     parameters = [_parameter(found, types.written) for found in written.get("parameters", ())]
+    parameters += described_filters(handler.handler_name)
     if parameters:
         shown["parameters"] = parameters
     body = _body(handler, types)
@@ -165,6 +167,8 @@ def _parameter(written: Json, known: Mapping[str, Json]) -> Json:
             schema[bound] = int(schema[bound])
     if written["in"] == "path":
         schema["minLength"] = 1
+    if written["name"].startswith("filter["):
+        return described_filter(written["name"], EQUAL)
     if options and not _is_text(schema):
         # In a query, `null` reads as no value where no text could be meant, and an instant may be seconds since 1970.
         seconds = [{"type": "number"}] if schema.get("format") == "date-time" else []

@@ -11,7 +11,8 @@ from msgspec import Struct
 from rating.catalog import FeatureSet
 from rating.meters import Feature, read_filters
 from tollway.api import notes
-from tollway.api.meters import find_meter
+from tollway.api.filters import Asked
+from tollway.api.meters import find_meter, meters
 from tollway.api.problems import Problem, bad_request, conflict, not_found
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import threaded
@@ -194,10 +195,14 @@ def create_feature_v3(data: JSONBody[FeatureCreateV3], stores: Stores) -> Json:
 
 @get("/api/v3/openmeter/features", tags=["Set-up"])
 @threaded
-def list_features_v3(stores: Stores, number: PageNumberV3 = 1, size: PageSizeV3 = PAGE_SIZE) -> Json:
+def list_features_v3(stores: Stores, asked: Asked, number: PageNumberV3 = 1, size: PageSizeV3 = PAGE_SIZE) -> Json:
     """List features."""
     with stores.connection() as connection:
-        return page_v3([feature_body_v3(found) for found in features(connection)], number, size)
+        found = [feature_body_v3(found) for found in features(connection)]
+        if "meter_id" in asked.conditions:
+            ids = {meter["slug"]: meter["id"] for meter in meters(connection)}
+            found = [body for body in found if asked.hold("meter_id", ids.get(body.get("meter_slug")))]
+    return page_v3(asked.only("key", "name").chosen(found), number, size)
 
 
 @get("/api/v3/openmeter/features/{feature:str}", tags=["Set-up"])

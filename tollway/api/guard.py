@@ -4,8 +4,7 @@ What surrounds every request, whatever it asks for: in order,
     1  it is counted and timed, and its answer gets the headers that make browsers careful;
     2  its key is checked, where keys are required, before anything of it is read;
     3  its body may be so large, as announced or as it comes, and has to arrive in time;
-    4  filters of v3 are brought into one form;
-    5  it is answered in time, or is told that it was not.
+    4  it is answered in time, or is told that it was not.
 
 It stands outside of the routing, so that a path that does not exist is treated like any other.
 """
@@ -15,10 +14,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import re
 import time
 from typing import Any, Final, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from litestar import Litestar
 from litestar.enums import ScopeType
@@ -27,7 +25,7 @@ from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Message
 from tollway.api.docs import STYLE
 from tollway.api.keys import KeyRing
 from tollway.api.metrics import refused_total, request_seconds, requests_total
-from tollway.api.problems import MEDIA_TYPE, Problem, bad_request, body_of, headers_of
+from tollway.api.problems import MEDIA_TYPE, Problem, body_of, headers_of
 from tollway.api.roles import OPEN, may, needs_no_key
 from tollway.api.stores import ApiStores
 
@@ -65,14 +63,6 @@ LEFT_SECONDS: Final = 2.0
 
 LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 CHALLENGE: Final = 'Bearer realm="tollway"'
-
-
-_FILTER: Final = re.compile(
-    rb"(?:^|(?<=&))(filter(?:\[|%5B)\w+(?:\]|%5D))(?:\[|%5B)(\w+)(?:\]|%5D)(?==)", re.IGNORECASE
-)
-"""A filter with what it compares by, as in `filter[key][eq]`."""
-_EQUAL: Final = (b"eq", b"oeq")
-"""Equal, or equal to one of several: the same as where nothing is said."""
 
 
 class GuardedApp(Litestar):
@@ -125,11 +115,6 @@ class _Request:
         if "/" not in self._path[1:] and self._path not in TOP:
             # Litestar would answer with a page.
             await self._refuse(Problem(404, "there is nothing here; `/docs` says what there is"), "not_found")
-            return
-        try:
-            self._scope["query_string"] = _FILTER.sub(_plain_filter, self._scope["query_string"])
-        except Problem as problem:
-            await self._refuse(problem, "filter")
             return
         try:
             async with asyncio.timeout(app.api_stores.settings.timeout_seconds):
@@ -231,13 +216,6 @@ class _Request:
         ]
         await self._sending({"type": "http.response.start", "status": problem.status, "headers": headers})
         await self._sending({"type": "http.response.body", "body": body, "more_body": False})
-
-
-def _plain_filter(found: re.Match[bytes]) -> bytes:
-    if found[2] not in _EQUAL:
-        name = f"{unquote(found[1].decode())}[{found[2].decode()[:40]}]"
-        raise bad_request(name, "expected `[eq]` or `[oeq]`, or nothing, after the name of a filter")
-    return found[1]
 
 
 def _host_of(origin: bytes) -> str | None:

@@ -13,6 +13,7 @@ from msgspec import Struct
 from rating.catalog import MeterSet
 from rating.meters import Aggregation, Meter
 from tollway.api import notes
+from tollway.api.filters import Asked
 from tollway.api.problems import bad_request, conflict, not_found
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import threaded
@@ -97,13 +98,14 @@ def _create_meter(stores: ApiStores, body: MeterCreate) -> Json:
 
 def find_meter(stores: ApiStores, id_or_slug: str) -> Json:
     with stores.connection() as connection:
-        for found in _meters(connection):
+        for found in meters(connection):
             if id_or_slug in (found["slug"], found["id"]):
                 return found
     raise not_found("meter", id_or_slug)
 
 
-def _meters(connection: Connection) -> list[Json]:
+def meters(connection: Connection) -> list[Json]:
+    """All meters, in snake_case."""
     return [meter_body(found) for found in notes.read(connection, "meter", "order by key")]
 
 
@@ -145,7 +147,7 @@ def create_meter_v1(data: JSONBody[MeterCreate], stores: Stores) -> Json:
 def list_meters_v1(stores: Stores, page: Page = 1, page_size: PageSizeV1 = PAGE_SIZE_MAX) -> list[Json]:
     """List meters."""
     with stores.connection() as connection:
-        found = _meters(connection)
+        found = meters(connection)
     return camel(found[(page - 1) * page_size : page * page_size])
 
 
@@ -159,7 +161,11 @@ def get_meter_v1(meter: FromPath[str], stores: Stores) -> Json:
 @put("/api/v1/meters/{meter:str}", tags=["Set-up"])
 @threaded
 def update_meter_v1(meter: FromPath[str], data: JSONBody[MeterUpdate], stores: Stores) -> Json:
-    """Rename a meter, or describe it anew."""
+    """
+    Replace what a meter is called: what is left out is emptied, and the name is then the slug.
+
+    What it counts never changes, its dimensions included, and need not be sent.
+    """
     key = find_meter(stores, meter)["slug"]
     with stores.changing() as changes:
         known = changes.meter(key)
@@ -170,8 +176,8 @@ def update_meter_v1(meter: FromPath[str], data: JSONBody[MeterUpdate], stores: S
                 aggregation=known.aggregation,
                 value_property=known.value_property,
                 group_by=known.group_by if data.group_by is None else data.group_by,
-                name=known.name if data.name is None else data.name,
-                description=known.description if data.description is None else data.description,
+                name=data.name or "",
+                description=data.description or "",
             )
         )
         notes.write(changes, "meter", key, {"metadata": data.metadata})
@@ -204,10 +210,11 @@ def create_meter_v3(data: JSONBody[MeterCreateV3], stores: Stores) -> Json:
 
 @get("/api/v3/openmeter/meters", tags=["Set-up"])
 @threaded
-def list_meters_v3(stores: Stores, number: PageNumberV3 = 1, size: PageSizeV3 = PAGE_SIZE) -> Json:
+def list_meters_v3(stores: Stores, asked: Asked, number: PageNumberV3 = 1, size: PageSizeV3 = PAGE_SIZE) -> Json:
     """List meters."""
     with stores.connection() as connection:
-        return page_v3([meter_body_v3(found) for found in _meters(connection)], number, size)
+        found = asked.chosen([meter_body_v3(found) for found in meters(connection)])
+    return page_v3(found, number, size)
 
 
 @get("/api/v3/openmeter/meters/{meter:str}", tags=["Set-up"])

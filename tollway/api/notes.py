@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, LiteralString, NamedTuple
+from typing import Any, Final, LiteralString, NamedTuple
 
 import msgspec
 
@@ -13,13 +13,16 @@ from tollway.api.wire import Json, compact
 from tollway.control import Changes, check_count, check_length
 from tollway.ledger_reads import Connection, is_storable
 
+CUSTOMERS: Final[LiteralString] = (
+    "from customers as found left join api_notes as notes on notes.kind = 'customer' and notes.ref = found.id"
+)
+
 _QUERIES: dict[str, LiteralString] = {
     "meter": "select key, found.body::text, created_at, notes.body::text, updated_at from meters as found"
     " left join api_notes as notes on notes.kind = 'meter' and notes.ref = found.key",
     "feature": "select key, found.body::text, created_at, notes.body::text, updated_at from features as found"
     " left join api_notes as notes on notes.kind = 'feature' and notes.ref = found.key",
-    "customer": "select key, found.body::text, created_at, notes.body::text, updated_at from customers as found"
-    " left join api_notes as notes on notes.kind = 'customer' and notes.ref = found.id",
+    "customer": f"select key, found.body::text, created_at, notes.body::text, updated_at {CUSTOMERS}",
     "subscription": "select key, found.body::text, created_at, notes.body::text, updated_at from subscriptions as found"
     " left join api_notes as notes on notes.kind = 'subscription' and notes.ref = found.id",
     "grant": "select key, found.body::text, created_at, notes.body::text, updated_at from grants as found"

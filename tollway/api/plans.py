@@ -16,6 +16,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from ulid import ULID
 
 from rating.catalog import PlanVersion, decode_record
+from tollway.api.filters import Asked
 from tollway.api.plan_bodies import PlanBody, PlanCreate, StoredPlan, body_v1
 from tollway.api.plan_terms import as_body, compiled
 from tollway.api.plan_v3 import PlanCreateV3, body_v3, from_v3
@@ -188,21 +189,19 @@ def list_plans_v1(
     stores: Stores,
     key: FromQuery[list[str] | None] = None,
     status: FromQuery[list[str] | None] = None,
+    plan_id: Annotated[list[str] | None, QueryParameter(name="id")] = None,
+    currency: FromQuery[list[str] | None] = None,
     page: Page = 1,
     page_size: PageSizeV1 = PAGE_SIZE,
 ) -> Json:
     """List plans, all versions of them."""
-    return page_v1([body_v1(plan) for plan in _listed(stores, key, status)], page, page_size)
-
-
-def _listed(stores: ApiStores, key: list[str] | None, status: list[str] | None) -> list[StoredPlan]:
-    keys, statuses = listed(key), listed(status)
+    wanted = [(name, listed(values)) for name, values in (("key", key), ("status", status), ("id", plan_id))]
+    wanted.append(("currency", listed(currency)))
     with stores.connection() as connection:
-        return [
-            plan
-            for plan in stored_plans(connection)
-            if (not keys or plan.body.key in keys) and (not statuses or plan.status in statuses)
-        ]
+        found = [body_v1(plan) for plan in stored_plans(connection)]
+    return page_v1(
+        [body for body in found if all(not values or body[name] in values for name, values in wanted)], page, page_size
+    )
 
 
 @get("/api/v1/plans/{plan:str}", tags=["Set-up"])
@@ -251,13 +250,14 @@ def create_plan_v3(data: JSONBody[PlanCreateV3], stores: Stores) -> Json:
 @threaded
 def list_plans_v3(
     stores: Stores,
-    key: Annotated[list[str] | None, QueryParameter(name="filter[key]")] = None,
-    status: Annotated[list[str] | None, QueryParameter(name="filter[status]")] = None,
+    asked: Asked,
     number: PageNumberV3 = 1,
     size: PageSizeV3 = PAGE_SIZE,
 ) -> Json:
     """List plans, all versions of them."""
-    return page_v3([body_v3(plan) for plan in _listed(stores, key, status)], number, size)
+    with stores.connection() as connection:
+        found = asked.chosen([body_v3(plan) for plan in stored_plans(connection)])
+    return page_v3(found, number, size)
 
 
 @get("/api/v3/openmeter/plans/{plan:str}", tags=["Set-up"])

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from rating.catalog import Subscription
 from rating.periods import Cadence, add_duration
 from tollway.api import notes
+from tollway.api.filters import Filters
 from tollway.api.plan_bodies import ProRatingConfig, StoredPlan
 from tollway.api.plans import stored_plans
 from tollway.api.problems import not_found
@@ -35,6 +36,13 @@ def subscriptions_of(connection: Connection, customer: str) -> list[Json]:
         found = notes.read(connection, "subscription", "where customer_id = %s order by id", customer_id)
         return _bodies(connection, found)
     raise not_found("customer", customer)
+
+
+def all_subscriptions(connection: Connection, asked: Filters) -> list[Json]:
+    """The subscriptions of all customers, as far as what is asked of their own fields holds, the oldest first."""
+    columns = {"id": "found.id", "customer_id": "found.customer_id", "plan_key": "(found.body ->> 'plan_key')"}
+    condition, values = asked.only(*columns).sql(columns)
+    return _bodies(connection, notes.read(connection, "subscription", f"where {condition} order by id", *values))
 
 
 def without_phases(body: Json) -> Json:

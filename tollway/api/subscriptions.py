@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
 
 import msgspec
 from litestar import get, post
-from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.params import FromPath, JSONBody
 
 from rating.catalog import PlanVersion, SettlementMode, Subscription
 from rating.periods import Cadence, period_at
 from tollway.api import notes
 from tollway.api.customers import gone
+from tollway.api.filters import Asked
 from tollway.api.plans import stored_plans
 from tollway.api.problems import bad_request, conflict, not_found
 from tollway.api.stores import ApiStores, Stores
-from tollway.api.subscription_answers import find_subscription, subscription_v3, subscriptions_of, without_phases
+from tollway.api.subscription_answers import (
+    all_subscriptions,
+    find_subscription,
+    subscription_v3,
+    subscriptions_of,
+    without_phases,
+)
 from tollway.api.subscription_bodies import (
     CustomerReferenceV3,
     PlanReference,
@@ -215,13 +221,14 @@ def create_subscription_v3(data: JSONBody[SubscriptionCreateV3], stores: Stores)
 @threaded
 def list_subscriptions_v3(
     stores: Stores,
-    customer_id: Annotated[str, QueryParameter(name="filter[customer_id]")],
+    asked: Asked,
     number: PageNumberV3 = 1,
     size: PageSizeV3 = PAGE_SIZE,
 ) -> Json:
-    """All subscriptions that a customer ever had."""
+    """Subscriptions, those that ended too, the oldest first."""
     with stores.connection() as connection:
-        return page_v3([subscription_v3(body) for body in subscriptions_of(connection, customer_id)], number, size)
+        found = [subscription_v3(body) for body in all_subscriptions(connection, asked)]
+    return page_v3(asked.chosen(found, plan_id="plan.id", plan_key="plan.key"), number, size)
 
 
 @get("/api/v3/openmeter/subscriptions/{subscription:str}", tags=["Set-up"])
