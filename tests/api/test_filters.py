@@ -179,6 +179,8 @@ REFUSED: list[tuple[str, str, str]] = [
     (f"{V3}/customers/acme", "filter[key]=a", "filter[key]"),
     ("/api/v3/tollway/parked-events", "filter[reason][neq]=a", "filter[reason][neq]"),
     ("/api/v3/tollway/parked-events", "filter[raeson]=a", "filter[raeson]"),
+    ("/api/v3/tollway/parked-events", f"filter[reason]={'a' * 1025}", "filter[reason]"),
+    ("/api/v3/tollway/parked-events", "filter[reason]=a&filter[reason][eq]=b", "filter[reason][eq]"),
     (f"{V1}/customers", "filter[key][eq]=acme", "filter[key][eq]"),
 ]
 

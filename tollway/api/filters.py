@@ -223,18 +223,21 @@ async def check_query(request: Request[Any, Any, Any]) -> None:
     query: bytes = request.scope["query_string"]
     if not query:
         return
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    pairs = parse_qsl(query.decode(errors="replace"), keep_blank_values=True)
     known = _declared(request)
     fields = FILTERS.get(request.route_handler.handler_name, {})
     plain: list[tuple[str, str]] = []
     for name, value in pairs:
         field, operator = _split(name)
-        if field is None or f"filter[{field}]" in known:
-            if field is not None and operator not in (None, EQ):
-                raise _refused(name, _expected(EQUAL))
-            if field is None and name not in known and (request.url.path.startswith("/api/v3") or _is_filter(name)):
+        if field is None:
+            if name not in known and (request.url.path.startswith("/api/v3") or _is_filter(name)):
                 raise _refused(name, f"expected one of {', '.join(sorted({*known, *map(_named, fields)}))}")
-            plain.append((name if field is None else f"filter[{field}]", value))
+            plain.append((name, value))
+        elif _named(field) in known:
+            _condition(name, EQUAL, operator, value)
+            if any(_named(field) == other for other, _ in plain):
+                raise _refused(name, "expected it once")
+            plain.append((_named(field), value))
         elif field not in fields:
             raise _refused(
                 name, f"expected one of {', '.join(map(_named, fields))}" if fields else "expected no filter"
