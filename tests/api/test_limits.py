@@ -188,11 +188,12 @@ def test_requests_under_way_are_finished_when_it_is_told_to_end(stores: Stores) 
         locking.execute("select pg_advisory_lock(%s)", (CONTROL_LOCK,))
         changing = pool.submit(service.call, "POST", "/api/v1/customers", {"key": "acme", "name": "Acme"})
         arriving.begin(len(content))
-        wait_for(lambda: in_flight(service) == len(content), "the events to be under way")
+        arriving.send(content[:-1])
+        wait_for(lambda: in_flight(service) == len(content) - 1, "the events to be under way")
         service.process.send_signal(signal.SIGTERM)
         time.sleep(1)
         assert service.process.poll() is None
-        arriving.send(content)
+        arriving.send(content[-1:])
         locking.execute("select pg_advisory_unlock(%s)", (CONTROL_LOCK,))
         assert changing.result().status_code == 201
         assert arriving.status() == 204
@@ -200,22 +201,17 @@ def test_requests_under_way_are_finished_when_it_is_told_to_end(stores: Stores) 
     assert logged(stores) == {"late": 1}
 
 
-@pytest.mark.parametrize(
-    "limits",
-    [{"TOLLWAY_API_INGEST_REQUESTS_MAX": "2"}, {"TOLLWAY_API_INGEST_BYTES_MAX": "1024"}],
-    ids=["requests", "bytes"],
-)
-def test_what_comes_while_too_much_is_in_hand_gets_429_and_a_place_later(
-    stores: Stores, limits: dict[str, str]
-) -> None:
-    """Two requests whose bodies have not arrived fill the limit; a third is refused until one of them is done."""
+def test_what_comes_while_too_much_has_arrived_gets_429_and_a_place_later(stores: Stores) -> None:
+    """Two bodies that are arriving fill the limit; a third is refused until one of them is done."""
     content = json.dumps(event("1", 500)).encode()
+    limits = {"TOLLWAY_API_INGEST_BYTES_MAX": "1024"}
     with api_process(stores, **limits) as service, wires(service, 2) as (first, second):
         first.begin(len(content))
-        wait_for(lambda: in_flight(service) == len(content), "the first request")
-        second.begin(350)
-        wait_for(lambda: in_flight(service) == len(content) + 350, "the second request")
-        refused = service.call("POST", V1, event("3", 200))
+        first.send(content[:-1])
+        second.begin(10_000)
+        second.send(b"x" * 350)
+        wait_for(lambda: in_flight(service) == len(content) + 349, "two requests")
+        refused = service.call("POST", V1, event("3", 400))
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
         assert service.call("GET", GATE).status_code == 404
         # One that announces nothing is refused too, as soon as too much of it has come.
@@ -224,9 +220,9 @@ def test_what_comes_while_too_much_is_in_hand_gets_429_and_a_place_later(
             f"{service.url}{V1}", content=chunks, headers={"content-type": "application/json"}, verify=NO_TLS
         )
         assert unannounced.status_code == 429
-        first.send(content)
+        first.send(content[-1:])
         assert first.status() == 204
-        assert service.call("POST", V1, event("3", 200)).status_code == 204
+        assert service.call("POST", V1, event("3", 400)).status_code == 204
         second.close()
         wait_for(lambda: in_flight(service) == 0, "the end of the second request")
         # One that is alone is taken, whatever its size.
@@ -235,6 +231,34 @@ def test_what_comes_while_too_much_is_in_hand_gets_429_and_a_place_later(
         text = service.call("GET", "/metrics").text
         assert metric(text, "tollway_api_events_total") == 3
         assert metric(text, 'tollway_api_ingest_seconds_count{outcome="pushed_back"}') == 2
+
+
+def test_who_announces_much_and_sends_nothing_holds_up_nobody(stores: Stores) -> None:
+    """Connections that announce more than there is room for, and more of them than may be in hand: others are taken."""
+    limits = {"TOLLWAY_API_INGEST_REQUESTS_MAX": "5", "TOLLWAY_API_INGEST_BYTES_MAX": str(20 * MIB)}
+    with api_process(stores, **limits) as service, wires(service, 20) as idle:
+        for wire in idle:
+            wire.begin(9 * MIB)
+            wire.send(b"[")
+        wait_for(lambda: in_flight(service) == len(idle), "the connections")
+        for number in range(10):
+            assert service.call("POST", V1, event(str(number), MIB // 2)).status_code == 204
+
+
+def test_who_sends_slowly_gives_way_when_bytes_are_short(stores: Stores) -> None:
+    """What is nearly there and then pauses holds its bytes only as long as nobody else needs them."""
+    limits = {"TOLLWAY_API_INGEST_BYTES_MAX": str(4 * MIB)}
+    with api_process(stores, **limits) as service, wires(service, 2) as (first, second):
+        for wire in (first, second):
+            wire.begin(2 * MIB)
+            wire.send(b"x" * (2 * MIB - 10))
+        wait_for(lambda: in_flight(service) == 2 * (2 * MIB - 10), "the bytes")
+        assert service.call("POST", V1, event("1", MIB // 2)).status_code == 429
+        wait_for(lambda: service.call("POST", V1, event("1", MIB // 2)).status_code == 204, "room")
+        assert first.status() == 429
+        wait_for(lambda: in_flight(service) == 2 * MIB - 10, "the other one to be all that is in hand")
+        second.send(b"x" * 10)
+        assert second.status() == 413, "the other one did not have to give way"
 
 
 def in_flight(service: Service) -> float:

@@ -106,9 +106,8 @@ async def _ingest(request: Request[Any, Any, Any], stores: ApiStores) -> None:
 
 async def _append(request: Request[Any, Any, Any], stores: ApiStores) -> None:
     encoding = encoding_of(request)
-    announced = min(request.content_length or 0, EVENTS_BYTES.number)
-    with stores.pressure.admitted(announced) as admission:
-        body = await _read(request, admission)
+    with stores.pressure.admitted() as admission:
+        body = await admission.read(request.stream())
         if encoding is not None:
             body = await _unpacked(body, admission)
         lines = await of_log.run(read_events, body, request.content_type[0].lower())
@@ -119,18 +118,6 @@ async def _append(request: Request[Any, Any, Any], stores: ApiStores) -> None:
             raise
         events_total.labels(ACCEPTED).inc(len(lines))
         ingest_bytes_total.inc(len(body))
-
-
-async def _read(request: Request[Any, Any, Any], admission: Admission) -> bytes:
-    """The body; bytes that were not announced are counted as they come."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        parts.append(part)
-        size += len(part)
-        if size > admission.bytes:
-            admission.grow(size - admission.bytes)
-    return b"".join(parts)
 
 
 async def _unpacked(body: bytes, admission: Admission) -> bytes:

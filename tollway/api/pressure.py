@@ -1,16 +1,19 @@
 """
 Backpressure: what is in hand has a limit, and what comes beyond it is told to come again.
 
-A request is let in by the bytes that it announces, before any of them is read; one that announces nothing is counted
-as it arrives. So the memory that events take before they are in the log is bounded, and no queue grows. The log itself
+Bytes count as they arrive, not as they are announced, and a request takes a place once all of it is there: whoever
+opens connections and sends nothing holds nobody up. When bytes are short, those who send theirs slowly give way to
+those who come. So the memory that events take before they are in the log is bounded, and no queue grows. The log itself
 stops taking events before its server's memory is full, so that the dataflow, which has to write to the same server to
 get on, is not stopped as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import redis
 
@@ -18,47 +21,80 @@ from sinks.event_log import log_memory
 from tollway.api.metrics import ingest_in_flight_bytes
 from tollway.api.problems import Problem
 
+SLOW_BYTES: Final = 64 * 1024
+SLOW_SECONDS: Final = 2.0
+"""A body is slow that did not bring so many bytes within the last so many seconds."""
+
 
 class Pressure:
     """
     How much is in hand, in this process. Used by the event loop only.
 
     Args:
-        requests_max: So many requests at once.
-        bytes_max: So many bytes at once. A request that is alone is let in whatever its size.
+        requests_max: So many requests at once, that have arrived.
+        bytes_max: So many bytes at once, arrived or arriving. A request that is alone is let in whatever its size.
     """
 
     def __init__(self, requests_max: int, bytes_max: int) -> None:
         self._requests_max = requests_max
         self._bytes_max = bytes_max
+        self._admitted: dict[Admission, None] = {}
         self.requests = 0
         self.bytes = 0
 
     @contextmanager
-    def admitted(self, announced_bytes: int) -> Iterator[Admission]:
+    def admitted(self) -> Iterator[Admission]:
         """
-        Hold a request's place.
+        Let a request come: it holds what it brings until this ends.
 
         Raises:
-            Problem: 429, there is too much in hand.
+            Problem: 429, there is too much in hand already.
         """
-        if self.requests >= self._requests_max:
-            raise self._too_much()
+        if self.requests >= self._requests_max or self.bytes >= self._bytes_max:
+            self._make_room(1)
+            if self.requests >= self._requests_max:
+                raise self._too_much()
         admission = Admission(self)
-        self.requests += 1
+        self._admitted[admission] = None
         try:
-            admission.grow(announced_bytes)
             yield admission
         finally:
-            self.requests -= 1
-            self._add(-admission.bytes)
+            self.release(admission)
+            if admission.has_place:
+                self.requests -= 1
 
     def hold(self, admission: Admission, size: int) -> None:
         """Count more bytes for a request. Raises `Problem` where that is too much."""
-        if self.requests > 1 and self.bytes + size > self._bytes_max:
-            raise self._too_much()
+        if admission not in self._admitted:
+            return  # it was sent away, and is about to notice
+        if self.bytes > admission.bytes and self.bytes + size > self._bytes_max:
+            self._make_room(size)
         admission.bytes += size
         self._add(size)
+
+    def take_place(self, admission: Admission) -> None:
+        """Count a request that has arrived. Raises `Problem` where there are too many."""
+        if self.requests >= self._requests_max:
+            raise self._too_much()
+        admission.has_place = True
+        self.requests += 1
+
+    def release(self, admission: Admission) -> None:
+        """Let go of the bytes of a request."""
+        if admission in self._admitted:
+            del self._admitted[admission]
+            self._add(-admission.bytes)
+
+    def _make_room(self, size: int) -> None:
+        """Send away those who are slow, the longest first, until there is room. Raises `Problem` where there is not."""
+        now = asyncio.get_running_loop().time()
+        for other in [one for one in self._admitted if one.is_slow(now)]:
+            if self.bytes + size <= self._bytes_max:
+                return
+            self.release(other)
+            other.send_away()
+        if self.bytes + size > self._bytes_max:
+            raise self._too_much()
 
     def _add(self, size: int) -> None:
         self.bytes += size
@@ -67,22 +103,60 @@ class Pressure:
     def _too_much(self) -> Problem:
         return Problem(
             429,
-            f"too many events at once: {self.requests} requests with {self.bytes} bytes wait for the log; none of"
+            f"too many events at once: {self.requests} requests and {self.bytes} bytes wait for the log; none of"
             " these was taken, send them again",
             retry=True,
         )
 
 
 class Admission:
-    """The place of one request."""
+    """What one request holds."""
 
     def __init__(self, pressure: Pressure) -> None:
         self._pressure = pressure
+        self._arriving: asyncio.Timeout | None = None
+        self._seen_at = asyncio.get_running_loop().time()
+        self._seen_bytes = 0
         self.bytes = 0
+        self.has_place = False
+
+    async def read(self, stream: AsyncIterator[bytes]) -> bytes:
+        """
+        All of a body, counted as it arrives; then the request has a place.
+
+        Raises:
+            Problem: 429, there is too much in hand, or this came too slowly while others waited.
+        """
+        parts: list[bytes] = []
+        try:
+            async with asyncio.timeout(None) as self._arriving:
+                async for part in stream:
+                    self.grow(len(part))
+                    parts.append(part)
+        except TimeoutError:
+            if self._arriving is None or not self._arriving.expired():
+                raise
+            message = "these events came too slowly while others waited; none of them was taken, send them again"
+            raise Problem(429, message, retry=True) from None
+        finally:
+            self._arriving = None
+        self._pressure.take_place(self)
+        return b"".join(parts)
 
     def grow(self, size: int) -> None:
         """Count more bytes. Raises `Problem` where that is too much."""
         self._pressure.hold(self, size)
+        if self.bytes - self._seen_bytes >= SLOW_BYTES:
+            self._seen_at, self._seen_bytes = asyncio.get_running_loop().time(), self.bytes
+
+    def is_slow(self, now: float) -> bool:
+        """Whether this is still arriving, and brought little of late."""
+        return self._arriving is not None and now - self._seen_at > SLOW_SECONDS
+
+    def send_away(self) -> None:
+        """Let the reading of the body end."""
+        assert self._arriving is not None, "only what arrives is slow"
+        self._arriving.reschedule(0)
 
 
 def check_memory(client: redis.Redis, percent: int) -> None:
