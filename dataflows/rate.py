@@ -22,6 +22,10 @@ from sinks import metrics
 
 BEAT_REST = 3 * KEY_GROUPS
 """A key group rests this many times as long as its last beat took: all of them together take a quarter of the time."""
+BUSY_OVER = timedelta(seconds=1)
+"""Over how long it is looked at how much of the time beats take."""
+BUSY_SHARE = 0.2
+"""Beats that take less of the time than this need no longer rest than the beat."""
 REST_MAX = timedelta(seconds=0.8)
 """The longest rest while the flow keeps up: what is told is then never older than a second."""
 BEHIND_REST_MAX = timedelta(seconds=10)
@@ -42,6 +46,9 @@ class Pace:
 
     def __init__(self) -> None:
         self._behind = timedelta()
+        self._busy = 0.0
+        """Seconds that beats of all key groups took, each counting for less the longer ago it was."""
+        self._beaten_at = datetime.min.replace(tzinfo=UTC)
         self._read_at = datetime.min.replace(tzinfo=UTC)
 
     def read(self, received_at: datetime, now: datetime) -> None:
@@ -54,6 +61,18 @@ class Pace:
         if now - self._read_at > QUIET:
             return timedelta()
         return min(self._behind, BEHIND_REST_MAX)
+
+    def beaten(self, took: timedelta, now: datetime) -> bool:
+        """
+        A key group has told what changed, which took so long.
+
+        Returns:
+            Whether all of them together take more of the time than they should.
+        """
+        self._busy *= math.exp((self._beaten_at - now) / BUSY_OVER)
+        self._busy += took / BUSY_OVER
+        self._beaten_at = now
+        return self._busy > BUSY_SHARE
 
 
 class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
@@ -141,7 +160,12 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         due = self._group.calendar.next_due()
         if not self._group.is_waiting:
             return due
-        look = max(self._told_at + self._rest, min(datetime.now(UTC) + LOOK, self._told_at + BEHIND_REST_MAX))
+        now = datetime.now(UTC)
+        look = self._told_at + self._rest
+        behind = self._told_at + self._pace.rest(now)
+        if look < behind:
+            # It may have caught up long before it has rested as long as it is behind.
+            look = min(max(look, now + LOOK), behind)
         return look if due is None else min(due, look)
 
     def snapshot(self) -> bytes:
@@ -167,7 +191,10 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
             return
         group.beat(now, out)
         self._told_at = datetime.now(UTC)
-        self._rest = max(self._beat, min(BEAT_REST * (self._told_at - now), REST_MAX))
+        took = self._told_at - now
+        self._rest = self._beat
+        if self._pace.beaten(took, self._told_at):
+            self._rest = max(self._beat, min(BEAT_REST * took, REST_MAX))
 
     def _emit(self, out: Outcome) -> tuple[Iterable[Outcome], bool]:
         metrics.count(out)

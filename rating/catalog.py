@@ -269,6 +269,8 @@ class Catalog:
         """Whose each subject is now."""
         self._owners: dict[str, list[Ownership]] = {}
         """Of each subject that ever changed hands: whose it was from when on; the first also had it all time before."""
+        self.moved_subjects: list[str] = []
+        """The subjects that changed hands, in order, once for each time."""
         self.subscriptions: dict[str, dict[str, Subscription]] = {}
         self.grants: dict[str, dict[str, Grant]] = {}
         self.records_of: Counter[str] = Counter()
@@ -333,6 +335,8 @@ class Catalog:
         else:
             self.customer_id_by_subject[subject] = customer_id
         owners = self._owners.pop(subject, None)
+        if owners is not None or before is not None:
+            self.moved_subjects.append(subject)
         if owners is None and before is not None:
             owners = [Ownership(ALWAYS[0], before)]
         if owners is None or since is None:

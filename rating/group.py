@@ -123,6 +123,10 @@ class KeyGroup:
         """When to ask the ledger again for what it did not have."""
         self.received: list[tuple[datetime, int]] = []
         self._routes: dict[tuple[str, str], Route] = {}
+        """By subject and event type."""
+        self._routed: dict[str, set[tuple[str, str]]] = {}
+        """By customer, the routes that lead to it."""
+        self._moves_seen = len(catalog.moved_subjects)
         self._lanes: dict[str, dict[str, Lane[Account]]] = {}
         """By event type, then by subject."""
         self._lanes_close_at = NEVER
@@ -501,6 +505,10 @@ class KeyGroup:
         if self._routes_version != self.catalog.global_version:
             self._routes_version = self.catalog.global_version
             self._forget_routes()
+        if self._moves_seen != len(self.catalog.moved_subjects):
+            moved = set(self.catalog.moved_subjects[self._moves_seen :])
+            self._moves_seen = len(self.catalog.moved_subjects)
+            self._forget_subjects(moved)
 
     # -- attribute ------------------------------------------------------------------------------
 
@@ -510,10 +518,11 @@ class KeyGroup:
         found = self._find_route(subject, event_type, at, received_at, now)
         if isinstance(found, ParkCode) and self.refresh():
             self._read_catalog_version()
-            self._forget_routes()
+            self._forget_changed()
             found = self._find_route(subject, event_type, at, received_at, now)
         if not isinstance(found, ParkCode) and not found.has_left:
             self._routes[subject, event_type] = found
+            self._routed.setdefault(found.account.state.customer_id, set()).add((subject, event_type))
         return found
 
     def _find_route(
@@ -566,11 +575,11 @@ class KeyGroup:
         """
         use_exact()
         self._read_catalog_version()
-        self._forget_routes()
         for customer_id in customer_ids:
             account = self.accounts.get(customer_id)
             if account is None:
                 account = self._open_account(customer_id)
+            self._forget_routes_to(account)
             self._catch_up(account, now, out)
             self._settle(account, now, out)
 
@@ -625,8 +634,9 @@ class KeyGroup:
         self._refresh(account, now)
 
     def _forget_routes(self) -> None:
-        """Forget where events go: the catalog changed, perhaps also whose a subject is."""
+        """Forget where all events go: what concerns everybody changed."""
         self._routes.clear()
+        self._routed.clear()
         for lanes in self._lanes.values():
             for lane in lanes.values():
                 lane.account.empty_lanes()
@@ -635,11 +645,34 @@ class KeyGroup:
         self._lanes_close_at = NEVER
         self._lanes_open_from = ALWAYS[0]
 
+    def _forget_routes_to(self, account: Account) -> None:
+        """Forget which events go to an account: what the catalog says of it changed. All others go on as they do."""
+        self._close_lanes(account)
+        for key in self._routed.pop(account.state.customer_id, ()):
+            self._routes.pop(key, None)
+
+    def _forget_changed(self) -> None:
+        """The same for every account of which the catalog says more than it has read."""
+        for customer_id in [*self._routed]:
+            account = self.accounts[customer_id]
+            if account.state.records < self.catalog.records_of[customer_id]:
+                self._forget_routes_to(account)
+
+    def _forget_subjects(self, moved: set[str]) -> None:
+        """Forget where events of subjects go that changed hands: that concerns two customers."""
+        for lanes in self._lanes.values():
+            for subject in moved & lanes.keys():
+                lane = lanes.pop(subject)
+                lane.account.empty(lane)
+                lane.account.lanes.remove(lane)
+        for key in [key for key in self._routes if key[0] in moved]:
+            del self._routes[key]
+
     def _refresh(self, account: Account, now: datetime) -> None:
         """Read the catalog, and let time have its effect on the account up to `now`."""
         self._close_lanes(account)
         if self.calendar.advance(account, now):
-            self._forget_routes()
+            self._forget_routes_to(account)
 
     def close_ended(self, now: datetime, out: Outcome) -> None:
         """Close every period that is over at `now`, without waiting out its grace."""

@@ -1,74 +1,71 @@
-"""Sources end their epochs together, however often each is asked."""
+"""When a key group beats: within the beat where there is little to do, in its share of the time where there is much."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from time import sleep
 from typing import Any
 
-import bytewax.operators as op
-import pytest
-from bytewax.dataflow import Dataflow
-from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
-from bytewax.recovery import RecoveryConfig, init_db_dir
-from bytewax.testing import TestingSink, run_main
+from dataflows.messages import header, microseconds, segment_header
+from dataflows.rate import Pace, RateLogic
+from rating.catalog import SettlementMode
+from rating.rows import Outcome
+from rating.rules import Rules
+from tests.simulation.driving import View
+from tests.simulation.settling import NUMBER, card, customer, event, metered, plan, subscription
+from tests.world import line
 
-from dataflows.pace import Pace
-
-EPOCH = timedelta(milliseconds=100)
-EPOCHS = 40
-
-
-class Ticks(FixedPartitionedSource[int, int]):
-    """One partition that has nothing to say, and takes down how often it is asked in each epoch."""
-
-    def __init__(self, every: timedelta) -> None:
-        self.every = every
-        self.polls = [0]
-
-    def list_parts(self) -> list[str]:
-        return ["ticks"]
-
-    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> _Ticking:
-        return _Ticking(self)
+BEAT = timedelta(milliseconds=40)
+MONTH = timedelta(days=31)
 
 
-class _Ticking(StatefulSourcePartition[int, int]):
-    def __init__(self, source: Ticks) -> None:
-        self._source = source
+class _View(View):
+    """A control log in memory."""
 
-    def next_batch(self) -> list[int]:
-        self._source.polls[-1] += 1
-        if len(self._source.polls) > EPOCHS:
-            raise StopIteration
-        return []
-
-    def next_awake(self) -> datetime | None:
-        return datetime.now(UTC) + self._source.every
-
-    def snapshot(self) -> int:
-        self._source.polls.append(0)
-        return 0
+    def take_changed(self, _group: int) -> set[str]:
+        """Which customers changed since this was last asked."""
+        changed, self.changed = self.changed, set()
+        return changed
 
 
-def run(folder: Path, pace: Pace | None) -> list[int]:
-    """Two sources, one of which awakes more seldom. Returns how often the other was asked in each epoch."""
-    often, seldom = Ticks(timedelta(milliseconds=4)), Ticks(timedelta(milliseconds=37))
-    flow = Dataflow("pace")
-    sources: list[Any] = [often, seldom] if pace is None else [pace.keeping(often), pace.keeping(seldom)]
-    merged = op.merge("merge", *[op.input(f"source_{number}", flow, source) for number, source in enumerate(sources)])
-    op.output("out", merged, TestingSink([]))
-    init_db_dir(folder, 1)
-    run_main(flow, epoch_interval=EPOCH, recovery_config=RecoveryConfig(str(folder)))
-    return often.polls[:EPOCHS]
+def _logic(start: datetime) -> RateLogic:
+    records = [*metered("a"), plan(card("a")), customer(), subscription(SettlementMode.CREDIT_THEN_INVOICE, start)]
+    view: Any = _View()
+    view.log = list(records)
+    return RateLogic(view, Rules(), BEAT, lambda _group, _numbers: (), lambda _customer, _meter: (), Pace(), None)
 
 
-@pytest.mark.parametrize("alone", [True, False])
-def test_a_source_is_asked_as_often_in_late_epochs_as_in_early_ones(tmp_path: Path, alone: bool) -> None:
-    """Without a pace a source that awakes often is asked less and less, after a while once an epoch."""
-    (tmp_path / "without").mkdir()
-    (tmp_path / "with").mkdir()
-    late = slice(EPOCHS // 2, EPOCHS)
-    without = run(tmp_path / "without", None)[late]
-    kept = run(tmp_path / "with", Pace(EPOCH, alone=alone))[late]
-    assert sum(kept) > 2 * sum(without)
+def _message(name: str, now: datetime) -> bytes:
+    blob = line(event(name, "a", 1, now))
+    return header(NUMBER, 5) + segment_header(microseconds(now), len(blob), True) + blob
+
+
+def _told(outcomes: list[Outcome]) -> list[int]:
+    return [int(row.charged) for out in outcomes for row in out.balances]
+
+
+def test_usage_that_comes_now_and_then_is_told_within_the_beat() -> None:
+    logic = _logic(datetime.now(UTC) - MONTH)
+    logic.on_batch([_message("first", datetime.now(UTC))])
+    waits = []
+    for number in range(8):
+        came = datetime.now(UTC)
+        told = _told(list(logic.on_batch([_message(f"e{number}", came)])[0]))
+        while number + 2 not in told:
+            due = logic.notify_at()
+            assert due is not None
+            sleep(max((due - datetime.now(UTC)).total_seconds(), 0))
+            told = _told(list(logic.on_notify()[0]))
+        waits.append(datetime.now(UTC) - came)
+    assert sorted(waits)[4] <= 2 * BEAT, waits
+
+
+def test_beats_that_take_much_of_the_time_are_told_to_rest() -> None:
+    pace = Pace()
+    now = datetime.now(UTC)
+    assert not pace.beaten(timedelta(milliseconds=5), now)
+    for _ in range(40):
+        now += timedelta(milliseconds=10)
+        busy = pace.beaten(timedelta(milliseconds=8), now)
+    assert busy
+    assert not pace.beaten(timedelta(milliseconds=1), now + timedelta(seconds=5))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 import rating.group
-from rating.catalog import FeatureSet, MeterSet, Phase, Record, SettlementMode
+from rating.catalog import FeatureSet, MeterSet, Phase, Record, SettlementMode, key_group
 from rating.meters import Aggregation, Feature, Meter
 from rating.outcome import ParkCode
 from rating.prices import Graduated, Pricing, Tier
@@ -22,6 +22,7 @@ from rating.usage import Lane
 from tests.simulation.settling import (
     DAY,
     HOUR,
+    ID,
     World,
     card,
     customer,
@@ -314,3 +315,47 @@ def test_an_event_of_no_age_to_be_rated_is_rejected(time: str) -> None:
     out = world.fold(event("1", "a", 1, START) | {"time": time}, event("2", "a", 1, START, "nobody") | {"time": time})
     assert out.ended == {("rejected", "invalid_envelope"): 2}
     assert {one.path for one in out.rejected} == {"$.time"}
+
+
+OTHER = next(name for name in map("other-{}".format, range(1000)) if key_group(name) == key_group(ID))
+"""A customer of the same key group."""
+
+
+def two_customers(*subjects: str) -> World:
+    """Both without credits, the first with subjects besides its key."""
+    return World(
+        *metered("a"),
+        plan(card("a")),
+        customer(subjects, recorded_at=START),
+        customer(customer_id=OTHER, key="d", recorded_at=START),
+        subscription(INVOICE),
+        subscription(INVOICE, customer_id=OTHER, name="s2"),
+    )
+
+
+def test_a_grant_closes_no_lane_but_its_customers() -> None:
+    """What one customer buys leaves the usage of all others where it gathers."""
+    world = two_customers()
+    ours, theirs = world.group.accounts[ID], world.group.accounts[OTHER]
+    world.fold(event("1", "a", 1, START), event("2", "a", 2, START, subject="d"))
+    gathering = theirs.lanes[0]
+    world.apply(grant("g", 5))
+    assert theirs.lanes == [gathering]
+    assert not ours.lanes
+    world.use(event("3", "a", 4, START), event("4", "a", 8, START, subject="d"))
+    assert theirs.lanes == [gathering]
+    assert world.balance.consumed == 5
+    assert world.balances[OTHER].charged == 10
+
+
+def test_a_subject_that_moves_closes_its_lanes_whoever_had_it() -> None:
+    """The record of who takes a subject is enough, though who had it says nothing."""
+    world = two_customers("moving")
+    world.beat(START + HOUR)
+    world.fold(event("1", "a", 1, START + HOUR, subject="moving"))
+    assert len(world.group.accounts[ID].lanes) == 1
+    world.beat(START + 2 * HOUR)
+    world.apply(customer(("moving",), customer_id=OTHER, key="d", recorded_at=START + 2 * HOUR))
+    world.use(event("2", "a", 2, START + 2 * HOUR, subject="moving"))
+    assert world.balances[ID].charged == 1
+    assert world.balances[OTHER].charged == 2
