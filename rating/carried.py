@@ -10,10 +10,12 @@ changed about it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from decimal import Decimal
 
 from rating.credits import Account
-from rating.meters import Tally, merged_value
+from rating.meters import Tally, UniqueTally, add, merged_value
+from rating.money import ONE, ZERO
 from rating.prices import Pricing
 from rating.usage import MeterState
 
@@ -54,7 +56,7 @@ def carry_over(account: Account, pricing_of: Callable[[Account, MeterState], Pri
         before = earlier[-1]
         carried = before.reached
         charged = before.charged_before + before.cost(pricing_of(account, before), before.usage)
-        if meter.tally is not None:
+        if meter.tally is not None and (meter.dirty or any(part.dirty for part in earlier)):
             shift = counted(meter.tally, earlier) - carried - meter.usage
             if shift:
                 meter.usage += shift
@@ -65,6 +67,21 @@ def carry_over(account: Account, pricing_of: Callable[[Account, MeterState], Pri
             meter.rechain = meter.rechain or (bool(meter.slices) and carried != meter.carried)
             meter.carried, meter.charged_before = carried, charged
             meter.piece = None
+
+
+def add_to_period(
+    account: Account, meter: MeterState, tally: Tally, value: Decimal | str, at: datetime, event_id: str
+) -> Decimal:
+    """Add an event to the tally of a later part of a period. Returns by how much the period's aggregate changed."""
+    earlier = earlier_parts(account, meter)
+    if isinstance(tally, UniqueTally):
+        # Sets may be large, and are not merged for each event.
+        tallies = [tally, *(part.tally for part in earlier if isinstance(part.tally, UniqueTally))]
+        is_new = not any(value in known.texts for known in tallies)
+        add(tally, value, at, event_id)
+        return ONE if is_new else ZERO
+    add(tally, value, at, event_id)
+    return counted(tally, earlier) - meter.reached
 
 
 def counted(tally: Tally, earlier: Iterable[MeterState]) -> Decimal:

@@ -19,7 +19,7 @@ from xxhash import xxh32_intdigest
 
 from rating.access import balance_row
 from rating.calendar import NOTHING, TICK, Calendar, is_in_arrears
-from rating.carried import carry_over, counted, earlier_parts, unbind_earlier
+from rating.carried import add_to_period, carry_over, unbind_earlier
 from rating.catalog import ALWAYS, NEVER, Catalog, key_group
 from rating.charge import Piece, is_given, total
 from rating.credits import Account, AccountState
@@ -892,7 +892,7 @@ def _tallied(
     """Add an event to what a meter's aggregation remembers. Returns by how much the aggregate changed."""
     if meter.tally is None:
         meter.tally = new_tally(aggregation)
+    if meter.counted_from is not None:
+        return add_to_period(account, meter, meter.tally, value, at, event_id)
     add(meter.tally, value, at, event_id)
-    if meter.counted_from is None:
-        return tally_value(meter.tally) - meter.usage
-    return counted(meter.tally, earlier_parts(account, meter)) - meter.reached
+    return tally_value(meter.tally) - meter.usage

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from rating.catalog import Phase, VersionMove
+from rating.entitlements import MeteredEntitlement
 from tests.api.conftest import Client, plan
 from tests.api.test_setup import V1, V3, got, made
 from tests.api.test_subscriptions import ANCHOR, at, refused
+from tests.simulation.settling import card, subscription
+from tests.simulation.settling import plan as plan_of
+from tollway.api.gate import stretches_of
 
 TOLLWAY = "/api/v3/tollway"
 
@@ -91,3 +99,25 @@ def test_migrate_is_a_move_too(shop: Client, held: Any) -> None:
     assert moved["next"]["plan"]["version"] == 2
     refused(shop.post(path, json={"targetVersion": 9}), 404, "targetVersion")
     refused(shop.post(path, json={"targetVersion": 1, "timing": at(days=-1)}), 409, "timing")
+
+
+def test_the_gate_knows_what_a_version_gives_from_when_on() -> None:
+    """A stretch for each version in force, and for each phase of it, which is counted from the subscription's start."""
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+    days = [start + timedelta(days=number) for number in range(30)]
+    limited = replace(card("a"), entitlement=MeteredEntitlement(Decimal(5)))
+    trial, paid = Phase("trial", (card("a"),), "P7D"), Phase("paid", (limited,))
+    versions = {
+        ("plan", 1): plan_of(phases=(trial, paid)),
+        ("plan", 2): plan_of(phases=(trial, Phase("paid", (card("a"), card("b"))))),
+    }
+    moves = (VersionMove(days[3], 2, start), VersionMove(days[9], 1, start), VersionMove(days[12], 2, start))
+    held = replace(subscription(end=days[20]), moves=moves)
+    found = [(one.start, one.end, one.features, set(one.entitlements)) for one in stretches_of(held, versions)]
+    assert found == [
+        (start, days[3], ("a",), set()),
+        (days[3], days[7], ("a",), set()),
+        (days[7], days[9], ("a", "b"), set()),
+        (days[9], days[12], ("a",), {"a"}),
+        (days[12], days[20], ("a", "b"), set()),
+    ]

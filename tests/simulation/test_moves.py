@@ -575,7 +575,9 @@ def test_a_period_with_moves_costs_what_a_plain_calculation_says(
         # Each line is held against the ledger as it is made.
         assert sum((line.charged for line in invoice.lines), ZERO) == balance.charged
         assert sum((line.credited for line in invoice.lines), ZERO) == balance.consumed
-        assert invoice.totals.credits_total == round_minor(balance.consumed, "USD")
+        # A line shows no more credits than it comes to, and is rounded.
+        short = round_minor(balance.consumed, "USD") - invoice.totals.credits_total
+        assert ZERO <= short <= D("0.01") * len(invoice.lines)
         assert min((line.totals.total for line in invoice.lines), default=ZERO) >= 0
 
 
