@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from math import ceil
 
-from tests.simulation.plain import Period, Plain, half_up, minimum, tiers_of
+from tests.simulation.plain import Period, Plain, billed, half_up, minimum, tiers_of
 
 ZERO = Fraction(0)
 CENTS = 2
@@ -20,7 +20,7 @@ CENTS = 2
 def grosses(price: Plain, quantity: Fraction) -> Iterator[Fraction]:
     """What each detail of a period comes to before discounts, in order."""
     match price["type"]:
-        case "unit":
+        case "unit" | "dynamic":
             yield quantity * Fraction(price["amount"])
         case "package":
             yield ceil(quantity / Fraction(price["size"])) * Fraction(price["amount"])
@@ -45,7 +45,7 @@ def net(period: Period) -> Fraction:
         amount = half_up(Fraction(price["amount"]) * period.served, 30) if period.served != 1 else price["amount"]
         parts, most = [Fraction(amount)], None
     else:
-        parts = list(grosses(price, max(period.usage - Fraction(card.get("free") or 0), ZERO)))
+        parts = list(grosses(price, billed(card, period.usage)))
         most = None if price.get("maximum") is None else half_up(Fraction(price["maximum"]), CENTS)
     total = ZERO
     for part in parts:

@@ -29,10 +29,26 @@ from rating.catalog import (
     Subscription,
     key_group,
 )
+from rating.entitlements import MeteredEntitlement
 from rating.group import KeyGroup
 from rating.meters import Aggregation, Feature, Meter
 from rating.outcome import ParkCode, Parked
-from rating.prices import Discounts, Flat, Graduated, Package, PaymentTerm, Price, Pricing, Tier, Unit, Volume
+from rating.prices import (
+    Discounts,
+    Dynamic,
+    Flat,
+    Graduated,
+    Operation,
+    Package,
+    PaymentTerm,
+    Price,
+    Pricing,
+    Rounding,
+    Tier,
+    Unit,
+    UnitConversion,
+    Volume,
+)
 from rating.rows import BalanceRow, ChargeRow, Outcome
 from rating.rules import Rules
 from tests.simulation.plain import TICK, Arrival, Entry, History, Plain
@@ -63,7 +79,7 @@ def record_of(entry: Entry) -> Record:
             return MeterSet(Meter(body["key"], body["event_type"], Aggregation(body["aggregation"]), path, dimensions))
         case "feature":
             filters = {name: tuple(allowed) for name, allowed in body["filters"].items()}
-            return FeatureSet(Feature(body["key"], meter_key=body["meter"], filters=filters))
+            return FeatureSet(Feature(body["key"], "", body["meter"], filters, body["others"]))
         case "plan":
             phases = tuple(
                 Phase(f"phase{number}", tuple(map(_card, phase["cards"])), phase["duration"])
@@ -79,6 +95,7 @@ def record_of(entry: Entry) -> Record:
                 "USD",
                 tuple(body["subjects"]),
                 block_when_exhausted=body["block"],
+                low_balance_thresholds=tuple(map(Decimal, body["thresholds"])),
                 **more,
             )
         case "subscription":
@@ -110,11 +127,19 @@ def record_of(entry: Entry) -> Record:
 
 def _card(card: Plain) -> RateCard:
     discounts = Discounts(_decimal(card.get("percentage")), _decimal(card.get("free")))
+    conversion = None
+    if card.get("conversion"):
+        found = card["conversion"]
+        conversion = UnitConversion(
+            Operation(found["operation"]), Decimal(found["factor"]), Rounding(found["rounding"]), found["precision"]
+        )
     return RateCard(
         card["key"],
         card["feature"],
-        Pricing(_price(card["price"]), "USD", None, discounts),
+        Pricing(_price(card["price"]), "USD", conversion, discounts),
         cadence=card.get("cadence"),
+        entitlement=MeteredEntitlement(Decimal(5)) if card.get("metered") else None,
+        once=card.get("once", False),
     )
 
 
@@ -127,6 +152,8 @@ def _price(price: Plain) -> Price:
         case "flat":
             term = PaymentTerm.IN_ARREARS if price.get("arrears") else PaymentTerm.IN_ADVANCE
             return Flat(Decimal(price["amount"]), term)
+        case "dynamic":
+            return Dynamic(multiplier=Decimal(price["amount"]), **limits)
         case "unit":
             return Unit(amount=Decimal(price["amount"]), **limits)
         case "package":

@@ -56,6 +56,12 @@ TRAITS: dict[str, float] = {
     "moves": 0.15,
     "block_policy": 0.2,
     "tiny": 0.15,
+    "others": 0.2,
+    "conversions": 0.2,
+    "dynamic": 0.15,
+    "once": 0.15,
+    "entitlements": 0.25,
+    "thresholds": 0.25,
 }
 """What may be in a history, and how often."""
 
@@ -155,7 +161,8 @@ class Maker:
                         ]
                     )
                 for part, found in enumerate(filters):
-                    feature = {"key": f"{key}_{part}", "meter": key, "filters": found}
+                    others = "others" in traits and part == len(filters) - 1 and chance.random() < 0.7
+                    feature = {"key": f"{key}_{part}", "meter": key, "filters": found, "others": others}
                     self.features.append(feature)
                     self._put(before, "feature", feature)
 
@@ -201,14 +208,25 @@ class Maker:
                     card["free"] = str(chance.randrange(1, 12))
                 if "percentages" in traits and chance.random() < 0.5:
                     card["percentage"] = chance.choice(["10", "50", "33.3", "100"])
+                if "conversions" in traits and chance.random() < 0.5:
+                    card["conversion"] = {
+                        "operation": chance.choice(["divide", "multiply"]),
+                        "factor": chance.choice(["2", "10", "3", "0.7", "1000"]),
+                        "rounding": chance.choice(["none", "ceiling", "floor", "half_up"]),
+                        "precision": chance.choice([0, 0, 2]),
+                    }
+            if "entitlements" in traits and chance.random() < 0.6:
+                card["metered"] = True
             cards.append(card)
         if "fees" in traits:
             for number in range(chance.choice([1, 1, 2])):
                 price = {"type": "flat", "amount": self._amount(30), "arrears": self._arrears()}
                 cards.append({"key": f"{prefix}_fee{number}", "feature": None, "price": price})
+                if "once" in traits and chance.random() < 0.5:
+                    cards[-1]["once"] = True
         if "card_cadences" in traits:
             for card in cards:
-                if chance.random() < 0.4:
+                if chance.random() < 0.4 and not card.get("once"):
                     order = list(SPANS)
                     place = order.index(self.cadence)
                     card["cadence"] = chance.choice(order[max(place - 1, 0) : place + 2])
@@ -231,11 +249,12 @@ class Maker:
         kinds += ["graduated"] * 2 if "tiers" in traits else []
         kinds += ["volume"] * 2 if "volume" in traits else []
         kinds += ["package"] * 2 if "packages" in traits else []
+        kinds += ["dynamic"] * 2 if "dynamic" in traits else []
         kinds += ["flat"] if "fees" in traits and chance.random() < 0.3 else []
         kind = chance.choice(kinds)
         price: Plain = {"type": kind}
         match kind:
-            case "unit":
+            case "unit" | "dynamic":
                 price["amount"] = chance.choice(["1", "1", "2", "0.5", "0.1", self._amount(5)])
             case "package":
                 price |= {"amount": self._amount(8), "size": chance.choice(["2", "5", "10", "0.3"])}
@@ -272,6 +291,7 @@ class Maker:
             "key": f"k{number}",
             "subjects": subjects,
             "block": "block_policy" in traits and chance.random() < 0.6,
+            "thresholds": chance.choice([["5"], ["1", "20"]]) if "thresholds" in traits else [],
         }
         self._put(born, "customer", customer)
         self._subscriptions(name, born)
@@ -526,8 +546,8 @@ def _plainer(history: History) -> Iterator[History]:
 def _plainer_body(entry: Entry) -> Iterator[Plain]:
     body = entry.body
     match entry.kind:
-        case "feature" if body["filters"]:
-            yield body | {"filters": {}}
+        case "feature" if body["filters"] or body["others"]:
+            yield body | {"filters": {}, "others": False}
         case "grant" if body["features"]:
             yield body | {"features": []}
         case "plan":
@@ -545,7 +565,7 @@ def _plainer_body(entry: Entry) -> Iterator[Plain]:
 
 
 def _plainer_card(card: Plain) -> Iterator[Plain]:
-    for name in ("free", "percentage", "cadence"):
+    for name in ("free", "percentage", "cadence", "conversion", "once", "metered"):
         if name in card:
             yield {key: value for key, value in card.items() if key != name}
     price = card["price"]

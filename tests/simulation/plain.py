@@ -127,7 +127,7 @@ def tiers_of(price: Plain) -> Iterator[tuple[Fraction, Fraction | None, Fraction
 def gross(price: Plain, usage: Fraction) -> Fraction:
     """What a usage costs under a price: no discount, no bound."""
     match price["type"]:
-        case "unit":
+        case "unit" | "dynamic":
             return usage * Fraction(price["amount"])
         case "package":
             return ceil(usage / Fraction(price["size"])) * Fraction(price["amount"])
@@ -144,6 +144,25 @@ def gross(price: Plain, usage: Fraction) -> Fraction:
     raise AssertionError(price)
 
 
+def billed(card: Plain, usage: Fraction) -> Fraction:
+    """The quantity that a price sees: converted, less the free units."""
+    conversion = card.get("conversion")
+    if conversion is not None:
+        factor = Fraction(conversion["factor"])
+        usage = usage * factor if conversion["operation"] == "multiply" else usage / factor
+        scale = 10 ** conversion["precision"]
+        match conversion["rounding"]:
+            case "ceiling":
+                usage = Fraction(ceil(usage * scale), scale)
+            case "floor":
+                usage = Fraction(floor(usage * scale), scale)
+            case "half_up":
+                usage = half_up(usage, conversion["precision"])
+            case _ if (denominator := usage.denominator) and 10**100 % denominator:
+                usage = half_up(usage, 30)
+    return max(usage - Fraction(card.get("free") or 0), ZERO)
+
+
 def running(card: Plain, usage: Fraction, served: Fraction) -> Fraction:
     """What a period has come to at a usage; `served` is the share of the full period that it lasts."""
     price = card["price"]
@@ -153,7 +172,7 @@ def running(card: Plain, usage: Fraction, served: Fraction) -> Fraction:
     if price["type"] == "flat":
         amount = Fraction(price["amount"])
         return (amount if served == 1 else half_up(amount * served, 30)) * share
-    cost = gross(price, max(usage - Fraction(card.get("free") or 0), ZERO)) * share
+    cost = gross(price, billed(card, usage)) * share
     return min(cost, Fraction(price["maximum"])) if price.get("maximum") is not None else cost
 
 
@@ -220,6 +239,11 @@ class Balance:
     overage: Fraction
     charged: Fraction
     blocked: bool
+    blocked_features: list[str]
+    level: int
+    """How many of the thresholds, zero being the last, the live balance is not above."""
+    limits: dict[tuple[str, datetime], Fraction]
+    """What features with a metered entitlement were used in the periods that are not over."""
     paid: dict[str, Fraction]
     is_moot: bool = False
     """Whether who paid depends on the order."""
@@ -446,6 +470,8 @@ class Oracle:
         placed = []
         for card in phase["cards"]:
             full = cadence_period(sub["anchor"], card.get("cadence") or plan["cadence"], at)
+            if card.get("once"):
+                full = phase_start, phase_end or months_on(phase_start, 1200)
             start = max(full[0], phase_start)
             end = min(full[1], phase_end or NEVER, sub["to"] or NEVER)
             placed.append((card, start, end, *full))
@@ -468,7 +494,7 @@ class Oracle:
         plan = self.plans[sub["plan"], sub["version"]]
         period.end, period.full = end, full
         period.served = Fraction(1)
-        if plan.get("prorate"):
+        if plan.get("prorate") and not period.card.get("once"):
             period.served = Fraction((end - period.start) // TICK, (full[1] - full[0]) // TICK)
         period.closes_at = end if self.in_file else max(end, sub["recorded"]) + self.history.grace
 
@@ -559,6 +585,8 @@ class Oracle:
         for key, of_meter in cards.items():
             meter = self.meters[key]
             takers = [found for found in of_meter if takes(self.features[found[0]["feature"]], event["data"])]
+            most = [found for found in takers if not self.features[found[0]["feature"]].get("others")]
+            takers = most or takers
             value = Fraction(1) if meter["aggregation"] == "COUNT" else read(event["data"], meter)
             if value is None:
                 placed.is_refused = placed.is_refused or bool(takers) or meter["field"] in event["data"]
@@ -724,6 +752,8 @@ class Oracle:
         overage = sum((period.uncovered for period in own if period.repays), ZERO)
         sub = self._subscription(customer, self.now)
         blocks = sub is not None and (sub["mode"] == "credit_only" or self.customers[customer]["block"])
+        is_blocked = blocks and sums["settled"] - overage <= 0
+        limits = [Fraction(0), *map(Fraction, self.customers[customer]["thresholds"])] if sums["funded"] else []
         is_narrow = any(grant["features"] for grant in self.grants[customer].values())
         unordered = self.disordered | (self.tied if is_narrow else set())
         is_moot = customer in self.tangled | (self.contested & unordered)
@@ -737,13 +767,37 @@ class Oracle:
             uncovered=sum((period.uncovered for period in own), ZERO),
             overage=overage,
             charged=sum((period.amount for period in own), ZERO),
-            blocked=blocks and sums["settled"] - overage <= 0,
+            blocked=is_blocked,
+            blocked_features=self._shut(customer, sub, overage) if blocks and not is_blocked else [],
+            level=sum(sums["settled"] - overage <= limit for limit in limits),
+            limits=self._limits(own),
             paid={grant: paid for grant, paid in self.paid.items() if paid and grant in self.grants[customer]},
             is_moot=is_moot,
             is_contested=customer in self.contested,
             is_moot_if_late=any(grant["from"] < grant["created"] for grant in self.grants[customer].values()),
             is_moot_by_card=is_moot or customer in self.shared | (self.contested & self.tied),
         )
+
+    def _active(self, customer: str) -> list[Plain]:
+        return [grant for grant in self.grants[customer].values() if grant["from"] <= self.now < ends(grant)]
+
+    def _shut(self, customer: str, sub: Plain | None, overage: Fraction) -> list[str]:
+        """Features for which no credit is left, where some credit is for some features only."""
+        active = self._active(customer)
+        if sub is None or not any(grant["features"] for grant in active):
+            return []
+        features = {found[0]["feature"] for found in self._placements(sub, self.now)} - {None}
+        left = {name: sum((self.left(g) for g in active if pays(g, name)), ZERO) - overage for name in features}
+        return sorted(name for name in features if left[name] <= 0)
+
+    def _limits(self, own: list[Period]) -> dict[tuple[str, datetime], Fraction]:
+        metered: set[str] = set()
+        for period in own:
+            sub = self.subscriptions[period.customer][period.subscription]
+            for phase in self.plans[sub["plan"], sub["version"]]["phases"]:
+                metered.update(card["feature"] for card in phase["cards"] if card.get("metered"))
+        found = [period for period in own if self.now < period.end and period.usage]
+        return {(p.feature, p.start): p.usage for p in found if p.feature is not None and p.feature in metered}
 
 
 def is_arrears(card: Plain) -> bool:
@@ -755,7 +809,8 @@ def is_linear(card: Plain) -> bool:
     """Whether each unit costs the same, whatever was used before."""
     price = card["price"]
     bounded = any(price.get(name) is not None for name in ("minimum", "maximum"))
-    return price["type"] == "flat" or (price["type"] == "unit" and not bounded and not card.get("free"))
+    converted = card.get("free") or card.get("conversion")
+    return price["type"] == "flat" or (price["type"] in ("unit", "dynamic") and not bounded and not converted)
 
 
 def ends(grant: Plain) -> datetime:
