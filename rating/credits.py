@@ -389,8 +389,10 @@ class Account:
         if meter.uncovered <= 0 or not live.remaining or not live.grant.pays_for(meter.feature_key):
             return paid
         for part in sorted(meter.slices, key=_start):
-            if part.uncovered > 0 and _may_repay(meter, live, part.start, now):
-                paid += self._cover(meter, part, self._pay(meter, part, live, part.uncovered, now))
+            # A window that made the period cheaper owes less than nothing: no grant pays for more than what is left.
+            owed = min(part.uncovered, meter.uncovered)
+            if owed > 0 and _may_repay(meter, live, part.start, now):
+                paid += self._cover(meter, part, self._pay(meter, part, live, owed, now))
         return paid
 
     def _wants(self, meter: MeterState, live: LiveGrant, now: datetime) -> bool:

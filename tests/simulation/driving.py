@@ -350,8 +350,10 @@ class Engine:
         return arrival
 
     def _let_time_pass(self, until: datetime) -> None:
-        """Beats at the instants that are due."""
+        """Beats at the instants that are due, and at once where something waits for one."""
         beats = 0
+        if until > self.now and any(group.is_waiting for group in self.groups.values()):
+            self._beat()
         while self.groups:
             due = min((d for g in self.groups.values() if (d := g.calendar.next_due()) is not None), default=None)
             if due is None or due > until:

@@ -264,7 +264,15 @@ class Piece:
 
     at: datetime
     owed: Fraction
+    dated: datetime
+    """What stands for its time where a grant becomes known later: the start of its window, or of its part of one."""
     paid: dict[str, Fraction] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
+    """Grants that were known when it was charged."""
+
+    def time_for(self, grant: Plain) -> datetime:
+        """Its time, as far as a grant is concerned."""
+        return self.at if grant["id"] in self.known else self.dated
 
 
 class Period:
@@ -636,7 +644,7 @@ class Oracle:
         self.latest[period.customer] = max(at, latest)
         self._latest_period[period.customer] = period
         if change > 0:
-            piece = Piece(at, change)
+            piece = self._piece(period, at, change)
             period.pieces.append(piece)
             for grant in self._in_order(period.customer):
                 if pays(grant, period.feature) and grant["from"] <= at < ends(grant):
@@ -646,6 +654,13 @@ class Oracle:
             return
         self.disordered.add(period.customer)
         self._give_back(period, at, -change)
+
+    def _piece(self, period: Period, at: datetime, owed: Fraction) -> Piece:
+        grants = self.grants[period.customer].values()
+        window = timedelta(seconds=self.history.window)
+        cuts = [instant for grant in grants for instant in (grant["from"], ends(grant)) if instant <= at]
+        dated = max([EPOCH + (at - EPOCH) // window * window, *cuts])
+        return Piece(at, owed, dated, known={grant["id"] for grant in grants})
 
     def _give_back(self, period: Period, at: datetime, amount: Fraction) -> None:
         for piece in reversed(period.pieces):
@@ -689,8 +704,9 @@ class Oracle:
                     continue
                 for number, period in enumerate(owing):
                     for piece in period.pieces if pays(grant, period.feature) else []:
-                        if piece.owed and piece.at < ends(grant) and (period.repays or grant["from"] <= piece.at):
-                            able.append((max(grant["from"], piece.at), place, number, period, piece, grant))
+                        at = piece.time_for(grant)
+                        if piece.owed and at < ends(grant) and (period.repays or grant["from"] <= at):
+                            able.append((max(grant["from"], at), place, number, period, piece, grant))
             for *_, period, piece, grant in sorted(able, key=lambda found: found[:3]):
                 self._pay(period, piece, grant)
                 if not self.left(grant) and len(owing) > 1:

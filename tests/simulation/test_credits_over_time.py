@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from rating.catalog import Grant, SettlementMode
+from rating.meters import Aggregation
 from rating.rules import Rules
 from tests.simulation.settling import DAY, HOUR, World, card, customer, event, grant, metered, plan, subscription, unit
 from tests.world import START
@@ -193,3 +194,18 @@ def test_a_grant_that_came_and_went_while_nobody_looked_repays_all_the_same(rest
     else:
         world.late_beat()
     assert (world.balance.overage, world.balance.consumed, world.balance.expired) == (D(0), D(4), D(6))
+
+
+def test_a_grant_repays_no_more_than_a_period_owes_in_all() -> None:
+    """A later window made the period cheaper: what is left of it is repaid, and nothing below zero is told."""
+    records = [*metered("a", Aggregation.LATEST), plan(card("a")), customer(), subscription(start=BEGIN)]
+    world = World(rules=Rules(late_windows=5))
+    world.now = BEGIN
+    world.apply(*records)
+    world.beat(BEGIN + HOUR)
+    world.use(event("1", "a", D("2.25"), world.now))
+    world.beat(BEGIN + 2 * HOUR)
+    world.use(event("2", "a", 2, world.now))
+    world.apply(grant("late", 10, world.now))
+    world.beat(BEGIN + 3 * HOUR)
+    assert (world.balance.consumed, world.balance.uncovered, world.balance.overage) == (D(2), D(0), D(0))
