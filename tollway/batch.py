@@ -1,23 +1,31 @@
 """
 Rates a file in one go, in memory: a catalog and events in, charges, credits and balances out.
 
-The very functions of the dataflow (decode, attribute, RATE, SETTLE over key groups), without a server. All
-windows stay open and all ids are remembered, so the order of the file does not matter at all. Billing
-periods that are over at `as_of` are closed, so that their minimums count.
+The very functions of the dataflow (decode, attribute, RATE, SETTLE over key groups), without a server. Each event
+counts as received at its own time, and time passes between the events as it does in the engine: grants come and go,
+fees come due, periods close. So the order of the file does not matter at all. Billing periods that are over at
+`as_of` are closed, so that their minimums count.
 """
 
 from __future__ import annotations
 
+import tempfile
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any, BinaryIO
 
-from dataflows.messages import RawBatch, Segment, microseconds, segments
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+from xxhash import xxh64_intdigest
+
+from dataflows.messages import RawBatch, Segment, instant, microseconds, segments
 from dataflows.route import Router
-from rating.catalog import Catalog, Record
-from rating.events import BYTE_ORDER_MARK
+from rating.catalog import Catalog, Record, Subscription
+from rating.events import BYTE_ORDER_MARK, time_of
 from rating.group import KeyGroup
 from rating.money import ZERO
 from rating.outcome import Parked, Rejected
@@ -152,52 +160,188 @@ def rate_file(
         window_seconds: Length of a charge window.
         progress: Called with the number of bytes of each chunk.
     """
-    catalog = Catalog()
+    result = BatchResult(Catalog(), as_of)
     for entry_id, record in enumerate(records, 1):
-        catalog.apply(entry_id, record)
-    rules = Rules(
-        window_seconds=window_seconds,
-        late_windows=1 << 30,
-        dedup_horizon=FOREVER,
-        grace=FOREVER,
-        keep_closed=FOREVER,
-    )
-    router = Router(_Still(catalog))
-    groups: dict[str, KeyGroup] = {}
-    result = BatchResult(catalog, as_of)
-
-    def group_of(key: str) -> KeyGroup:
-        group = groups.get(key)
-        if group is None:
-            group = groups[key] = KeyGroup(int(key), catalog, rules)
-            out = Outcome()
-            group.resume(as_of, out)
-            result.take(out)
-        return group
-
-    for number, members in enumerate(catalog.customer_ids_by_group):
-        if members:
-            group_of(f"{number:02}")
-    received_us = microseconds(as_of)
-    begins = True
-    while chunk := events.read(CHUNK_BYTES):
-        chunk += events.readline()
-        size = len(chunk)
-        if begins:
-            chunk, begins = chunk.removeprefix(BYTE_ORDER_MARK), False
-        result.read += sum(1 for line in chunk.split(b"\n") if line.strip(b" \t\r"))
-        for key, message in router.route(RawBatch(0, [Segment(received_us, chunk)])):
-            group = group_of(key)
-            for received_at, blob, framed, meter, _ in segments(message):
-                out = Outcome()
-                group.fold(blob, received_at, as_of, out, framed, meter)
-                result.take(out)
-        progress(size)
-    for group in groups.values():
-        out = Outcome()
-        group.price_dirty(as_of, out)
-        group.close_ended(as_of, out)
-        result.take(out)
+        if isinstance(record, Subscription):
+            # All that the catalog says is known from the beginning.
+            record = replace(record, recorded_at=min(record.recorded_at, record.active_from))
+        result.catalog.apply(entry_id, record)
+    with _Lines(events, as_of, progress) as lines:
+        result.read = len(lines)
+        run = _Run(result, as_of, window_seconds)
+        run.begin(lines.first_time())
+        for at, line in lines.in_time():
+            run.take(at, line)
+        run.end()
     # No event may end nowhere: what was read is counted by itself, not as the sum of the ends.
     assert result.read == sum(result.ended.values()), f"{result.read} lines were read, and ended as {result.ended}"
     return result
+
+
+class _Identified(Struct, gc=False):
+    source: str = ""
+    id: str = ""
+
+
+_decode_identity = msgspec.json.Decoder(_Identified).decode
+
+
+def _identity(line: bytes) -> int:
+    try:
+        found = _decode_identity(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return xxh64_intdigest(line.strip(b" \t\r"))
+    return xxh64_intdigest(f"{found.source}\0{found.id}".encode(errors="surrogatepass"))
+
+
+class _Lines:
+    """
+    The lines of a file in the order of their events' times, whatever order they are in.
+
+    Kept of each is its time, a fingerprint of what identifies it, and where it is: by these they are ordered, so that
+    only of events with one id the first in the file is the first. What has no time of before `as_of` comes last.
+    """
+
+    def __init__(self, events: BinaryIO, as_of: datetime, progress: Callable[[int], None]) -> None:
+        self._last = microseconds(as_of)
+        self._times = array("q")
+        self._prints = array("Q")
+        self._offsets = array("Q")
+        self._lengths = array("L")
+        # A pipe can be read only once.
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        begins = True
+        offset = 0
+        while chunk := events.read(CHUNK_BYTES):
+            chunk += events.readline()
+            progress(len(chunk))
+            if begins:
+                chunk, begins = chunk.removeprefix(BYTE_ORDER_MARK), False
+            self._file.write(chunk)
+            for line in chunk.split(b"\n"):
+                if line.strip(b" \t\r"):
+                    self._add(line, offset)
+                offset += len(line) + 1
+            offset -= 1
+
+    def _add(self, line: bytes, offset: int) -> None:
+        at = time_of(line)
+        self._times.append(self._last if at is None else min(microseconds(at), self._last))
+        self._prints.append(_identity(line))
+        self._offsets.append(offset)
+        self._lengths.append(len(line))
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *_failure: object) -> None:
+        self._file.close()
+
+    def first_time(self) -> datetime | None:
+        """The earliest time of an event."""
+        return instant(min(self._times)) if self._times else None
+
+    def in_time(self) -> Iterator[tuple[int, bytes]]:
+        """Each line with its time, in microseconds since the epoch."""
+        times, prints = self._times, self._prints
+        for number in sorted(range(len(times)), key=lambda number: (times[number], prints[number])):
+            self._file.seek(self._offsets[number])
+            yield times[number], self._file.read(self._lengths[number])
+
+
+class _Run:
+    """
+    The key groups, as if each event had been received at its time: instants have their effect between the events.
+
+    Usage can't come late, so periods close and leave as they do in the engine with its usual grace.
+    """
+
+    def __init__(self, result: BatchResult, as_of: datetime, window_seconds: int) -> None:
+        self._result = result
+        self._as_of = as_of
+        self._rules = Rules(window_seconds=window_seconds, late_windows=1 << 30, dedup_horizon=FOREVER)
+        self._router = Router(_Still(result.catalog))
+        self._groups: dict[str, KeyGroup] = {}
+        self._lines: list[bytes] = []
+        self._bytes = self._at = 0
+        self._due: int | None = None
+
+    def begin(self, first: datetime | None) -> None:
+        """Let time begin before all that the catalog and the events tell of."""
+        catalog = self._result.catalog
+        begins = [self._as_of, *([first] if first is not None else [])]
+        for subscriptions in catalog.subscriptions.values():
+            begins += [subscription.active_from for subscription in subscriptions.values()]
+        for grants in catalog.grants.values():
+            begins += [grant.effective_at for grant in grants.values()]
+        self._at = microseconds(min(begins))
+        for number, members in enumerate(catalog.customer_ids_by_group):
+            if members:
+                self._group(f"{number:02}")
+        self._look()
+
+    def take(self, at: int, line: bytes) -> None:
+        """Rate an event, after the instants that passed before it."""
+        if self._due is not None and self._due <= at:
+            self._pass(at)
+        self._at = at
+        self._lines.append(line)
+        self._bytes += len(line)
+        if self._bytes >= CHUNK_BYTES:
+            self._flush()
+
+    def end(self) -> None:
+        """Close the periods that are over, without waiting out their grace, and tell all as of the end."""
+        self._pass(microseconds(self._as_of))
+        self._flush()
+        for group in self._groups.values():
+            out = Outcome()
+            group.beat(self._as_of, out)
+            group.close_ended(self._as_of, out)
+            group.reconcile(sorted(group.accounts), self._as_of, out)
+            self._result.take(out)
+
+    def _pass(self, until: int) -> None:
+        """Let what is due up to an instant have its effect, after the events of before."""
+        self._flush()
+        while self._due is not None and self._due <= until:
+            now = instant(self._due)
+            for group in self._groups.values():
+                due = group.calendar.next_due()
+                if due is not None and due <= now:
+                    out = Outcome()
+                    group.calendar.read_through = now
+                    group.calendar.epoch += 1
+                    group.beat(now, out)
+                    self._result.take(out)
+            self._look()
+
+    def _flush(self) -> None:
+        """Rate the events that were taken."""
+        if self._lines:
+            batch = RawBatch(0, [Segment(self._at, b"\n".join(self._lines))])
+            self._lines, self._bytes = [], 0
+            for key, message in self._router.route(batch):
+                group = self._group(key)
+                for received_at, blob, framed, meter, _ in segments(message):
+                    out = Outcome()
+                    group.fold(blob, received_at, received_at, out, framed, meter)
+                    self._result.take(out)
+            self._look()
+
+    def _look(self) -> None:
+        """Find out when time alone moves something next."""
+        found = [due for group in self._groups.values() if (due := group.calendar.next_due()) is not None]
+        self._due = microseconds(min(found)) if found else None
+
+    def _group(self, key: str) -> KeyGroup:
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = KeyGroup(int(key), self._result.catalog, self._rules)
+            out = Outcome()
+            group.resume(instant(self._at), out)
+            self._result.take(out)
+        return group
