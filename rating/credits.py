@@ -88,6 +88,8 @@ class Account:
         """What the plan has features for, where some credit is for some features only."""
         self.wanted: list[MeterState] = []
         """Periods of which windows that left the state are to come back, since a grant may pay for them."""
+        self.asked = 0
+        """In how many epochs the ledger was asked for them, and did not have them all."""
         self.looked_for: dict[MeterKey, tuple[datetime | None, datetime | None, frozenset[str]]] = {}
         """Of periods whose windows came back: what was still owed in which, and the grants that may not pay for it."""
         self.reopened_in: int | None = None

@@ -9,7 +9,7 @@ priced, settled and told on the beat, or at once where access could change.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 
 import msgspec
@@ -43,8 +43,8 @@ LANE_CHECK_EVENTS = 100_000
 
 LOADS_MAX = 20
 """So many customers at most have windows brought back in one beat: each is a query."""
-LOOK_AGAIN = timedelta(seconds=1)
-"""When the ledger is asked again for windows that it did not have yet."""
+ASKED_MAX = 5
+"""In so many epochs at most the ledger is asked for windows that do not add up: what is open is then paid for alone."""
 
 
 class Waiting(Struct, array_like=True, frozen=True, gc=False):
@@ -119,8 +119,8 @@ class KeyGroup:
         """The epoch in which the last of them came."""
         self._reopening: dict[str, Account] = {}
         """Accounts that want windows back, or hold some until a snapshot was made."""
-        self._look_at: datetime | None = None
-        """When to ask the ledger again for what it did not have."""
+        self._missed_in = -1
+        """The last epoch in which the ledger did not have all yet that it was asked for: it has after its end."""
         self.received: list[tuple[datetime, int]] = []
         self._routes: dict[tuple[str, str], Route] = {}
         """By subject and event type."""
@@ -784,7 +784,7 @@ class KeyGroup:
 
     def _reopen(self, now: datetime, out: Outcome) -> None:
         """Bring back windows that grants may pay for, and let them pay once a snapshot holds those."""
-        loads = LOADS_MAX if self._look_at is None or self._look_at <= now else 0
+        loads = LOADS_MAX if self._missed_in < self.calendar.epoch else 0
         for customer_id, account in [*self._reopening.items()]:
             if account.reopened_in is not None:
                 if account.reopened_in < self.calendar.epoch:
@@ -792,10 +792,12 @@ class KeyGroup:
             elif loads:
                 loads -= 1
                 if not self._load_wanted(account, now):
-                    self._look_at = now + LOOK_AGAIN
+                    self._missed_in = self.calendar.epoch
                 if account.reopened_in is None and not account.wanted:
                     # Nothing comes back: what is open is not kept waiting for it.
                     account.returned = True
+                    account.state.transitions += 1
+                    account.packed = None
                     self._settle(account, now, out)
             if account.reopened_in is None and not account.wanted:
                 self._reopening.pop(customer_id, None)
@@ -809,13 +811,17 @@ class KeyGroup:
                 continue
             rows = self.calendar.load_windows(account.state.customer_id, meter.key)
             found = windows_that_left(meter, rows, self.rules.window_seconds)
-            if found is None:
+            if found is None and account.asked < ASKED_MAX:
                 wanted.append(meter)
+                continue
+            if found is None:
+                account.looked(meter, now)
                 continue
             account.packed = None
             account.reopened_in = self.calendar.epoch
             meter.reopened = found
         account.wanted = wanted
+        account.asked = account.asked + 1 if wanted else 0
         return not wanted
 
     def _take_reopened(self, account: Account) -> list[MeterState]:

@@ -125,12 +125,25 @@ def test_a_ledger_that_lags_is_asked_again() -> None:
     world = ten_hours()
     world.lags = True
     world.apply(grant("late", 100, START))
-    world.settle()
+    world.beat()
+    world.epoch()
+    world.beat()
     assert uncovered(world) == [1] * 10
     world.lags = False
-    world.beat(world.now + timedelta(seconds=2))
     world.settle()
     assert uncovered(world) == [0] * 10
+
+
+def test_a_ledger_that_lacks_rows_for_good_holds_up_nothing() -> None:
+    """What is in the state is paid for alone, and the ledger is left in peace."""
+    world = ten_hours()
+    world.lags = True
+    world.apply(grant("late", 100, START))
+    for _ in range(3):
+        world.settle()
+    assert uncovered(world) == [1] * 8 + [0] * 2
+    assert not world.group.is_waiting
+    assert world.asked == 6
 
 
 def test_windows_that_were_paid_for_in_full_are_not_asked_for() -> None:

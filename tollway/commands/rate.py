@@ -30,7 +30,8 @@ def rate(
 
     Duplicates, disorder, malformed lines and unknown subjects are dealt with as in the stream, and counted: read =
     rated + duplicate + parked + rejected, blank lines left out. The exit code is 1 if any event was parked or
-    rejected. Billing periods that are over at --as-of are closed, with their minimum charges.
+    rejected. Each event counts as received at its time, in whatever order the file is, and grants, fees and periods
+    have their effect between the events. Billing periods that are over at --as-of are closed, with their minimums.
 
     Example: tollway rate usage.jsonl --catalog config/catalog/ai_tokens.yaml --json
     """
