@@ -270,6 +270,12 @@ class Calendar:
             at = state.standing_through.get(subscription.id, subscription.active_from)
             while at <= now and (subscription.active_to is None or at < subscription.active_to):
                 ends = self._open_standing_at(account, subscription, at, now)
+                quiet_to = self._quiet_to(subscription, at)
+                if at < quiet_to:
+                    # Nothing is due in any of the periods up to then: it goes on with the one that is not over.
+                    ends = [quiet_to]
+                    if now < quiet_to:
+                        ends += [placement.period.end for placement in self.catalog.placements_at(subscription, now)]
                 if not ends:
                     # A phase in which nothing has a price.
                     found = self.catalog.phase_at(subscription, at)
@@ -282,6 +288,15 @@ class Calendar:
                     break
                 at = min(ends)
                 state.standing_through[subscription.id] = at
+
+    def _quiet_to(self, subscription: Subscription, at: datetime) -> datetime:
+        """From an instant up to when a subscription's plan costs nothing without usage; the instant where it does."""
+        if any(move.at <= at for move in subscription.moves):
+            return at
+        found = self.catalog.phase_at(subscription, at)
+        if found is None or any(costs_unused(card.pricing) for card in found[1].rate_cards):
+            return at
+        return min(found[3] or NEVER, subscription.version_span(at).end, subscription.active_to or NEVER)
 
     def _open_standing_at(
         self, account: Account, subscription: Subscription, at: datetime, now: datetime

@@ -50,6 +50,11 @@ class Cadence(Struct, frozen=True):
     months: int = 0
     span: timedelta = timedelta()
 
+    @property
+    def length(self) -> timedelta:
+        """How long a period is on average."""
+        return self.months * _MONTH_MEAN + self.span
+
     @staticmethod
     def parse(text: str) -> "Cadence":
         """
@@ -83,7 +88,7 @@ def period_at(anchor: datetime, cadence: Cadence, at: datetime) -> Period:
     Periods follow each other without a gap, and one starts at the anchor.
     """
     anchor, at = _utc(anchor), _utc(at)
-    number = (at - anchor) // (cadence.months * _MONTH_MEAN + cadence.span)
+    number = (at - anchor) // cadence.length
     period = _period(anchor, cadence, number)
     while period.start > at:
         number -= 1

@@ -155,7 +155,7 @@ def count(outcome: Outcome) -> None:
         events_total.labels(end, reason).inc(events)
     for rejected in outcome.rejected:
         if rejected.meter:
-            refused_values_total.labels(rejected.meter, rejected.code).inc()
+            refused_values_total.labels(_meter_label(rejected.meter), rejected.code).inc()
     if outcome.wrong_lanes:
         wrong_lanes_total.inc(outcome.wrong_lanes)
     for parked in outcome.parked:

@@ -469,6 +469,11 @@ REFUSED: dict[str, tuple[Callable[[ControlPlane], object], str, str]] = {
         lambda plane: plane.publish_plan("No Key", cadence="P1M", phases=(phase(),)), "invalid", "key",
     ),
     "a plan with a cadence that is none": (_publish(phase(), cadence="month"), "invalid", "cadence"),
+    "a plan with a cadence below a minute": (_publish(phase(), cadence="PT59S"), "invalid", "cadence"),
+    "a rate card with a cadence below a minute": (
+        _publish(phase(RateCard("card", "tokens", Pricing(Unit(D(1)), "USD"), cadence="PT1S"))),
+        "invalid", "phases[0].rate_cards[0].cadence",
+    ),
     "a plan with a currency that is none": (_publish(phase(), currency="usd"), "invalid", "currency"),
     "two phases of one key": (
         _publish(phase(duration="P1M"), phase()), "invalid", "phases[1].key",
@@ -555,6 +560,17 @@ def test_what_cannot_be_is_refused_where_it_is_wrong_with_what_to_do(world: Worl
             assert error.hint
             assert str(error) == f"{error.message}\nhint: {error.hint}"
             assert world.log() == before
+
+
+def test_a_subscription_begins_at_most_so_many_periods_ago(world: World) -> None:
+    """Each of them would have to be looked at: the refusal says from when on it may begin."""
+    world.plane.publish_plan("minutely", cadence="PT1M", phases=(phase(card("tokens")),))
+    since = world.clock.at - timedelta(minutes=10_000)
+    error = refused(lambda: world.plane.subscribe("acme", "minutely", active_from=since - timedelta(seconds=1)))
+    assert (error.code, error.path) == ("invalid", "active_from")
+    assert "2026-02-22T03:20:00Z" in error.message
+    assert "10,000" in error.hint
+    assert world.plane.subscribe("acme", "minutely", active_from=since).active_from == since
 
 
 def test_a_plan_in_another_currency_is_refused(world: World) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
@@ -23,6 +23,11 @@ YEAR_MAX: Final = 2999
 
 KEY_LENGTH_MAX: Final = 256
 """Of the key that a subscription or a grant is given to be safe to repeat."""
+
+CADENCE_MIN: Final = timedelta(minutes=1)
+"""A billing period is at least this long."""
+PERIODS_MAX: Final = 10_000
+"""So many billing periods may have begun when a subscription is made known."""
 
 _SLUG: Final = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 _CUSTOMER_KEY: Final = re.compile(r"[^\s/{}\x00-\x1f\x7f\ud800-\udfff]+")
@@ -91,6 +96,16 @@ def check_duration(text: str, path: str) -> None:
     except CadenceError as error:
         what = error.message.removeprefix("Bad duration: ")
         raise ControlError(ControlCode.INVALID, what, path, error.hint) from error
+
+
+def check_cadence(text: str, path: str) -> None:
+    """How long a billing period is: a length of time of at least a minute."""
+    check_duration(text, path)
+    cadence = Cadence.parse(text)
+    if cadence.length < CADENCE_MIN:
+        raise invalid(
+            path, "a cadence of at least a minute", f"`{text[:40]}`", "write PT1M, or a longer one such as P1M"
+        )
 
 
 def check_positive(value: object, path: str, hint: str) -> None:

@@ -13,6 +13,7 @@ from config.limits import PHASE_RATE_CARDS, PLAN_PHASES, PRICE_TIERS
 from rating.catalog import Phase, PlanVersion, RateCard
 from rating.prices import Flat, Free, Graduated, Volume
 from tollway.control.checks import (
+    check_cadence,
     check_count,
     check_currency,
     check_described,
@@ -50,7 +51,7 @@ def check_terms(draft: PlanDraft) -> None:
     """Check all of a plan but its features, which may come to be later. Raises `ControlError` with the path."""
     check_slug(draft.key, "key")
     check_currency(draft.currency, "currency")
-    check_duration(draft.cadence, "cadence")
+    check_cadence(draft.cadence, "cadence")
     check_described(draft.name, "name")
     if not draft.phases:
         raise invalid("phases", "at least one phase", "none", "add a phase, or rate cards")
@@ -86,7 +87,7 @@ def _check_rate_card(card: RateCard, currency: str) -> None:
     if card.pricing.conversion is not None:
         check_described(card.pricing.conversion.display_unit or "", "unit_config.display_unit")
     if card.cadence is not None:
-        check_duration(card.cadence, "cadence")
+        check_cadence(card.cadence, "cadence")
     if card.pricing.currency != currency:
         hint = "all rate cards are in the currency of their plan"
         raise invalid("pricing.currency", f"`{currency}`, the plan's", f"`{card.pricing.currency}`", hint)

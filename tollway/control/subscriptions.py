@@ -13,8 +13,9 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from rating.catalog import Customer, Subscription
-from tollway.control.checks import KEY_LENGTH_MAX, check_text, instant_text, utc_instant
+from rating.catalog import Customer, PlanVersion, Subscription
+from rating.periods import Cadence
+from tollway.control.checks import KEY_LENGTH_MAX, PERIODS_MAX, check_text, instant_text, utc_instant
 from tollway.control.currency import in_currency
 from tollway.control.deletion import check_not_deleted
 from tollway.control.drafts import SubscriptionDraft
@@ -47,6 +48,7 @@ def subscribe(changes: Transaction, customer: Customer | str, draft: Subscriptio
         what = f"expected a plan in `{customer.currency}`, the customer's currency, got `{plan.currency}`"
         hint = "choose another plan, or publish this one in the customer's currency under another key"
         raise conflict("plan", what, hint)
+    _check_periods(plan, start, now)
     ended = _ended_at(changes, customer, start, now)
     subscription = Subscription(
         id=changes.identify(now, "subscription", customer.id, draft.key or "", instant_text(start)),
@@ -63,6 +65,19 @@ def subscribe(changes: Transaction, customer: Customer | str, draft: Subscriptio
     if draft.key is not None:
         changes.give_key(draft.key, subscription)
     return subscription
+
+
+def _check_periods(plan: PlanVersion, start: datetime, now: datetime) -> None:
+    """That not too many billing periods lie between a start and now: each would have to be looked at."""
+    cadences = {
+        card.cadence or plan.cadence for phase in plan.phases for card in phase.rate_cards if not card.once
+    } or {plan.cadence}
+    shortest = min(cadences, key=lambda text: Cadence.parse(text).length)
+    length = Cadence.parse(shortest).length
+    if now - start > PERIODS_MAX * length:
+        what = f"a start from {instant_text(now - PERIODS_MAX * length)} on, as the plan has periods of `{shortest}`"
+        hint = f"at most {PERIODS_MAX:,} billing periods may have begun by now: begin later, or choose a longer cadence"
+        raise invalid("active_from", what, instant_text(start), hint)
 
 
 def _ended_at(changes: Transaction, customer: Customer, start: datetime, now: datetime) -> list[Subscription]:
