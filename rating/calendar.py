@@ -128,8 +128,12 @@ class Calendar:
         return pricing
 
     def _comes_back(self, placement: Placement) -> bool:
-        """Whether a period that left the state can be made from the ledger what it was."""
-        if self.load_windows is None or placement.goes_on:
+        """
+        Whether a period that left the state can be made from the ledger what it was.
+
+        One that a move has cut does not come back: usage of one part is what the next one begins at.
+        """
+        if self.load_windows is None or placement.goes_on or placement.period.end < placement.counted.end:
             return False
         feature = self.catalog.features.get(placement.card.feature_key or "")
         metered = self.catalog.meters.get(feature.meter_key or "") if feature is not None else None

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from rating.catalog import Grant, Record, SettlementMode
+from rating.catalog import Grant, Record, SettlementMode, VersionMove
 from rating.group import KeyGroup
 from rating.meters import Aggregation
 from rating.money import ZERO
@@ -294,6 +294,25 @@ def test_usage_received_too_late_stays_parked_and_asks_the_ledger_nothing() -> N
     world.settle()
     assert world.ended["parked", "period_closed"] == 1
     assert of_march(world)[0] == 13
+
+
+def test_usage_of_a_period_that_a_move_has_cut_stays_parked_once_it_left_the_state() -> None:
+    """What comes late for one part moves where the next one begins, so both had to come back."""
+    versions = [
+        replace(plan(card("a", Pricing(Unit(D(price)), "USD"))), version=number) for number, price in ((1, 1), (2, 2))
+    ]
+    moved = replace(subscription(INVOICE), moves=(VersionMove(START + 5 * DAY, 2, START),))
+    world = Ledger(*metered("a"), *versions, customer(), moved)
+    for day in (1, 9, 32, 36, 40):
+        world.beat(START + day * DAY)
+        world.epoch()
+        world.use(event(f"{day}", "a", 1, world.now))
+    world.epoch()
+    for day in (2, 8):
+        world.use(event(f"late {day}", "a", 1, START + day * DAY), received=START + 9 * DAY)
+        world.settle()
+    assert world.ended["parked", "period_closed"] == 2
+    assert of_march(world)[:2] == (D(1), D(1))
 
 
 @pytest.mark.parametrize("aggregation", list(Aggregation))
