@@ -16,6 +16,7 @@ from tests import oracle
 from tests.e2e.command import Home
 from tests.world import FEATURES, PRICES, customer_by_subject, events, line
 
+CASES = Path(__file__).parents[1] / "cases"
 LINES = 100_000
 CUSTOMERS = 40
 AS_OF = "2026-04-20T00:00:00Z"
@@ -156,3 +157,14 @@ def test_a_file_without_trouble_ends_with_code_0_and_tables(tmp_path: Path) -> N
     result = Home(tmp_path / "home").ok(*arguments, stdin=line(event | {"time": "2026-04-01T00:00:00Z"}))
     assert "Invoice of c1: 0.00 USD to pay after credits" in result.out
     assert "1 events: 1 rated, 0 duplicate, 0 parked, 0 rejected" in result.err
+
+
+def test_overage_has_a_column_where_there_is_some(tmp_path: Path) -> None:
+    """Under `credit_only` the table shows what no credit covered; elsewhere it is not in the way."""
+    found = []
+    for name in ("i12-overage-of-credit-only", "i11-a-fee-that-a-discount-takes-off"):
+        files = str(CASES / name / "events.jsonl"), "--catalog", str(CASES / name / "catalog.yaml")
+        found.append(Home(tmp_path).here("rate", *files, "--as-of", "2026-02-10T00:00:00Z").out)
+    with_overage, without = found
+    assert ("overage" in with_overage, "65.60" in with_overage) == (True, True)
+    assert "overage" not in without

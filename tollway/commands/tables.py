@@ -9,37 +9,22 @@ from tollway.invoicing import Line, Totals
 
 
 def print_invoice(title: str, currency: str, lines: Iterable[Line]) -> None:
-    """Print the lines of an invoice, the details of each below it, and the total."""
+    """Print the lines of an invoice, the details of each below it, and the total; overage only where there is some."""
+    lines = list(lines)
+    names = ["amount", "charges_total", "discounts_total", "credits_total", "overage_total", "total"]
+    columns = ["amount", "minimum", "discounts", "credits", "overage", "total"]
+    if not any(line.totals.overage_total for line in lines):
+        del names[4], columns[4]
 
     def in_minor_units(totals: Totals) -> list[object]:
-        sums = (
-            totals.amount,
-            totals.charges_total,
-            totals.discounts_total,
-            totals.credits_total,
-            totals.overage_total,
-            totals.total,
-        )
-        return [money(amount, currency) for amount in sums]
+        return [money(getattr(totals, name), currency) for name in names]
 
-    lines = list(lines)
     rows: list[list[object]] = []
     for line in lines:
         rows.append([line.name, line.period_start.date(), line.quantity, None, *in_minor_units(line.totals)])
         for child in line.children:
-            amount, *_, total = in_minor_units(child.totals)
-            rows.append([f"  {child.name}", None, child.quantity, child.per_unit_amount, amount, *[None] * 4, total])
+            amount, *between, total = in_minor_units(child.totals)
+            figures = [amount, *(None for _ in between), total]
+            rows.append([f"  {child.name}", None, child.quantity, child.per_unit_amount, *figures])
     rows.append(["total", *[None] * 3, *in_minor_units(Totals.sum(line.totals for line in lines))])
-    columns = [
-        "line",
-        "from",
-        "quantity",
-        "unit price",
-        "amount",
-        "minimum",
-        "discounts",
-        "credits",
-        "overage",
-        "total",
-    ]
-    print_table(title, columns, rows)
+    print_table(title, ["line", "from", "quantity", "unit price", *columns], rows)
