@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from statistics import median
+from threading import Event
 from typing import Any, cast
 
 import httpx
@@ -31,7 +32,7 @@ from tests.conftest import Stores
 from tests.engine_runs import wait_for
 from tollway.api.settings import API_SETTINGS, ApiSettings, load_api_settings
 from tollway.api.stores import ANSWER_SECONDS, LOOK_SECONDS, ApiStores
-from tollway.control import CONTROL_LOCK
+from tollway.control import CONTROL_LOCK, ControlPlane, CustomerDraft
 
 V1 = "/api/v1/events"
 GATE = "/api/v1/customers/acme/access"
@@ -259,6 +260,35 @@ def test_who_sends_slowly_gives_way_when_bytes_are_short(stores: Stores) -> None
         wait_for(lambda: in_flight(service) == 2 * MIB - 10, "the other one to be all that is in hand")
         second.send(b"x" * 10)
         assert second.status() == 413, "the other one did not have to give way"
+
+
+def test_readers_of_long_lists_do_not_hold_up_the_gate(stores: Stores) -> None:
+    """Ten at once read a thousand customers each, again and again: the gate answers as if there were a few."""
+    with (
+        api_process(stores) as service,
+        ControlPlane(stores.postgres_dsn, stores.redis_url) as plane,
+        ThreadPoolExecutor(10) as pool,
+    ):
+        plane.bulk_customers([CustomerDraft(key="acme"), *(CustomerDraft(key=f"c{number}") for number in range(1000))])
+        wait_for(lambda: service.call("GET", GATE).status_code == 200, "the gate")
+        ended = Event()
+
+        def read() -> None:
+            while not ended.is_set():
+                assert service.call("GET", "/api/v1/customers", pageSize="1000").status_code in (200, 503)
+
+        reading = [pool.submit(read) for _ in range(10)]
+        took = []
+        try:
+            for _ in range(40):
+                asked = time.monotonic()
+                assert service.call("GET", GATE).status_code == 200
+                took.append(time.monotonic() - asked)
+        finally:
+            ended.set()
+        for reader in reading:
+            reader.result()
+        assert median(took) < 0.1
 
 
 def in_flight(service: Service) -> float:

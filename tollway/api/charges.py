@@ -28,7 +28,7 @@ from tollway.api.filters import Asked
 from tollway.api.plan_v3 import price_v3
 from tollway.api.problems import bad_request
 from tollway.api.stores import Stores
-from tollway.api.threads import threaded
+from tollway.api.threads import listing
 from tollway.api.wire import (
     PAGE_SIZE,
     Json,
@@ -57,7 +57,7 @@ PeriodKey = tuple[str, str, datetime]
 
 
 @get("/api/v3/openmeter/customers/{customer:str}/charges", tags=["Charges"])
-@threaded
+@listing
 def list_charges(
     customer: FromPath[str],
     stores: Stores,

@@ -17,7 +17,7 @@ from tollway.api.gate import VisibleBalance
 from tollway.api.problems import Invalid, Problem, bad_request, conflict, not_found
 from tollway.api.purchases import GrantPurchase, SettlementUpdate, buy, purchase_body
 from tollway.api.stores import ApiStores, Stores
-from tollway.api.threads import of_ledger, threaded
+from tollway.api.threads import listing, of_ledger, threaded
 from tollway.api.wire import (
     PAGE_SIZE,
     Json,
@@ -195,7 +195,7 @@ def update_settlement(
 
 
 @get("/api/v3/openmeter/customers/{customer:str}/credits/grants", tags=TAGS)
-@threaded
+@listing
 def list_grants(
     customer: FromPath[str],
     stores: Stores,
@@ -287,7 +287,7 @@ def _ledger_balance(stores: ApiStores, customer: str, feature_key: str | None) -
 
 
 @get("/api/v3/openmeter/customers/{customer:str}/credits/transactions", tags=TAGS)
-@threaded
+@listing
 def list_transactions(
     customer: FromPath[str],
     stores: Stores,

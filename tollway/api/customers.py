@@ -17,7 +17,7 @@ from tollway.api import notes
 from tollway.api.filters import EQ, Asked, Condition, Filters, Many, containing
 from tollway.api.problems import Problem, conflict, not_found
 from tollway.api.stores import ApiStores, Stores
-from tollway.api.threads import threaded
+from tollway.api.threads import listing, threaded
 from tollway.api.wire import (
     PAGE_SIZE,
     Json,
@@ -232,7 +232,7 @@ def create_customer_v1(data: JSONBody[CustomerCreate], stores: Stores) -> Json:
 
 
 @get("/api/v1/customers", tags=["Set-up"])
-@threaded
+@listing
 def list_customers_v1(
     stores: Stores,
     key: FromQuery[str | None] = None,
@@ -285,7 +285,7 @@ def create_customer_v3(data: JSONBody[CustomerCreateV3], stores: Stores) -> Json
 
 
 @get("/api/v3/openmeter/customers", tags=["Set-up"])
-@threaded
+@listing
 def list_customers_v3(
     stores: Stores,
     asked: Asked,

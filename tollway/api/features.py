@@ -15,7 +15,7 @@ from tollway.api.filters import Asked
 from tollway.api.meters import find_meter, meters
 from tollway.api.problems import Problem, bad_request, conflict, not_found
 from tollway.api.stores import ApiStores, Stores
-from tollway.api.threads import threaded
+from tollway.api.threads import listing, threaded
 from tollway.api.wire import (
     PAGE_SIZE,
     Json,
@@ -149,7 +149,7 @@ def create_feature_v1(data: JSONBody[FeatureCreate], stores: Stores) -> Json:
 
 
 @get("/api/v1/features", tags=["Set-up"])
-@threaded
+@listing
 def list_features_v1(
     stores: Stores,
     meter_slug: Annotated[list[str] | None, QueryParameter(name="meterSlug")] = None,
@@ -165,7 +165,7 @@ def list_features_v1(
 
 
 @get("/api/v1/features/{feature:str}", tags=["Set-up"])
-@threaded
+@listing
 def get_feature_v1(feature: FromPath[str], stores: Stores) -> Json:
     """A feature by id or key."""
     return camel(find_feature(stores, feature))
@@ -194,7 +194,7 @@ def create_feature_v3(data: JSONBody[FeatureCreateV3], stores: Stores) -> Json:
 
 
 @get("/api/v3/openmeter/features", tags=["Set-up"])
-@threaded
+@listing
 def list_features_v3(stores: Stores, asked: Asked, number: PageNumberV3 = 1, size: PageSizeV3 = PAGE_SIZE) -> Json:
     """List features."""
     with stores.connection() as connection:
@@ -206,7 +206,7 @@ def list_features_v3(stores: Stores, asked: Asked, number: PageNumberV3 = 1, siz
 
 
 @get("/api/v3/openmeter/features/{feature:str}", tags=["Set-up"])
-@threaded
+@listing
 def get_feature_v3(feature: FromPath[str], stores: Stores) -> Json:
     """A feature by id or key."""
     return feature_body_v3(find_feature(stores, feature))

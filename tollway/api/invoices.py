@@ -18,7 +18,7 @@ from msgspec import Struct
 from tollway import invoicing
 from tollway.api.problems import Invalid, Problem, bad_request
 from tollway.api.stores import ApiStores, Stores
-from tollway.api.threads import threaded
+from tollway.api.threads import listing, threaded
 from tollway.api.wire import PAGE_SIZE, Json, Page, PageSizeV1, listed
 from tollway.invoicing import ActionNotAvailable, Choice, Invoice, InvoiceStatus
 from tollway.invoicing.v1 import APPROVAL_NEEDED, CREATED, VOID_ALL, as_v1
@@ -67,7 +67,7 @@ class VoidRequest(Struct, kw_only=True):
 
 
 @post("/api/v1/billing/invoices/invoice", status_code=201, tags=TAGS)
-@threaded
+@listing
 def create_invoice(data: JSONBody[InvoiceRequest], stores: Stores) -> list[Json]:
     """Draw up a draft of all that was charged and not billed yet."""
     if data.filters is not None and data.filters.line_ids is not None:
@@ -79,7 +79,7 @@ def create_invoice(data: JSONBody[InvoiceRequest], stores: Stores) -> list[Json]
 
 
 @get("/api/v1/billing/invoices", tags=TAGS)
-@threaded
+@listing
 def list_invoices(
     stores: Stores,
     statuses: FromQuery[list[str] | None] = None,

@@ -16,7 +16,7 @@ from tollway.api import notes
 from tollway.api.filters import Asked
 from tollway.api.problems import bad_request, conflict, not_found
 from tollway.api.stores import ApiStores, Stores
-from tollway.api.threads import threaded
+from tollway.api.threads import listing, threaded
 from tollway.api.wire import (
     PAGE_SIZE,
     PAGE_SIZE_MAX,
@@ -143,7 +143,7 @@ def create_meter_v1(data: JSONBody[MeterCreate], stores: Stores) -> Json:
 
 
 @get("/api/v1/meters", tags=["Set-up"])
-@threaded
+@listing
 def list_meters_v1(stores: Stores, page: Page = 1, page_size: PageSizeV1 = PAGE_SIZE_MAX) -> list[Json]:
     """List meters."""
     with stores.connection() as connection:
@@ -152,7 +152,7 @@ def list_meters_v1(stores: Stores, page: Page = 1, page_size: PageSizeV1 = PAGE_
 
 
 @get("/api/v1/meters/{meter:str}", tags=["Set-up"])
-@threaded
+@listing
 def get_meter_v1(meter: FromPath[str], stores: Stores) -> Json:
     """A meter by id or slug."""
     return camel(find_meter(stores, meter))
@@ -209,7 +209,7 @@ def create_meter_v3(data: JSONBody[MeterCreateV3], stores: Stores) -> Json:
 
 
 @get("/api/v3/openmeter/meters", tags=["Set-up"])
-@threaded
+@listing
 def list_meters_v3(stores: Stores, asked: Asked, number: PageNumberV3 = 1, size: PageSizeV3 = PAGE_SIZE) -> Json:
     """List meters."""
     with stores.connection() as connection:
@@ -218,7 +218,7 @@ def list_meters_v3(stores: Stores, asked: Asked, number: PageNumberV3 = 1, size:
 
 
 @get("/api/v3/openmeter/meters/{meter:str}", tags=["Set-up"])
-@threaded
+@listing
 def get_meter_v3(meter: FromPath[str], stores: Stores) -> Json:
     """A meter by id or key."""
     return meter_body_v3(find_meter(stores, meter))

@@ -17,7 +17,7 @@ from rating.money import plain
 from tollway.api.metrics import exposition
 from tollway.api.problems import Busy
 from tollway.api.stores import ApiStores, Stores
-from tollway.api.threads import threaded
+from tollway.api.threads import listing, threaded
 from tollway.api.wire import PAGE_SIZE_MAX, Json, compact, instant
 from tollway.ledger_reads import dead_letters, parked, parked_counts, signals, unpriced
 
@@ -80,7 +80,7 @@ def metrics() -> Response[bytes]:
 
 
 @get("/api/v3/tollway/customers/{customer:str}/signals", tags=TAGS)
-@threaded
+@listing
 def list_customer_signals(
     customer: FromPath[str], stores: Stores, kind: FromQuery[str | None] = None, limit: Limit = 100
 ) -> Json:
@@ -108,7 +108,7 @@ def list_customer_signals(
 
 
 @get("/api/v3/tollway/parked-events", tags=TAGS)
-@threaded
+@listing
 def list_parked_events(
     stores: Stores,
     reason: Annotated[str | None, QueryParameter(name="filter[reason]")] = None,
@@ -149,7 +149,7 @@ def list_parked_events(
 
 
 @get("/api/v3/tollway/unpriced", tags=TAGS)
-@threaded
+@listing
 def list_unpriced_usage(
     stores: Stores,
     meter: Annotated[str | None, QueryParameter(name="filter[meter]")] = None,
@@ -180,7 +180,7 @@ def list_unpriced_usage(
 
 
 @get("/api/v3/tollway/dead-letters", tags=TAGS)
-@threaded
+@listing
 def list_dead_letters(
     stores: Stores,
     reason: Annotated[str | None, QueryParameter(name="filter[reason]")] = None,

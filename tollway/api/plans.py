@@ -22,7 +22,7 @@ from tollway.api.plan_terms import as_body, compiled
 from tollway.api.plan_v3 import PlanCreateV3, body_v3, from_v3
 from tollway.api.problems import Invalid, Problem, conflict, not_found
 from tollway.api.stores import ApiStores, Stores
-from tollway.api.threads import threaded
+from tollway.api.threads import listing, threaded
 from tollway.api.wire import (
     PAGE_SIZE,
     Json,
@@ -184,7 +184,7 @@ def create_plan_v1(data: JSONBody[PlanCreate], stores: Stores) -> Json:
 
 
 @get("/api/v1/plans", tags=["Set-up"])
-@threaded
+@listing
 def list_plans_v1(
     stores: Stores,
     key: FromQuery[list[str] | None] = None,
@@ -205,7 +205,7 @@ def list_plans_v1(
 
 
 @get("/api/v1/plans/{plan:str}", tags=["Set-up"])
-@threaded
+@listing
 def get_plan_v1(plan: FromPath[str], stores: Stores) -> Json:
     """A plan by id, or the newest version of a key."""
     with stores.connection() as connection:
@@ -247,7 +247,7 @@ def create_plan_v3(data: JSONBody[PlanCreateV3], stores: Stores) -> Json:
 
 
 @get("/api/v3/openmeter/plans", tags=["Set-up"])
-@threaded
+@listing
 def list_plans_v3(
     stores: Stores,
     asked: Asked,
@@ -261,7 +261,7 @@ def list_plans_v3(
 
 
 @get("/api/v3/openmeter/plans/{plan:str}", tags=["Set-up"])
-@threaded
+@listing
 def get_plan_v3(plan: FromPath[str], stores: Stores) -> Json:
     """A plan by id, or the newest version of a key."""
     with stores.connection() as connection:

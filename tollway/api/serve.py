@@ -113,10 +113,12 @@ def load(work: Work) -> GuardedApp:
     # Only now, and only in a worker: the metrics' folder is set.
     from tollway.api.app import create_app
     from tollway.api.stores import ApiStores
+    from tollway.api.threads import keep_turns_short
 
-    return create_app(
-        ApiStores(work.redis_url, work.postgres_dsn, work.partitions, work.settings, with_keys=work.with_keys)
-    )
+    stores = ApiStores(work.redis_url, work.postgres_dsn, work.partitions, work.settings, with_keys=work.with_keys)
+    app = create_app(stores)
+    keep_turns_short()
+    return app
 
 
 def _tell(place: Place, ready: Callable[[], None], ended: Event) -> None:

@@ -35,7 +35,7 @@ from tollway.api.subscription_bodies import (
     SubscriptionCreateV3,
 )
 from tollway.api.subscription_moves import move_if_it_can
-from tollway.api.threads import threaded
+from tollway.api.threads import listing, threaded
 from tollway.api.wire import (
     PAGE_SIZE,
     Json,
@@ -156,7 +156,7 @@ def get_subscription_v1(subscription: FromPath[str], stores: Stores) -> Json:
 
 
 @get("/api/v1/customers/{customer:str}/subscriptions", tags=["Set-up"])
-@threaded
+@listing
 def list_customer_subscriptions_v1(
     customer: FromPath[str], stores: Stores, page: Page = 1, page_size: PageSizeV1 = PAGE_SIZE
 ) -> Json:
@@ -218,7 +218,7 @@ def create_subscription_v3(data: JSONBody[SubscriptionCreateV3], stores: Stores)
 
 
 @get("/api/v3/openmeter/subscriptions", tags=["Set-up"])
-@threaded
+@listing
 def list_subscriptions_v3(
     stores: Stores,
     asked: Asked,

@@ -2,18 +2,22 @@
 Handlers that block: they run in threads, so that the event loop goes on answering.
 
 What waits for PostgreSQL and what waits for the event log have threads of their own, so that neither holds up the
-other, and few may wait for a thread: who comes then is told so. A request that was given up leaves its thread to end.
+other, and few may wait for a thread: who comes then is told so. What reads much computes much, and all threads of a
+process compute in turns: few do so at once, and a turn is short, so that the event loop, which answers the gate, is
+soon on again. A request that was given up leaves its thread to end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
+import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial, wraps
 from threading import Lock
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from tollway.api.problems import Busy
 
@@ -61,8 +65,26 @@ class Threads:
 of_ledger = Threads("ledger", size=20, waiting_max=200)
 """For what asks PostgreSQL: twice as many as it has connections, so that one is always about to be used."""
 
+of_lists = Threads("lists", size=3, waiting_max=200)
+"""For what reads much at a time. Its size is how many compete with the gate for the processor."""
+
 of_log = Threads("log", size=16, waiting_max=10_000)
 """For events on their way into the log; how many may wait is limited by `tollway.api.pressure`."""
+
+
+SWITCH_SECONDS: Final = 0.0005
+"""So long a thread computes before another gets its turn; Python's own 5 ms are long beside an answer of the gate."""
+
+
+def keep_turns_short() -> None:
+    """
+    Let no thread of this process, nor the collection of garbage, hold up the event loop for long.
+
+    What is there when a worker starts to serve stays for good, and is not looked through again and again.
+    """
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()
 
 
 def threaded(handler: Callable[P, T]) -> Callable[P, Awaitable[T]]:
@@ -73,8 +95,17 @@ def threaded(handler: Callable[P, T]) -> Callable[P, Awaitable[T]]:
     registers its handlers more than once.
     """
 
+    return _by(of_ledger, handler)
+
+
+def listing(handler: Callable[P, T]) -> Callable[P, Awaitable[T]]:
+    """The same for a handler that reads many things, or through many of them."""
+    return _by(of_lists, handler)
+
+
+def _by(threads: Threads, handler: Callable[P, T]) -> Callable[P, Awaitable[T]]:
     @wraps(handler)
     async def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        return await of_ledger.run(handler, *args, **kwargs)
+        return await threads.run(handler, *args, **kwargs)
 
     return run

@@ -25,7 +25,7 @@ from tollway.api.metering import WINDOWS, Query, Row, read_usage, way_of
 from tollway.api.meters import meter_body
 from tollway.api.problems import bad_request, not_found
 from tollway.api.stores import Stores
-from tollway.api.threads import threaded
+from tollway.api.threads import listing
 from tollway.api.wire import Json, instant, listed
 from tollway.ledger_reads import Connection, find_customer, rows
 
@@ -38,7 +38,7 @@ _numbers = msgspec.json.Encoder(decimal_format="number")
 
 
 @get("/api/v1/meters/{meter:str}/query", tags=["Usage"])
-@threaded
+@listing
 def query_meter(
     meter: FromPath[str],
     stores: Stores,
