@@ -26,6 +26,7 @@ from granian.log import LogLevels
 from granian.server import Server
 from msgspec import Struct
 
+from config.logs import keep_few_alike
 from tollway.api.listen import Place, answers
 from tollway.api.settings import ApiSettings
 
@@ -110,6 +111,7 @@ def load(work: Work) -> GuardedApp:
     Thread(target=_end_with_parent, args=(work,), name="parent", daemon=True).start()
     _allow_connections()
     logging.basicConfig(level=work.log_level.upper(), stream=sys.stderr)
+    keep_few_alike()
     # Only now, and only in a worker: the metrics' folder is set.
     from tollway.api.app import create_app
     from tollway.api.stores import ApiStores

@@ -12,6 +12,7 @@ from typing import Annotated
 import psycopg
 import typer
 
+from config.logs import keep_few_alike
 from config.settings import SettingError
 from sinks.postgres.migrate import migrate
 from tollway.api.listen import Place, held, listens
@@ -51,6 +52,7 @@ def api(
         if not with_keys:
             say(NO_KEYS)
         logging.basicConfig(level=chosen.log_level.upper(), stream=sys.stderr)
+        keep_few_alike()
         work = Work(
             endpoints.redis_url, endpoints.postgres_dsn, chosen.partitions, chosen.log_level, with_keys, listening
         )

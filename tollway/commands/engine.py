@@ -14,6 +14,7 @@ import msgspec
 import typer
 
 from config.kafka import load_kafka
+from config.logs import keep_few_alike
 from config.settings import SettingError, Settings
 from dataflows.engine import run_engine, stopping_on_signals
 from dataflows.recovery import ALONE, Cluster, recovery_store
@@ -180,6 +181,7 @@ def _rate(
             )
             with crashing_into(crash_log(chosen.home, place)):
                 logging.basicConfig(level=chosen.log_level.upper(), stream=sys.stderr)
+                keep_few_alike()
                 redis_url, postgres_dsn = endpoints.redis_url, endpoints.postgres_dsn
                 again = True
                 while again:
