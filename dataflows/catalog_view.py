@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import time
 
-import psycopg
-
 from rating.catalog import KEY_GROUPS, Catalog, decode_record, key_group
+from sinks.postgres.connecting import connect
 
 REFRESH_SECONDS = 0.05
 """An event that can't be placed lets the view read the log, at most this often."""
@@ -26,7 +25,7 @@ class CatalogView:
 
     def __init__(self, dsn: str) -> None:
         self.catalog = Catalog()
-        self._connection = psycopg.connect(dsn, autocommit=True, application_name="tollway-catalog")
+        self._connection = connect(dsn, autocommit=True, application_name="tollway-catalog")
         self._changed: list[set[str]] = [set() for _ in range(KEY_GROUPS)]
         self._refreshed_at = 0.0
 

@@ -28,6 +28,7 @@ from sinks.catching_up import CatchingUp
 from sinks.kafka.access import forget_access
 from sinks.kafka.client import KafkaUnavailable, TopicMissing
 from sinks.kafka.deliver import DeliveryFailed
+from sinks.postgres.connecting import connect
 from sinks.postgres.generations import LedgerState, raise_generation, read_state
 from sinks.redis.balances import SignalCopy
 from sinks.redis.history import RedisHistory, Remembered
@@ -109,7 +110,7 @@ class LedgerHistory:
             psycopg.Error, redis.RedisError: A store is away.
         """
         with (
-            psycopg.connect(self._dsn, application_name="tollway-history") as connection,
+            connect(self._dsn, application_name="tollway-history") as connection,
             closing(RedisHistory(self._redis_url)) as record,
         ):
             connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
@@ -167,7 +168,7 @@ class LedgerHistory:
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None:
-            self._connection = psycopg.connect(self._dsn, autocommit=True, application_name="tollway-history")
+            self._connection = connect(self._dsn, autocommit=True, application_name="tollway-history")
         return self._connection
 
     def _disconnect(self) -> None:

@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import psycopg
 from bytewax.inputs import StatefulSourcePartition
 from bytewax.recovery import init_db_dir
 from msgspec import Struct
 
 from dataflows.messages import RawBatch
 from dataflows.recovery_copies import Copied, holds_an_epoch, newest_copy, states
+from sinks.postgres.connecting import connect
 from sinks.postgres.generations import raise_generation
 from sinks.postgres.ledger import rewind, sole_writer
 
@@ -84,7 +84,7 @@ def rebuild(store: Path, dsn: str, usage: Mapping[str, Source], partitions: int)
     store.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (
         sole_writer(dsn, process_id=0),
-        psycopg.connect(dsn) as connection,
+        connect(dsn) as connection,
         tempfile.TemporaryDirectory(prefix="recovery-", dir=store.parent) as folder,
     ):
         fresh = Path(folder) / "recovery"

@@ -27,6 +27,7 @@ import psycopg
 from msgspec import Struct
 
 from dataflows.recovery import part_file, part_files
+from sinks.postgres.connecting import connect
 
 KEPT = 6
 """So many of the newest copies stay."""
@@ -73,7 +74,7 @@ def copy_store(store: Path, dsn: str, copied_at: datetime) -> Copied:
         NotCopied: There is nothing to copy, or the partitions did not agree for long.
         psycopg.Error: The database does not take it.
     """
-    with _of_one_epoch(part_files(store)) as (found, epoch), psycopg.connect(dsn) as connection:
+    with _of_one_epoch(part_files(store)) as (found, epoch), connect(dsn) as connection:
         of_parts = max(parts for _, parts in map(_number, found))
         size = 0
         for part in found:

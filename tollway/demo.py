@@ -31,6 +31,7 @@ from msgspec import Struct
 import config
 from config.settings import Settings
 from sinks.event_log import EventLog
+from sinks.postgres.connecting import connect
 from sinks.postgres.migrate import migrate
 from sinks.redis.balances import SIGNALS, balance_key
 from tollway import invoicing, ledger_reads
@@ -162,14 +163,14 @@ class Demo:
                 self.picture.step = "usage streams in"
                 self._send(endpoints, plane, client)
                 self.picture.step = "waiting for the ledger"
-                with psycopg.connect(endpoints.postgres_dsn, autocommit=True) as ledger:
+                with connect(endpoints.postgres_dsn, autocommit=True) as ledger:
                     self._wait_for(lambda: self._is_settled(ledger), "the ledger")
                 time.sleep(2 * TICK_SECONDS)
                 self._over.set()
                 for watcher in watchers:
                     watcher.join(PATIENCE_SECONDS)
                 client.close()
-            with psycopg.connect(endpoints.postgres_dsn, autocommit=True) as ledger:
+            with connect(endpoints.postgres_dsn, autocommit=True) as ledger:
                 self.picture.step = "drawing up the invoice"
                 return self._result(ledger)
 

@@ -25,6 +25,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from rating.rows import ChargeRow, Outcome, WindowPart
 from rating.usage import MeterKey
 from sinks.metrics import duplicate_mismatches_total, epoch_seconds, ledger_rows_total, sink_seconds
+from sinks.postgres.connecting import connect
 from sinks.postgres.copy_text import OPTIONS, array_text, bytes_text, copy_text, json_text
 from sinks.writer import CoalescingWriter
 
@@ -101,7 +102,7 @@ def sole_writer(dsn: str, process_id: int) -> Iterator[None]:
     Raises:
         LedgerInUse: Another process with the same place holds it, for longer than one takes to end.
     """
-    with psycopg.connect(dsn, autocommit=True, application_name="tollway-writer") as connection:
+    with connect(dsn, autocommit=True, application_name="tollway-writer") as connection:
         deadline = time.monotonic() + HOLD_SECONDS
         while True:
             row = connection.execute("select pg_try_advisory_lock(%s, %s)", (HOLD, process_id)).fetchone()
@@ -120,7 +121,7 @@ class Ledger:
     """A connection that merges rows; keys are (table, key of the row), so the newest row of each key is written."""
 
     def __init__(self, dsn: str) -> None:
-        self._connection = psycopg.connect(dsn, application_name="tollway-ledger")
+        self._connection = connect(dsn, application_name="tollway-ledger")
         self._statements = {table: (SQL / name).read_bytes() for table, name in TABLES.items()}
         for table in TABLES:
             stage = f"create temporary table stage_{table} (like {table} including defaults including generated)"
@@ -393,7 +394,7 @@ class WindowLoader:
     def __call__(self, customer_id: str, key: MeterKey) -> list[ChargeRow]:
         """What the ledger has of a rate card's billing period."""
         if self._connection is None:
-            self._connection = psycopg.connect(self._dsn, autocommit=True, application_name="tollway-windows")
+            self._connection = connect(self._dsn, autocommit=True, application_name="tollway-windows")
         names = ("customer_id", "subscription_id", "card_key", "period_start")
         found = self._connection.execute(READ_WINDOWS, dict(zip(names, (customer_id, *key), strict=True)))
         return [_charge_row(row) for row in found]
@@ -416,7 +417,7 @@ def load_seen_ids(dsn: str, key_group: int, segments: list[int]) -> list[bytes]:
     """Sealed segments of event ids, in the order asked for. Raises `LookupError` where one is missing."""
     if not segments:
         return []
-    with psycopg.connect(dsn, autocommit=True) as connection:
+    with connect(dsn, autocommit=True) as connection:
         # A commit that was taken back may have forgotten some of them.
         connection.execute(
             "update seen_ids set forgotten_at = null"

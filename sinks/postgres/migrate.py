@@ -22,6 +22,8 @@ from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import parse_uri
 from yoyo.migrations import Migration
 
+from sinks.postgres.connecting import connect
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 ADVISORY_LOCK = 0x746F6C6C776179  # "tollway"
 
@@ -39,7 +41,7 @@ def migrate(dsn: str) -> list[str]:
     Raises:
         psycopg.Error: The database can't be reached, or it refuses a migration, which then left no trace.
     """
-    with psycopg.connect(dsn, autocommit=True, application_name="tollway-migrate") as connection:
+    with connect(dsn, autocommit=True, application_name="tollway-migrate") as connection:
         connection.execute("select pg_advisory_lock(%s)", [ADVISORY_LOCK])
         backend = _Backend(connection)
         applied = []

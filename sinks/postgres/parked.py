@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psycopg
+from sinks.postgres.connecting import connect
 
 SQL = Path(__file__).parent / "sql"
 
@@ -20,10 +20,7 @@ LOCK_TIMEOUT_MS = 200
 """Less than PostgreSQL takes to see a deadlock: it is the redrive that gives way, never the dataflow."""
 
 # A table that has just been filled has no statistics yet, and none of these statements is to read it as a whole.
-_OPTIONS = (
-    f"-c lock_timeout={LOCK_TIMEOUT_MS} -c timezone=UTC"
-    " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
-)
+_OPTIONS = f"-c lock_timeout={LOCK_TIMEOUT_MS} -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
 
 Identity = tuple[str, str, str, str]
 """Owner, source, id and meter."""
@@ -69,7 +66,7 @@ class ParkedRows:
     """A connection of the redrive's own."""
 
     def __init__(self, dsn: str) -> None:
-        self._connection = psycopg.connect(dsn, autocommit=True, application_name="tollway-redrive", options=_OPTIONS)
+        self._connection = connect(dsn, autocommit=True, application_name="tollway-redrive", options=_OPTIONS)
         self._statements = {path.stem: path.read_bytes() for path in SQL.glob("redrive_*.sql")}
 
     def position(self) -> int:

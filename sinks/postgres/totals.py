@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 
 from sinks import metrics
+from sinks.postgres.connecting import connect
 
 SQL = Path(__file__).parent / "sql"
 EVERY_SECONDS = 5.0
@@ -48,7 +49,7 @@ def _tell(dsn: str, ended: Event) -> None:
     while not ended.wait(rest):
         rest = EVERY_SECONDS
         try:
-            with psycopg.connect(dsn, autocommit=True, application_name="tollway-metrics") as connection:
+            with connect(dsn, autocommit=True, application_name="tollway-metrics") as connection:
                 while not ended.is_set():
                     started = time.monotonic()
                     read_totals(connection, currencies)

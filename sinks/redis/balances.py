@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import psycopg
 import redis
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
@@ -23,6 +22,7 @@ from rating.money import plain
 from rating.rows import BalanceRow, Outcome
 from sinks.catching_up import CatchingUp
 from sinks.metrics import count_signals, event_to_balance_seconds, ingest_to_signal_seconds, sink_seconds
+from sinks.postgres import connecting
 from sinks.writer import CoalescingWriter
 
 FUNCTIONS = Path(__file__).parent / "balances.lua"
@@ -127,7 +127,7 @@ class SignalCopy:
 
     def __init__(self, url: str, dsn: str) -> None:
         self._client = redis.Redis.from_url(url, protocol=3, decode_responses=True)
-        self._connection = psycopg.connect(dsn, autocommit=True, application_name="tollway-signals")
+        self._connection = connecting.connect(dsn, autocommit=True, application_name="tollway-signals")
         last = self._connection.execute("select id from signals order by raised_at desc, id desc limit 1").fetchone()
         self._last = last[0] if last is not None else "-"
 

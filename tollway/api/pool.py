@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import psycopg
 
+from sinks.postgres.connecting import connect
 from tollway.api.problems import Busy
 
 IDLE_SECONDS: Final = 1.0
@@ -77,7 +78,7 @@ class Pool:
 
     def connect(self) -> psycopg.Connection[Any]:
         """A new connection, which is the caller's to close. Raises `psycopg.OperationalError`."""
-        connection: psycopg.Connection[Any] = psycopg.connect(
+        connection: psycopg.Connection[Any] = connect(
             self._dsn,
             autocommit=True,
             connect_timeout=5,

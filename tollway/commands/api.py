@@ -9,11 +9,11 @@ import sys
 from threading import Thread
 from typing import Annotated
 
-import psycopg
 import typer
 
 from config.logs import keep_few_alike
 from config.settings import SettingError
+from sinks.postgres.connecting import connect
 from sinks.postgres.migrate import migrate
 from tollway.api.listen import Place, held, listens
 from tollway.api.serve import Work, serve
@@ -69,7 +69,7 @@ def asks_for_keys(listening: ApiSettings, place: Place, postgres_dsn: str) -> bo
     """
     if listening.keys == "auto" and place.is_loopback:
         return False
-    with psycopg.connect(postgres_dsn) as connection:
+    with connect(postgres_dsn) as connection:
         found = connection.execute("select 1 from api_keys where revoked_at is null limit 1").fetchone()
     if found is None:
         why = "`TOLLWAY_API_KEYS` is `required`" if place.is_loopback else f"others reach {place.host}"

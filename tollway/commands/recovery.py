@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from threading import Event, Thread
 from typing import Annotated, Any
 
-import psycopg
 import typer
 
 from config.kafka import load_kafka
@@ -18,6 +17,7 @@ from dataflows.recovery import FOLDER
 from dataflows.recovery_copies import Copied, copies, copy_store
 from dataflows.sources.kafka import KafkaSource
 from sinks.event_log import EventLog
+from sinks.postgres.connecting import connect
 from sinks.postgres.generations import raise_generation
 from sinks.postgres.ledger import sole_writer
 from sinks.postgres.migrate import migrate
@@ -130,7 +130,7 @@ def raise_generation_(
     with (
         stores() as (endpoints, _),
         sole_writer(endpoints.postgres_dsn, process_id=0),
-        psycopg.connect(endpoints.postgres_dsn) as connection,
+        connect(endpoints.postgres_dsn) as connection,
     ):
         generation = raise_generation(connection, why)
     say("Start the dataflow: it tells every balance in the new generation.")

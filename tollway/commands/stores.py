@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 
 from config.settings import Settings
+from sinks.postgres.connecting import connect
 from tollway.console import settings
 from tollway.embedded import Endpoints, servers
 
@@ -39,7 +40,7 @@ def stores(chosen: Settings | None = None) -> Iterator[tuple[Endpoints, psycopg.
         raise NothingThere(f"`{chosen.home}`")
     with (
         servers(chosen) as endpoints,
-        psycopg.connect(endpoints.postgres_dsn, autocommit=True) as connection,
+        connect(endpoints.postgres_dsn, autocommit=True) as connection,
     ):
         if not has_schema(connection):
             raise NothingThere("this database" if chosen.postgres_dsn else f"`{chosen.home}`")

@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 
+from sinks.postgres.connecting import connect
 from tollway.control.changes import Changes
 from tollway.control.head import ControlHead
 from tollway.control.transaction import Transaction
@@ -96,4 +97,4 @@ class Sessions:
                 connection.close()
             else:
                 return connection
-        return psycopg.connect(self._dsn, autocommit=True, application_name="tollway-control")
+        return connect(self._dsn, autocommit=True, application_name="tollway-control")

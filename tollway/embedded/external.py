@@ -12,6 +12,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from sinks.postgres.connecting import connect
 from tollway.embedded.server import ServerError
 
 CONNECT_SECONDS = 5
@@ -56,7 +57,7 @@ def check_redis(url: str) -> None:
 def check_postgres(dsn: str) -> None:
     """Raise `ServerError` if the PostgreSQL of the settings can't be used."""
     try:
-        with psycopg.connect(dsn, connect_timeout=CONNECT_SECONDS) as connection:
+        with connect(dsn, connect_timeout=CONNECT_SECONDS) as connection:
             connection.execute("select")
     except (psycopg.Error, ValueError) as error:
         raise _unreachable("PostgreSQL", "TOLLWAY_POSTGRES_DSN", error) from None

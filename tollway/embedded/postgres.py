@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psycopg
 
+from sinks.postgres.connecting import connect
 from tollway.embedded.server import (
     LOOPBACK,
     Server,
@@ -141,9 +142,7 @@ def _answers(folder: Path) -> bool:
         # The file says so itself, which spares the log a line for each question that comes too early.
         if not (folder / PID_FILE).read_text().rstrip().endswith("ready"):
             return False
-        with psycopg.connect(
-            postgres_dsn(folder, "postgres"), autocommit=True, connect_timeout=ANSWER_SECONDS
-        ) as connection:
+        with connect(postgres_dsn(folder, "postgres"), autocommit=True, connect_timeout=ANSWER_SECONDS) as connection:
             known = connection.execute("select from pg_database where datname = %s", [DATABASE])
             if known.rowcount == 0:
                 connection.execute(f"create database {DATABASE}")
