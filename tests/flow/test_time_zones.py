@@ -92,6 +92,7 @@ def test_an_event_that_was_parked_at_an_edge_of_time_does_not_end_the_dataflow(a
         "message": "…",
         "subject": stream[0]["subject"],
         "event_time": "0001-01-01T00:00:00Z",
+        "received_at": NOW,
         "control_version": 0,
         "raw": b'{"specversion":"1.0","id":"old","source":"test","type":"call","subject":"nobody",'
         b'"time":"0001-01-01T00:00:00Z"}',
