@@ -4,6 +4,7 @@ The keyed step: gives a key group its input and its instants, and keeps its stat
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,9 @@ LOOK = timedelta(seconds=0.5)
 """So often a key group that rests looks whether the flow still is behind."""
 QUIET = timedelta(seconds=1)
 """A flow that has read nothing for so long has caught up."""
+
+
+_log = logging.getLogger("tollway.engine")
 
 
 class Pace:
@@ -111,6 +115,8 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         )
         self._started = False
         metrics.watch_watermark(number, lambda: _timestamp(group.seen.newest_event))
+        metrics.watch_aside(number, lambda: len(group.aside))
+        self._aside: set[str] = set()
         return group
 
     def on_batch(self, values: list[bytes]) -> tuple[Iterable[Outcome], bool]:
@@ -198,6 +204,11 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
 
     def _emit(self, out: Outcome) -> tuple[Iterable[Outcome], bool]:
         metrics.count(out)
+        if self._group is not None and self._aside != self._group.aside.keys():
+            for customer_id in self._group.aside.keys() - self._aside:
+                how = self._group.aside[customer_id]
+                _log.error("Customer %s is set aside, since the engine failed at its data: %s", customer_id, how)
+            self._aside = set(self._group.aside)
         return ([out] if out else []), StatefulBatchLogic.RETAIN
 
 

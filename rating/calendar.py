@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from rating.carried import earlier_parts
 from rating.catalog import NEVER, Catalog, Placement, SettlementMode, Subscription
 from rating.charge import costs_unused, first_piece, prorated
-from rating.credits import Account
+from rating.credits import Account, AccountState
 from rating.prices import Flat, Free, PaymentTerm, Pricing
 from rating.rules import Rules
 from rating.usage import MeterKey, MeterState
@@ -148,6 +148,11 @@ class Calendar:
         meter.booked = meter.period_start < meter.booked_from
         account.coming[meter.key] = self.epoch
         account.told_in[meter.key] = self.epoch + 1
+
+    def forget(self, state: AccountState) -> None:
+        """Work out anew what prices the meters of a customer."""
+        for meter in state.meters:
+            self._pricings.pop(meter.key, None)
 
     def close(self, account: Account, meter: MeterState) -> None:
         """The period is over, and so is its grace: the minimum applies."""

@@ -77,7 +77,8 @@ def add_to_period(
     if isinstance(tally, UniqueTally):
         # Sets may be large, and are not merged for each event.
         tallies = [tally, *(part.tally for part in earlier if isinstance(part.tally, UniqueTally))]
-        is_new = not any(value in known.texts for known in tallies)
+        assert isinstance(value, str)
+        is_new = not any(known.has(value) for known in tallies)
         add(tally, value, at, event_id)
         return ONE if is_new else ZERO
     add(tally, value, at, event_id)

@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
+from traceback import extract_tb
+from typing import ParamSpec, TypeVar
 
 import msgspec
 from msgspec import Struct, field
@@ -33,6 +36,7 @@ from rating.routes import ADDITIVE, Measured, Part, Route, measure, route_to
 from rating.rows import MismatchRow, Outcome, UsedSubject
 from rating.rules import Rules
 from rating.telling import charge_rows
+from rating.undo import Undo, copied
 from rating.usage import Gathered, Lane, MeterState, close_windows, price_meter, slice_at
 from rating.windows import LoadWindows, windows_that_left
 
@@ -53,6 +57,17 @@ class Waiting(Struct, array_like=True, frozen=True, gc=False):
     line: bytes
     received_at: datetime
     meter: str
+
+
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
+
+HELD_BYTES_MAX = 4 * 1024 * 1024
+"""Bytes of events that wait in a key group for customers that were set aside."""
+
+
+class AccountFailed(Exception):
+    """The engine failed at a customer's data; the customer is set aside."""
 
 
 class GroupState(Struct, array_like=True):
@@ -107,7 +122,18 @@ class KeyGroup:
         self.number = number
         self.catalog = catalog
         self.rules = rules
-        self.refresh = refresh
+        self._outside: Exception | None = None
+        """What a call out of the core raised last."""
+        self.refresh = self._watched(refresh)
+        load_segments = self._watched(load_segments)
+        if load_windows is not None:
+            load_windows = self._watched(load_windows)
+        self.aside: dict[str, str] = {}
+        """Customers at whose data the engine failed, with how: kept as they are until their catalog changes."""
+        self._aside_version = catalog.global_version
+        self._held: dict[str, list[Waiting]] = {}
+        """Their events, which wait."""
+        self._held_bytes = 0
         state = _group_decoder.decode(snapshot) if snapshot is not None else GroupState(SNAPSHOT_VERSION, [])
         assert state.version == SNAPSHOT_VERSION, f"snapshot version {state.version}, expected {SNAPSHOT_VERSION}"
         self.seen = SeenEvents(number, state.seen, rules.dedup_horizon, load_segments)
@@ -157,6 +183,18 @@ class KeyGroup:
             if not account.state.number:
                 self._give_number(account)
 
+    def _watched(self, call: Callable[Params, Result]) -> Callable[Params, Result]:
+        """A call out of the core: what it raises says nothing of an event or a customer."""
+
+        def watched(*args: Params.args, **named: Params.kwargs) -> Result:
+            try:
+                return call(*args, **named)
+            except Exception as failure:
+                self._outside = failure
+                raise
+
+        return watched
+
     # -- input: usage ---------------------------------------------------------------------------
 
     def fold(
@@ -186,7 +224,11 @@ class KeyGroup:
         if read_through is None or read_through < received_at:
             self.calendar.read_through = received_at
         decoder = self._decoder
-        events, lines = decoder.decode_with_lines(blob, framed)
+        try:
+            events, lines = decoder.decode_with_lines(blob, framed)
+        except Exception as failure:
+            lines = [line for line in blob.split(b"\n") if line.strip()]
+            events = [self._decode_alone(line, failure) for line in lines]
         rated = 0
         source = identified = ""
         prints = self.seen.of_source(source)
@@ -196,66 +238,84 @@ class KeyGroup:
         lanes = {} if meter else self._lanes
         self._unchecked += len(events)
         checks_lanes = self._unchecked >= self._lane_check_events
-        for event, line, fingerprint in zip(events, lines, map(xxh32_intdigest, lines), strict=True):
-            if type(event) is Rejected:
-                self._reject(event, out)
-                continue
-            if event.source != source:
-                source = event.source
-                identified = part_of(source, meter)
-                prints = self.seen.of_source(identified)
-            event_id = event.id
-            at = event.time or received_at
-            is_known = event_id in prints
-            if is_known and self._is_repeated(event, at, line, received_at, out, meter):
-                continue
-            try:
-                lane = lanes[event.type][event.subject]
-            except KeyError:
-                lane = None
-            if lane is not None and lane.start <= at < lane.end and at <= too_far:
-                value = lane.read(event.data)
-                if value.__class__ is not int or not 0 <= value < PLAIN_INTEGER_LIMIT:
-                    value = quantity(value, lane.aggregation)
-                is_number = value.__class__ is int or value.__class__ is Decimal
-                if is_number and (not checks_lanes or self._agrees(lane, event, at, value, received_at, now, out)):
-                    if is_known:
-                        self.seen.add_beside(identified, event_id, lane.mark + fingerprint)
-                    else:
-                        prints[event_id] = lane.mark + fingerprint
-                    if at > newest:
-                        newest = at
-                    rated += 1
-                    events_before = lane.events
-                    lane.events = events_before + 1
-                    if not events_before:
-                        self._touch(lane.account)
-                    lane.room = room = lane.room - value
-                    if room <= 0:
-                        self._settle(lane.account, now, out, (lane.meter,))
-                    continue
-            refused = refuse_instant(at, line)
-            if refused is not None:
-                self._reject(refused, out)
-                continue
-            if at > too_far:
-                message = f"event time is more than {self.rules.max_ahead.total_seconds():.0f} s ahead of its arrival"
-                self._reject(Rejected(RejectCode.TIME_IN_FUTURE, message, "$.time", line), out)
-                continue
-            account = self._rate(event, at, line, received_at, now, out, meter)
-            if account is not None:
-                its_print = mark_of(account.state.number) + fingerprint
-                if is_known:
-                    self.seen.add_beside(identified, event_id, its_print)
-                else:
-                    prints[event_id] = its_print
-                if at > newest:
-                    newest = at
-                rated += 1
+        entries = zip(events, lines, map(xxh32_intdigest, lines), strict=True)
+        while True:
             if self._decoder is not decoder:
                 # The catalog grew: from here on the fields that its new meters look at are decoded too.
                 decoder = self._decoder
                 events[:] = decoder.decode_lines(blob)
+            try:
+                for event, line, fingerprint in entries:
+                    if type(event) is Rejected:
+                        self._reject(event, out)
+                        continue
+                    if event.source != source:
+                        source = event.source
+                        identified = part_of(source, meter)
+                        prints = self.seen.of_source(identified)
+                    event_id = event.id
+                    at = event.time or received_at
+                    is_known = event_id in prints
+                    if is_known and self._is_repeated(event, at, line, received_at, out, meter):
+                        continue
+                    try:
+                        lane = lanes[event.type][event.subject]
+                    except KeyError:
+                        lane = None
+                    if lane is not None and lane.start <= at < lane.end and at <= too_far:
+                        value = lane.read(event.data)
+                        if value.__class__ is not int or not 0 <= value < PLAIN_INTEGER_LIMIT:
+                            value = quantity(value, lane.aggregation)
+                        is_number = value.__class__ is int or value.__class__ is Decimal
+                        if is_number and (
+                            not checks_lanes or self._agrees(lane, event, at, value, received_at, now, out)
+                        ):
+                            if is_known:
+                                self.seen.add_beside(identified, event_id, lane.mark + fingerprint)
+                            else:
+                                prints[event_id] = lane.mark + fingerprint
+                            if at > newest:
+                                newest = at
+                            rated += 1
+                            events_before = lane.events
+                            lane.events = events_before + 1
+                            if not events_before:
+                                self._touch(lane.account)
+                            lane.room = room = lane.room - value
+                            if room <= 0:
+                                self._settle_lane(lane, now, out)
+                            continue
+                    refused = refuse_instant(at, line)
+                    if refused is not None:
+                        self._reject(refused, out)
+                        continue
+                    if at > too_far:
+                        message = (
+                            f"event time is more than {self.rules.max_ahead.total_seconds():.0f} s ahead of its arrival"
+                        )
+                        self._reject(Rejected(RejectCode.TIME_IN_FUTURE, message, "$.time", line), out)
+                        continue
+                    account = self._rate(event, at, line, received_at, now, out, meter)
+                    if account is not None:
+                        its_print = mark_of(account.state.number) + fingerprint
+                        if is_known:
+                            self.seen.add_beside(identified, event_id, its_print)
+                        else:
+                            prints[event_id] = its_print
+                        if at > newest:
+                            newest = at
+                        rated += 1
+                    if self._decoder is not decoder:
+                        # The catalog grew: from here on the fields that its new meters look at are decoded too.
+                        decoder = self._decoder
+                        events[:] = decoder.decode_lines(blob)
+                break
+            except AccountFailed:
+                assert not isinstance(event, Rejected)
+                self._hold(event, at, line, received_at, out, meter)
+            except Exception as failure:
+                # Whatever an event does, it changed nothing, and all others go on.
+                self._reject(self._failed(failure, line), out)
         self.seen.newest_event = newest
         if rated:
             out.ended["rated", ""] += rated
@@ -263,6 +323,27 @@ class KeyGroup:
         full = self.seen.seal(rated, received_at)
         if full is not None:
             out.seen.append(full)
+
+    def _decode_alone(self, line: bytes, failure: Exception) -> CloudEvent | Rejected:
+        """One event of a batch that could not be decoded as a whole."""
+        self._check_foreseen(failure)
+        try:
+            return self._decoder.decode(line)
+        except Exception as failure:
+            return self._failed(failure, line)
+
+    def _failed(self, failure: Exception, line: bytes) -> Rejected:
+        """An event that made the engine fail: what it did is known from the kind of failure alone."""
+        self._check_foreseen(failure)
+        message = (
+            f"the engine failed at this event ({type(failure).__name__}): report it, and send the event again then"
+        )
+        return Rejected(RejectCode.FAILED, message, "$", line)
+
+    def _check_foreseen(self, failure: Exception) -> None:
+        """Raise what is not an event's or a customer's doing: a store is away, or the rules ask for every error."""
+        if failure is self._outside or self._lane_check_events == 1:
+            raise failure
 
     def _is_repeated(
         self, event: CloudEvent, at: datetime, line: bytes, received_at: datetime, out: Outcome, only: str
@@ -303,6 +384,9 @@ class KeyGroup:
         Returns:
             Whose it is; None: it was not rated, and has ended.
         """
+        if self.aside and self.catalog.owner_of_usage(event.subject, at, received_at) in self.aside:
+            self._hold(event, at, line, received_at, out, only)
+            return None
         route = self._routes.get((event.subject, event.type))
         if route is None or not route.start <= at < route.end or received_at < route.owned_from:
             decoder = self._decoder
@@ -334,18 +418,25 @@ class KeyGroup:
             return None
         account.empty_lanes()
         account.packed = None
-        account.state.events += 1
         headroom = account.headroom
-        for meter, aggregation, value in measured.counted:
-            used = value if aggregation in ADDITIVE else _tallied(account, meter, aggregation, value, at, event.id)
-            assert isinstance(used, Decimal)
-            part = account.use(meter, used, at, self.rules.window_seconds)
-            if headroom is not None:
-                piece = meter.piece
-                if piece is not None and (piece.until is None or meter.reached <= piece.until) and used >= 0:
-                    headroom -= used * piece.unit_price
-                else:
-                    headroom = ZERO
+        undo = Undo(account)
+        try:
+            for meter, aggregation, value in measured.counted:
+                undo.note(meter, value)
+                used = value if aggregation in ADDITIVE else _tallied(account, meter, aggregation, value, at, event.id)
+                assert isinstance(used, Decimal)
+                part = account.use(meter, used, at, self.rules.window_seconds)
+                undo.used(part, used)
+                if headroom is not None:
+                    piece = meter.piece
+                    if piece is not None and (piece.until is None or meter.reached <= piece.until) and used >= 0:
+                        headroom -= used * piece.unit_price
+                    else:
+                        headroom = ZERO
+        except Exception:
+            undo.all()
+            raise
+        account.state.events += 1
         account.headroom = headroom
         self._touch(account)
         if route.only_taker is not None and not part.is_late:
@@ -356,7 +447,8 @@ class KeyGroup:
             )
             self._lanes_open_from = max(self._lanes_open_from, route.owned_from)
         if headroom is not None and headroom <= 0:
-            self._settle(account, now, out, [meter for meter, _, _ in measured.counted])
+            last = [meter for meter, _, _ in measured.counted]
+            self._guard(account, out, lambda: self._settle(account, now, out, last))
         out.rejected += measured.refused
         for waits in measured.waiting:
             self._park_part(waits, event, at, line, received_at, out)
@@ -412,6 +504,10 @@ class KeyGroup:
         out.wrong_lanes += 1
         self._close_lanes(lane.account)
         return False
+
+    def _settle_lane(self, lane: Lane[Account], now: datetime, out: Outcome) -> None:
+        """What has gathered in a lane may change access."""
+        self._guard(lane.account, out, lambda: self._settle(lane.account, now, out, (lane.meter,)))
 
     def _touch(self, account: Account) -> None:
         """The account has usage to price on the beat."""
@@ -539,7 +635,16 @@ class KeyGroup:
         features = catalog.features_of(event_type)
         if not features:
             return ParkCode.NO_FEATURE
-        route = route_to(self.account(customer_id, now), subscription, features, at, now, self.calendar)
+        account = self.accounts.get(customer_id) or self._open_account(customer_id)
+        found: list[Route | ParkCode] = []
+
+        def look() -> None:
+            self.account(customer_id, now)
+            found.append(route_to(account, subscription, features, at, now, self.calendar))
+
+        if not self._guard(account, None, look):
+            raise AccountFailed(customer_id)
+        route = found[0]
         if isinstance(route, ParkCode) or not catalog.has_moved(subject):
             return route
         owned_from, owned_to = catalog.owned_span(subject, min(at, received_at))
@@ -580,8 +685,7 @@ class KeyGroup:
             if account is None:
                 account = self._open_account(customer_id)
             self._forget_routes_to(account)
-            self._catch_up(account, now, out)
-            self._settle(account, now, out)
+            self._bring_up(account, now, out)
 
     def resume(self, now: datetime, out: Outcome) -> None:
         """Start, or start again: bring every customer up to the catalog and the instant, and tell all that is held."""
@@ -594,14 +698,74 @@ class KeyGroup:
                 account = self._open_account(customer_id)
             for meter in account.state.meters:
                 meter.dirty = meter.rechain = True
+            self._bring_up(account, now, out)
+
+    def _bring_up(self, account: Account, now: datetime, out: Outcome) -> None:
+        """Bring an account up to the catalog and the instant; one that was set aside goes on, and so do its events."""
+
+        def bring_up() -> None:
             self._catch_up(account, now, out)
             self._settle(account, now, out)
+
+        customer_id = account.state.customer_id
+        self.aside.pop(customer_id, None)
+        if self._guard(account, out, bring_up):
+            for held in self._held.pop(customer_id, ()):
+                self._held_bytes -= len(held.line)
+                self.fold(held.line, held.received_at, now, out, meter=held.meter)
+
+    def _guard(self, account: Account, out: Outcome | None, work: Callable[[], None]) -> bool:
+        """
+        Do something that changes an account, as a whole or not at all: no customer's data ends the rating of others.
+
+        Where it raises, the account is as it was before, and set aside.
+
+        Returns:
+            Whether it was done.
+        """
+        account.empty_lanes()
+        before = copied(account.state)
+        told = out.mark() if out is not None else None
+        try:
+            work()
+        except Exception as failure:
+            self._check_foreseen(failure)
+            if out is not None and told is not None:
+                out.cut(told)
+            self._set_aside(account, before, failure)
+            return False
+        return True
+
+    def _set_aside(self, account: Account, before: AccountState, failure: Exception) -> None:
+        """Keep an account as it was, and its events to come, until the catalog says something else of it."""
+        customer_id = account.state.customer_id
+        self._forget_routes_to(account)
+        self._reopening.pop(customer_id, None)
+        self.calendar.forget(account.state)
+        self.calendar.forget(before)
+        account.dirty = False
+        self.accounts[customer_id] = Account(before)
+        where = "; ".join(f"{frame.name}:{frame.lineno}" for frame in extract_tb(failure.__traceback__)[-3:])
+        self.aside[customer_id] = f"{type(failure).__name__} in {where}"
+
+    def _hold(
+        self, event: CloudEvent, at: datetime, line: bytes, received_at: datetime, out: Outcome, only: str
+    ) -> None:
+        """Let an event of a customer that was set aside wait; beyond `HELD_BYTES_MAX` of them it is a dead letter."""
+        if self._held_bytes + len(line) > HELD_BYTES_MAX:
+            message = "the customer is set aside, since the engine failed at its data: send the event again then"
+            self._reject(Rejected(RejectCode.FAILED, message, "$", line), out)
+            return
+        customer_id = self.catalog.owner_of_usage(event.subject, at, received_at)
+        assert customer_id is not None
+        self._held_bytes += len(line)
+        self._held.setdefault(customer_id, []).append(Waiting(line, received_at, only))
 
     def _let_pass(self, until: datetime, out: Outcome) -> None:
         """Let the instants up to one have their effect, one by one, on all accounts that they move."""
         for account, due in self.calendar.take_due(until):
             account.next_due = due
-            self._make_up(account, until, out)
+            self._guard(account, out, partial(self._make_up, account, until, out))
 
     def _make_up(self, account: Account, until: datetime, out: Outcome) -> None:
         """
@@ -677,18 +841,22 @@ class KeyGroup:
     def close_ended(self, now: datetime, out: Outcome) -> None:
         """Close every period that is over at `now`, without waiting out its grace."""
         use_exact()
-        for account in self.accounts.values():
+        for account in [*self.accounts.values()]:
             ended = [m for m in account.state.meters if not m.closed and m.period_end <= now]
             for meter in ended:
                 self.calendar.close(account, meter)
             if ended:
-                self._settle(account, now, out)
+                self._guard(account, out, partial(self._settle, account, now, out))
 
     # -- output ---------------------------------------------------------------------------------
 
     def beat(self, now: datetime, out: Outcome) -> None:
         """Price, settle and tell everything that changed since the last beat, and what time alone changed."""
         use_exact()
+        if self.aside and self._aside_version != self.catalog.global_version:
+            # What all plans share has changed: perhaps it was that.
+            self.reconcile([*self.aside], now, out)
+        self._aside_version = self.catalog.global_version
         self._let_pass(now, out)
         self.price_dirty(now, out)
 
@@ -701,7 +869,7 @@ class KeyGroup:
                 self.fold(event.line, event.received_at, now, out, meter=event.meter)
         for account in self.dirty:
             if account.dirty:
-                self._settle(account, now, out)
+                self._guard(account, out, partial(self._settle, account, now, out))
         self.dirty.clear()
         if self._reopening:
             self._reopen(now, out)
@@ -788,7 +956,7 @@ class KeyGroup:
         for customer_id, account in [*self._reopening.items()]:
             if account.reopened_in is not None:
                 if account.reopened_in < self.calendar.epoch:
-                    self._settle(account, now, out)
+                    self._guard(account, out, partial(self._settle, account, now, out))
             elif loads:
                 loads -= 1
                 if not self._load_wanted(account, now):
@@ -798,7 +966,7 @@ class KeyGroup:
                     account.returned = True
                     account.state.transitions += 1
                     account.packed = None
-                    self._settle(account, now, out)
+                    self._guard(account, out, partial(self._settle, account, now, out))
             if account.reopened_in is None and not account.wanted:
                 self._reopening.pop(customer_id, None)
 
@@ -886,8 +1054,9 @@ class KeyGroup:
             else:
                 gathered += [Gathered(lane.place, lane.quantity, lane.events) for lane in account.lanes if lane.events]
             packed.append(msgspec.Raw(account.packed))
+        waiting = [*self._waiting, *(held for events in self._held.values() for held in events)]
         state = GroupState(
-            SNAPSHOT_VERSION, packed, self.seen.snapshot(), self.calendar.read_through, gathered, self._waiting
+            SNAPSHOT_VERSION, packed, self.seen.snapshot(), self.calendar.read_through, gathered, waiting
         )
         return _snapshot_encoder.encode(state)
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, Final, assert_never
 
 import msgspec
@@ -282,10 +283,63 @@ class LatestTally(Struct, tag="latest", array_like=True, gc=False):
     latest: tuple[datetime, str, Decimal] | None = None
 
 
-class UniqueTally(Struct, tag="unique", array_like=True, gc=False):
-    """The texts seen."""
+DIGEST_BYTES: Final = 16
+"""
+Of each different text this much is kept. With 128 bits, any two of a million texts have the same digest once in 10^26
+times; and nobody can look for two that have, to be charged for one: of a cryptographic hash that takes 2^64 tries.
+"""
+UNIQUE_MAX: Final = 250_000
+"""So many different texts a meter counts for a customer and billing period."""
+
+
+class UniqueTally(Struct, tag="unique", array_like=True, dict=True):
+    """The texts seen, as digests."""
 
     texts: set[str] = set()
+    """In a snapshot of old: the texts themselves."""
+    digests: bytearray = msgspec.field(default_factory=bytearray)
+    """One after the other, as they came: so a snapshot takes them as they are."""
+
+    def __post_init__(self) -> None:
+        packed = bytes(self.digests)
+        self.__dict__["known"] = {packed[at : at + DIGEST_BYTES] for at in range(0, len(packed), DIGEST_BYTES)}
+        for text in sorted(self.texts):
+            self.add(text)
+        self.texts = set()
+
+    @property
+    def known(self) -> set[bytes]:
+        """The digests, to be looked up."""
+        known: set[bytes] = self.__dict__["known"]
+        return known
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    def has(self, text: str) -> bool:
+        """Whether a text was seen."""
+        return _digest(text) in self.known
+
+    def add(self, text: str) -> None:
+        """A text was seen."""
+        digest = _digest(text)
+        if digest not in self.known:
+            self.known.add(digest)
+            self.digests += digest
+
+    def discard_last(self, text: str) -> None:
+        """The text that was added last was not seen after all."""
+        self.known.discard(_digest(text))
+        del self.digests[-DIGEST_BYTES:]
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
+
+
+def is_beyond(tally: "Tally | None", text: str) -> bool:
+    """Whether a text is one too many different ones."""
+    return isinstance(tally, UniqueTally) and len(tally) >= UNIQUE_MAX and not tally.has(text)
 
 
 Tally = SumTally | CountTally | AverageTally | LowestTally | HighestTally | LatestTally | UniqueTally
@@ -310,7 +364,7 @@ def add(tally: Tally, value: Decimal | str, time: datetime, event_id: str) -> No
     """Add one event: `value` is what `quantity` gave for the tally's aggregation."""
     if isinstance(value, str):
         assert isinstance(tally, UniqueTally)
-        tally.texts.add(value)
+        tally.add(value)
         return
     match tally:
         case SumTally():
@@ -349,7 +403,7 @@ def tally_value(tally: Tally) -> Decimal:
         case LatestTally():
             return ZERO if tally.latest is None else tally.latest[2]
         case UniqueTally():
-            return Decimal(len(tally.texts))
+            return Decimal(len(tally))
         case _:
             assert_never(tally)
 
@@ -375,7 +429,7 @@ def merged_value(tallies: Sequence[Tally]) -> Decimal:
                 latest = [one.latest for one in (whole, tally) if one.latest is not None]
                 whole.latest = max(latest, default=None)
             case UniqueTally(), UniqueTally():
-                whole.texts = whole.texts | tally.texts
+                whole.__dict__["known"] = whole.known | tally.known
             case _:
                 raise AssertionError("tallies of different aggregations")
     return tally_value(whole)
@@ -383,6 +437,8 @@ def merged_value(tallies: Sequence[Tally]) -> Decimal:
 
 def pack_tally(tally: Tally) -> list[Any]:
     """A tally as plain values, the same for equal tallies: numbers are decimal strings, times RFC 3339."""
+    if isinstance(tally, UniqueTally):
+        tally = UniqueTally(digests=bytearray(b"".join(sorted(tally.known))))
     packed: list[Any] = msgspec.to_builtins(tally, order="deterministic")
     return packed
 

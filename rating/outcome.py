@@ -40,6 +40,10 @@ class RejectCode(StrEnum):
     """The value has too many digits before or after the point."""
     VALUE_NEGATIVE = "value_negative"
     """The value is below 0."""
+    VALUE_TOO_MANY = "value_too_many"
+    """The billing period has had as many different values as a meter counts, and this is another one."""
+    FAILED = "failed"
+    """The engine failed at the event, or at its customer's data: a defect, which is alerted."""
 
 
 class ParkCode(StrEnum):

@@ -20,11 +20,13 @@ from rating.credits import Account
 from rating.events import CloudEvent
 from rating.meters import (
     PLAIN_INTEGER_LIMIT,
+    UNIQUE_MAX,
     Aggregation,
     Feature,
     Meter,
     compile_path,
     dimension_text,
+    is_beyond,
     quantity,
 )
 from rating.outcome import ParkCode, RejectCode, Rejected
@@ -277,6 +279,8 @@ def measure(
         for taker in takers:
             if taker.meter is None or received_at >= taker.closes_at:
                 is_closed = True
+            elif value.__class__ is str and is_beyond(taker.meter.tally, value):
+                measured.refused.append(_one_too_many(metered, line))
             else:
                 measured.counted.append((taker.meter, metered.aggregation, value))
         if is_closed:
@@ -288,6 +292,12 @@ def _refused(metered: Metered, code: RejectCode, line: bytes) -> Rejected:
     expected = "a text" if metered.aggregation is Aggregation.UNIQUE_COUNT else "a number >= 0"
     message = f"expected {expected} at `{metered.path}` for meter `{metered.key}`"
     return Rejected(code, message, metered.path.replace("$", "$.data", 1), line, metered.key)
+
+
+def _one_too_many(metered: Metered, line: bytes) -> Rejected:
+    message = f"expected at most {UNIQUE_MAX} different texts in a billing period for meter `{metered.key}`"
+    path = metered.path.replace("$", "$.data", 1)
+    return Rejected(RejectCode.VALUE_TOO_MANY, message, path, line, metered.key)
 
 
 def _part(code: ParkCode, metered: Metered, data: Any, value: Decimal | str) -> Part:

@@ -170,6 +170,15 @@ class Outcome:
         """An outcome crosses to another process as MessagePack; within one it is handed on as it is."""
         return unpack_outcome, (pack_outcome(self),)
 
+    def mark(self) -> tuple[int, int, bool]:
+        """How much was said of customers, for `cut`."""
+        return len(self.charges), len(self.balances), self.urgent
+
+    def cut(self, mark: tuple[int, int, bool]) -> None:
+        """Take back what was said of customers since."""
+        charges, balances, self.urgent = mark
+        del self.charges[charges:], self.balances[balances:]
+
     def __bool__(self) -> bool:
         return bool(
             self.balances or self.charges or self.ended or self.rejected or self.parked or self.seen or self.subjects

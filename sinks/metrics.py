@@ -58,6 +58,11 @@ wrong_lanes_total = Counter(
     "tollway_wrong_lanes",
     "Folds by the fast way that a check found to be wrong, and that went the slow way. Anything but 0 is a defect.",
 )
+customers_aside = Gauge(
+    "tollway_customers_aside",
+    "Customers at whose data the engine failed, and whose usage waits. Anything but 0 is a defect.",
+    ["key_group"],
+)
 unpriced_events_total = Counter(
     "tollway_unpriced_events",
     "Events that were rated but for their usage of this meter, which no feature of the customer's plan prices.",
@@ -255,6 +260,11 @@ class SourceLag:
 def watch_watermark(key_group: int, seconds: Callable[[], float]) -> None:
     """Let a key group be asked for the newest event time it has seen, NaN for none, at each scrape."""
     watermark_timestamp_seconds.labels(str(key_group)).set_function(seconds)
+
+
+def watch_aside(key_group: int, customers: Callable[[], int]) -> None:
+    """Let a key group be asked for how many customers are set aside, at each scrape."""
+    customers_aside.labels(str(key_group)).set_function(customers)
 
 
 def serve(host: str, port: int, process_id: int, processes: int) -> None:

@@ -302,6 +302,8 @@ class _Run:
             group.beat(self._as_of, out)
             group.close_ended(self._as_of, out)
             group.reconcile(sorted(group.accounts), self._as_of, out)
+            for customer_id, how in group.aside.items():
+                raise RuntimeError(f"customer {customer_id} could not be rated: {how}")
             self._result.take(out)
 
     def _pass(self, until: int) -> None:

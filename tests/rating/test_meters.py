@@ -134,7 +134,7 @@ def test_a_tally_survives_a_snapshot(aggregation: Aggregation, before: list[Usag
         number = quantity(value, aggregation)
         assert not isinstance(number, RejectCode)
         add(resumed, number, time, event_id)
-    assert resumed == tallied(aggregation, before + after)
+    assert pack_tally(resumed) == pack_tally(tallied(aggregation, before + after))
     inside = msgspec.msgpack.decode(msgspec.msgpack.encode([resumed]), type=list[Tally | None])
     assert inside == [resumed]
 

@@ -1,0 +1,90 @@
+"""
+How an account is as it was before something that failed: copied beforehand, or taken back step by step.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from msgspec.structs import replace
+
+from rating.credits import Account, AccountState
+from rating.meters import Tally, UniqueTally
+from rating.money import ZERO
+from rating.usage import MeterState, Slice
+
+
+def copied(state: AccountState) -> AccountState:
+    """The state apart from its tallies, which only events change; nothing else is shared with the original."""
+    return replace(
+        state,
+        consumed={**state.consumed},
+        standing_through={**state.standing_through},
+        moves={**state.moves},
+        meters=[_copied(meter) for meter in state.meters],
+    )
+
+
+def _copied(meter: MeterState) -> MeterState:
+    found = replace(meter, paid={**meter.paid}, slices=[replace(part, paid={**part.paid}) for part in meter.slices])
+    if found.reopened:
+        found.reopened = [replace(part, paid={**part.paid}) for part in found.reopened]
+    return found
+
+
+class Undo:
+    """What one event has added to the meters of an account so far. It costs little, since an event rarely fails."""
+
+    __slots__ = ("_account", "_noted")
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._noted: list[_Noted] = []
+
+    def note(self, meter: MeterState, value: Decimal | str) -> None:
+        """The meter is about to count the event."""
+        self._noted.append(_Noted(meter, value))
+
+    def used(self, part: Slice, quantity: Decimal) -> None:
+        """It has counted it in a slice."""
+        noted = self._noted[-1]
+        noted.part, noted.quantity = part, quantity
+
+    def all(self) -> None:
+        """Take back what was added. Meters stay to be priced, which comes to the same."""
+        for noted in reversed(self._noted):
+            meter, part = noted.meter, noted.part
+            meter.usage, meter.events = noted.usage, noted.events
+            if part is not None:
+                part.quantity -= noted.quantity
+                part.events -= 1
+                if part.is_late:
+                    part.late_quantity -= noted.quantity
+                if len(meter.slices) > noted.slices:
+                    meter.slices = [found for found in meter.slices if found is not part]
+                for lane in self._account.lanes:
+                    if lane.meter is meter:
+                        lane.narrow(-noted.quantity)
+            if isinstance(meter.tally, UniqueTally) and isinstance(noted.value, str):
+                if len(meter.tally) > noted.different:
+                    meter.tally.discard_last(noted.value)
+            else:
+                meter.tally = noted.tally
+
+
+class _Noted:
+    """A meter before an event."""
+
+    __slots__ = ("different", "events", "meter", "part", "quantity", "slices", "tally", "usage", "value")
+
+    def __init__(self, meter: MeterState, value: Decimal | str) -> None:
+        tally = meter.tally
+        self.meter = meter
+        self.value = value
+        self.usage = meter.usage
+        self.events = meter.events
+        self.slices = len(meter.slices)
+        self.part: Slice | None = None
+        self.quantity = ZERO
+        self.different = len(tally) if isinstance(tally, UniqueTally) else 0
+        self.tally: Tally | None = tally if tally is None or isinstance(tally, UniqueTally) else replace(tally)
