@@ -361,6 +361,19 @@ class Calendar:
             heapq.heappush(self._due, (due, state.customer_id))
         account.next_due = due
 
+    def next_charge(self, account: Account) -> datetime | None:
+        """The next instant at which a charge may fall due without usage, or who pays may change; None: none will."""
+        state = account.state
+        now = state.advanced_to
+        assert now is not None
+        instants = [boundary for boundary in account.boundaries if boundary > now][:1]
+        for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():
+            through = state.standing_through.get(subscription.id, subscription.active_from)
+            if through > now:
+                instants.append(self._quiet_to(subscription, through))
+        instants += [stop for meter in state.meters for stop in (meter.booked_from, meter.closes_at)]
+        return min((instant for instant in instants if instant > now), default=None)
+
     def _next_stop(self, meter: MeterState, now: datetime) -> datetime:
         """The next instant at which time alone will move a meter."""
         if meter.booked_from > now:

@@ -502,10 +502,11 @@ class Catalog:
                             found.add(card.feature_key)
         return frozenset(found)
 
-    def grant_instants(self, customer_id: str) -> list[datetime]:
-        """The instants at which a customer's grants begin and end, rising."""
-        grants = self.grants.get(customer_id, {}).values()
-        return sorted({at for grant in grants for at in (grant.effective_at, grant.ends_at) if at is not None})
+    def first_instant(self, customer_id: str) -> datetime | None:
+        """The first instant at which a grant or a subscription of a customer begins, None without any."""
+        instants = [grant.effective_at for grant in self.grants.get(customer_id, {}).values()]
+        instants += [subscription.active_from for subscription in self.subscriptions.get(customer_id, {}).values()]
+        return min(instants, default=None)
 
     def grants_of(self, customer_id: str) -> list[Grant]:
         """All grants a customer ever got, in burn order."""

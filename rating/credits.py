@@ -379,21 +379,28 @@ class Account:
                 waits = self._wants(meter, live, now) or waits
         if waits:
             return touched
-        for live in self.live_grants:
-            for meter in owing:
-                if self._repay(meter, live, now) and not any(meter is known for known in touched):
-                    touched.append(meter)
+        # As if somebody had looked all the time: by when each could first have paid, then in burn order.
+        able = [
+            (max(live.effective_at, part.start), place, number, part.start)
+            for number, meter in enumerate(owing)
+            for part in meter.slices
+            if part.uncovered > 0
+            for place, live in enumerate(self.live_grants)
+            if live.grant.pays_for(meter.feature_key) and _may_repay(meter, live, part.start, now)
+        ]
+        for _, place, number, start in sorted(able):
+            meter = owing[number]
+            if self._repay(meter, self.live_grants[place], start, now) and not any(meter is one for one in touched):
+                touched.append(meter)
         return touched
 
-    def _repay(self, meter: MeterState, live: LiveGrant, now: datetime) -> Decimal:
-        """Let a grant pay what is uncovered of a meter and may be paid with it. Returns what it paid."""
+    def _repay(self, meter: MeterState, live: LiveGrant, start: datetime, now: datetime) -> Decimal:
+        """Let a grant pay what is uncovered of a meter's slices that start at an instant. Returns what it paid."""
         paid = ZERO
-        if meter.uncovered <= 0 or not live.remaining or not live.grant.pays_for(meter.feature_key):
-            return paid
-        for part in sorted(meter.slices, key=_start):
+        for part in meter.slices:
             # A window that made the period cheaper owes less than nothing: no grant pays for more than what is left.
             owed = min(part.uncovered, meter.uncovered)
-            if owed > 0 and _may_repay(meter, live, part.start, now):
+            if part.start == start and owed > 0:
                 paid += self._cover(meter, part, self._pay(meter, part, live, owed, now))
         return paid
 
@@ -525,10 +532,6 @@ def _may_repay(meter: MeterState, live: LiveGrant, used_at: datetime, now: datet
     """
     known = now if meter.repays and live.effective_at < live.ends_at else used_at
     return live.effective_at <= known and used_at < live.ends_at
-
-
-def _start(part: Slice) -> datetime:
-    return part.start
 
 
 def _change(part: Slice) -> Decimal:

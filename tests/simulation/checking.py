@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from fractions import Fraction
 
 from rating import dedup
@@ -27,7 +28,7 @@ from tollway.batch import BatchResult
 
 ZERO = Fraction(0)
 PATHS = ("calm", "slow", "engine", "rebuilt", "resumed", "file")
-NOT_IN_ORDER = ("slow", "engine", "rebuilt", "resumed", "file")
+NOT_IN_ORDER = ("slow", "engine", "rebuilt", "resumed")
 """Where fees and instants come before the usage that was received before them: who pays may then be another."""
 
 
@@ -115,8 +116,9 @@ def _check_file(history: History) -> list[str]:
         if arrival.event["time"] <= ahead
     ]
     timely.sort(key=lambda arrival: arrival.received)
-    oracle = Oracle(replace(history, arrivals=timely), in_file=True)
+    oracle = Oracle(replace(history, arrivals=timely, grace=timedelta(hours=24)), in_file=True)
     oracle.run(history.until)
+    oracle.close_ended()
     result = file_of(history)
     differ = Differences("file")
     _compare_invoices(differ, oracle, result)

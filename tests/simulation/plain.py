@@ -293,7 +293,7 @@ class Period:
         self.usage = ZERO
         self.amount = ZERO
         self.commitment = ZERO
-        self.is_open = self.is_booked = self.is_closed = False
+        self.is_begun = self.is_open = self.is_booked = self.is_closed = False
         self.pieces: list[Piece] = []
         self.latest: datetime | None = None
 
@@ -504,7 +504,8 @@ class Oracle:
         period.served = Fraction(1)
         if plan.get("prorate") and not period.card.get("once"):
             period.served = Fraction((end - period.start) // TICK, (full[1] - full[0]) // TICK)
-        period.closes_at = end if self.in_file else max(end, sub["recorded"]) + self.history.grace
+        recorded = sub["from"] if self.in_file else sub["recorded"]
+        period.closes_at = max(end, recorded) + self.history.grace
 
     def _follow(self) -> None:
         """A subscription that was ended or changed moves the ends of its open periods."""
@@ -516,24 +517,47 @@ class Oracle:
                     self._price(period, period.start)
 
     def _pass_time(self) -> None:
-        """What the present instant does by itself."""
+        """What the present instant does by itself, and those that passed before it was known what they do."""
+        now = self.now
         self._cover()
         for customer in list(self.subscriptions):
             for sub in list(self.subscriptions[customer].values()):
-                for at in self._starts(sub, self.now):
+                for at in self._starts(sub, now):
                     for card, start, end, *full in self._placements(sub, at):
                         if start == at or at == sub["from"]:
-                            period = self._period(sub, card, start, end, (full[0], full[1]))
-                            period.is_open = True
-                            self._price(period, period.start)
+                            self._period(sub, card, start, end, (full[0], full[1]))
                     sub["opened_to"] = at
-        for period in list(self.periods.values()):
-            if is_arrears(period.card) and not period.is_booked and period.end <= self.now:
+        found: list[tuple[datetime, int, Period]] = []
+        for period in self.periods.values():
+            if not period.is_begun:
+                found.append((period.start, 0, period))
+            if is_arrears(period.card) and not period.is_booked:
+                found.append((period.end, 1, period))
+            if not period.is_closed:
+                found.append((period.closes_at, 2, period))
+        for at, what, period in sorted(found, key=lambda one: one[:2]):
+            if at > now:
+                break
+            self.now = at
+            if what == 0:
+                period.is_begun = True
+                self._price(period, period.start)
+            elif what == 1:
                 period.is_booked = True
                 self._price(period, period.end - TICK)
-            if not period.is_closed and period.closes_at <= self.now:
+            else:
                 period.is_closed = True
                 self._price(period, period.end - TICK)
+            self._cover()
+        self.now = now
+        self._cover()
+
+    def close_ended(self) -> None:
+        """Close the periods that are over, without waiting for their grace to pass."""
+        ended = [period for period in self.periods.values() if not period.is_closed and period.end <= self.now]
+        for period in sorted(ended, key=lambda one: one.end):
+            period.is_closed = True
+            self._price(period, period.end - TICK)
         self._cover()
 
     # -- usage
@@ -624,7 +648,7 @@ class Oracle:
         if not period.is_open:
             period.is_open = True
             standing = running(period.card, ZERO, period.served)
-            if standing:
+            if standing and not is_arrears(period.card):
                 self._charge(period, period.start, standing)
         amount = running(period.card, period.usage, period.served)
         if period.is_closed:

@@ -71,16 +71,17 @@ class Loop:
         self.repay()
 
     def repay(self) -> None:
-        for found in self.order() if self.repays else []:
-            for (feature, _), owed in self.owed.items():
-                for entry in sorted(owed, key=lambda entry: entry[0]):
-                    # Active at some instant since the usage.
-                    if (
-                        found.effective_at <= self.now
-                        and max(entry[0], found.effective_at) < end(found)
-                        and (not found.features or feature in found.features)
-                    ):
-                        entry[1] -= self.pay(found, feature, entry[1])
+        """Active at some instant since the usage: in the order in which each could first have paid."""
+        able = []
+        for place, found in enumerate(self.order() if self.repays else []):
+            for number, ((feature, _), owed) in enumerate(self.owed.items()):
+                if not found.features or feature in found.features:
+                    for entry in owed:
+                        if found.effective_at <= self.now and max(entry[0], found.effective_at) < end(found):
+                            first = max(entry[0], found.effective_at)
+                            able.append((first, place, number, entry[0], feature, found, entry))
+        for *_, feature, found, entry in sorted(able, key=lambda one: one[:4]):
+            entry[1] -= self.pay(found, feature, entry[1])
 
     def advance(self, now: datetime) -> None:
         stops = {stop for g in self.grants.values() for stop in (g.effective_at, end(g)) if self.now < stop < now}
