@@ -903,8 +903,8 @@ class KeyGroup:
         if last:
             dirty = [meter for meter in dirty if not any(meter is found for found in last)]
             dirty += [meter for meter in last if meter.dirty]
-        reopened = self._take_reopened(account)
-        priced: list[tuple[MeterState, bool]] = []
+        reopened = [] if account.reopened_in is None else self._take_reopened(account)
+        told: list[tuple[MeterState, bool]] = []
         for meter in dirty:
             # What a period is used before it begins counts from then on.
             if now < meter.booked_from:
@@ -916,16 +916,16 @@ class KeyGroup:
             if opens:
                 # What is owed for having the plan comes before what was used since.
                 account.settle(meter, meter.slices[:1], now)
-            priced.append((meter, meter.rechain))
+            told.append((meter, meter.rechain))
             meter.rechain = False
-        told: dict[int, tuple[MeterState, bool]] = {}
-        for meter, whole in priced:
+        for meter, whole in told:
             account.settle(meter, meter.slices if whole else meter.slices[-1:], now)
-            told[id(meter)] = meter, whole or meter.rechain
         if account.returned or reopened or (state.overage and account.live_grants):
-            told.update((id(meter), (meter, True)) for meter in (*account.cover(now), *reopened))
-        for meter, whole in told.values():
-            out.charges += charge_rows(account, meter, whole)
+            whole_ones = [*account.cover(now), *reopened]
+            told = [found for found in told if not any(found[0] is meter for meter in whole_ones)]
+            told += {id(meter): (meter, True) for meter in whole_ones}.values()
+        for meter, whole in told:
+            out.charges += charge_rows(account, meter, whole or meter.rechain)
             if meter.closed:
                 account.told_in[meter.key] = self.calendar.epoch
             if close_windows(meter, self.rules.late_windows):
@@ -1020,14 +1020,17 @@ class KeyGroup:
         if meter.closed:
             meter.commitment = meter.minimum(pricing)
         fee = ZERO
-        given = meter.counted_from is None and is_given(pricing)
-        given_at_end = given and is_in_arrears(pricing)
-        if is_in_arrears(pricing):
+        given = pricing.discounts.percentage is not None and meter.counted_from is None and is_given(pricing)
+        given_at_end = False
+        if meter.booked_from > meter.period_start and is_in_arrears(pricing):
+            given_at_end = given
             fee, pricing = total(pricing, ZERO), NOTHING
         slices = meter.slices
         opens = False
-        if meter.closed_through is None and not (slices and slices[0].start <= meter.period_start):
-            opens = meter.cost(pricing, ZERO) != ZERO or (given and not given_at_end)
+        # A piece is known once the price was looked at, or where usage begins on one that owes nothing without any.
+        if (meter.piece is None or given) and meter.closed_through is None:
+            has_start = bool(slices) and slices[0].start <= meter.period_start
+            opens = not has_start and (meter.cost(pricing, ZERO) != ZERO or (given and not given_at_end))
         if opens:
             slice_at(meter, meter.period_start, account.boundaries, self.rules.window_seconds)
         if meter.commitment or fee or given_at_end:

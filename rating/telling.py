@@ -37,8 +37,10 @@ def _row(account: Account, meter: MeterState, slices: list[Slice], commitment: D
     customer = account.customer
     first = slices[0]
     window_start = first.window_start
-    is_whole = len(slices) == 1 and first.start == window_start
-    within = first if len(slices) == 1 else merged(slices)
+    if len(slices) == 1:
+        within, was_left, is_whole = first, first.was_left, first.start == window_start
+    else:
+        within, was_left, is_whole = merged(slices), any(part.was_left for part in slices), False
     return ChargeRow(
         account.state.customer_id,
         meter.subscription_id,
@@ -62,7 +64,7 @@ def _row(account: Account, meter: MeterState, slices: list[Slice], commitment: D
         meter.closed,
         account.revision,
         () if is_whole else tuple(map(_part, slices)),
-        any(part.was_left for part in slices),
+        was_left,
     )
 
 
