@@ -16,6 +16,7 @@ from rating.carried import earlier_parts
 from rating.catalog import NEVER, Catalog, Placement, SettlementMode, Subscription
 from rating.charge import costs_unused, first_piece, prorated
 from rating.credits import Account, AccountState
+from rating.periods import Period
 from rating.prices import Flat, Free, PaymentTerm, Pricing
 from rating.rules import Rules
 from rating.usage import MeterKey, MeterState
@@ -79,13 +80,21 @@ class Calendar:
         meter = account.meters.get(key)
         if meter is not None:
             return meter
+        held = self.catalog.subscriptions[account.state.customer_id][subscription.id]
+        if held is not subscription:
+            # Usage was placed by what was known when it arrived; what its period is and costs is by what is known now.
+            now_known = self.catalog.placement(held, card.key, period.start)
+            if now_known is not None and now_known.period.start == period.start:
+                placement, subscription, card, period = now_known, held, now_known.card, now_known.period
+            else:
+                period = Period(period.start, period.start)
         closes_at = self._closes_at(subscription, placement.counted.end)
         opened_through = account.state.standing_through.get(subscription.id, subscription.active_from)
         gone_at = closes_at + self.rules.keep_closed
         left = period.start < opened_through and self.read_through is not None and gone_at <= self.read_through
         if left and (now >= closes_at or not self._comes_back(placement)):
             return None
-        pricing = self._pricings[key] = _prorated(placement)
+        pricing = self._pricings[key] = _prorated(placement) if period.start < period.end else NOTHING
         meter = MeterState(
             subscription_id=subscription.id,
             card_key=card.key,

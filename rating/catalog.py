@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -144,6 +144,27 @@ class Subscription(Struct, frozen=True, tag="subscription", tag_field="kind"):
     settlement_mode: SettlementMode = SettlementMode.CREDIT_THEN_INVOICE
     moves: tuple[VersionMove, ...] = ()
     """Moves to other versions of the plan, in rising order; of two at one instant the later one holds."""
+    end_recorded_at: datetime | None = None
+    """When its end became known; None where it has none, or since before that was recorded."""
+
+    @property
+    def changed_at(self) -> datetime:
+        """When something of it became known last."""
+        known = [self.recorded_at, *(move.recorded_at for move in self.moves)]
+        return max(known if self.end_recorded_at is None else [*known, self.end_recorded_at])
+
+    def known_at(self, instant: datetime) -> Subscription | None:
+        """The subscription as it was known at an instant: without the moves and the end that were recorded later."""
+        if self.recorded_at > instant:
+            return None
+        if self.changed_at <= instant:
+            return self
+        is_ended = self.end_recorded_at is None or self.end_recorded_at <= instant
+        return replace(
+            self,
+            active_to=self.active_to if is_ended else None,
+            moves=tuple(move for move in self.moves if move.recorded_at <= instant),
+        )
 
     @property
     def last_version(self) -> int:
@@ -272,6 +293,8 @@ class Catalog:
         self.moved_subjects: list[str] = []
         """The subjects that changed hands, in order, once for each time."""
         self.subscriptions: dict[str, dict[str, Subscription]] = {}
+        self.changed_at_by_group = [ALWAYS[0]] * KEY_GROUPS
+        """By key group, when something of a customer's subscription became known last."""
         self.grants: dict[str, dict[str, Grant]] = {}
         self.records_of: Counter[str] = Counter()
         """How many entries concerned a customer: what the control log adds to its revision."""
@@ -293,6 +316,8 @@ class Catalog:
                 return self._counted(record.id)
             case Subscription():
                 self.subscriptions.setdefault(record.customer_id, {})[record.id] = record
+                group = key_group(record.customer_id)
+                self.changed_at_by_group[group] = max(self.changed_at_by_group[group], record.changed_at)
                 return self._counted(record.customer_id)
             case Grant():
                 self.grants.setdefault(record.customer_id, {})[record.id] = record
@@ -391,12 +416,21 @@ class Catalog:
 
     def subscription_at(self, customer_id: str, at: datetime) -> Subscription | None:
         """The subscription in force at an instant; of several the one that started last."""
-        current = [
-            subscription
-            for subscription in self.subscriptions.get(customer_id, {}).values()
-            if subscription.active_from <= at and (subscription.active_to is None or at < subscription.active_to)
-        ]
-        return max(current, key=lambda found: (found.active_from, found.id), default=None)
+        return _in_force(self.subscriptions.get(customer_id, {}).values(), at)
+
+    def subscription_of_usage(self, customer_id: str, at: datetime, received_at: datetime) -> Subscription | None:
+        """
+        The subscription that usage at an instant counts under.
+
+        Where it is ahead of its arrival, that is the one in force by what was known then: an end, a change or a move
+        that became known after does not concern it, so a replay finds the same. Where none was, any will do.
+        """
+        if at > received_at and received_at < self.changed_at_by_group[key_group(customer_id)]:
+            held = self.subscriptions.get(customer_id, {}).values()
+            known = _in_force((one for found in held if (one := found.known_at(received_at)) is not None), at)
+            if known is not None:
+                return known
+        return self.subscription_at(customer_id, at)
 
     def placements_at(self, subscription: Subscription, at: datetime) -> Iterator[Placement]:
         """
@@ -517,3 +551,12 @@ def _without_minimum(pricing: Pricing) -> Pricing:
     if getattr(pricing.price, "minimum_amount", None) is None:
         return pricing
     return replace(pricing, price=replace(pricing.price, minimum_amount=None))
+
+
+def _in_force(subscriptions: Iterable[Subscription], at: datetime) -> Subscription | None:
+    current = [
+        found
+        for found in subscriptions
+        if found.active_from <= at and (found.active_to is None or at < found.active_to)
+    ]
+    return max(current, key=lambda found: (found.active_from, found.id), default=None)

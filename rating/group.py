@@ -234,6 +234,8 @@ class KeyGroup:
         prints = self.seen.of_source(source)
         newest = self.seen.newest_event or received_at
         too_far = received_at + self.rules.max_ahead
+        # Usage ahead of its arrival counts by what was known then: lanes know what became known since.
+        lanes_reach = too_far if received_at >= self.catalog.changed_at_by_group[self.number] else received_at
         # What is driven again for one meter is not what its lane would count.
         lanes = {} if meter else self._lanes
         self._unchecked += len(events)
@@ -262,7 +264,7 @@ class KeyGroup:
                         lane = lanes[event.type][event.subject]
                     except KeyError:
                         lane = None
-                    if lane is not None and lane.start <= at < lane.end and at <= too_far:
+                    if lane is not None and lane.start <= at < lane.end and at <= lanes_reach:
                         value = lane.read(event.data)
                         if value.__class__ is not int or not 0 <= value < PLAIN_INTEGER_LIMIT:
                             value = quantity(value, lane.aggregation)
@@ -388,7 +390,8 @@ class KeyGroup:
             self._hold(event, at, line, received_at, out, only)
             return None
         route = self._routes.get((event.subject, event.type))
-        if route is None or not route.start <= at < route.end or received_at < route.owned_from:
+        knew_all = at <= received_at or received_at >= self.catalog.changed_at_by_group[self.number]
+        if route is None or not route.start <= at < route.end or received_at < route.owned_from or not knew_all:
             decoder = self._decoder
             found = self._route(event.subject, event.type, at, received_at, now)
             if self._decoder is not decoder:
@@ -439,7 +442,7 @@ class KeyGroup:
         account.state.events += 1
         account.headroom = headroom
         self._touch(account)
-        if route.only_taker is not None and not part.is_late:
+        if route.only_taker is not None and not part.is_late and knew_all:
             metered = route.meters[0]
             span = (route.start, route.end)
             self._open_lane(
@@ -616,7 +619,8 @@ class KeyGroup:
             self._read_catalog_version()
             self._forget_changed()
             found = self._find_route(subject, event_type, at, received_at, now)
-        if not isinstance(found, ParkCode) and not found.has_left:
+        knew_all = at <= received_at or received_at >= self.catalog.changed_at_by_group[self.number]
+        if not isinstance(found, ParkCode) and not found.has_left and knew_all:
             self._routes[subject, event_type] = found
             self._routed.setdefault(found.account.state.customer_id, set()).add((subject, event_type))
         return found
@@ -629,7 +633,7 @@ class KeyGroup:
         if customer_id is None or key_group(customer_id) != self.number:
             # Routed by its subject, before the catalog knew the customer: it is driven again, to the right group.
             return ParkCode.UNKNOWN_SUBJECT
-        subscription = catalog.subscription_at(customer_id, at)
+        subscription = catalog.subscription_of_usage(customer_id, at, received_at)
         if subscription is None:
             return ParkCode.NO_SUBSCRIPTION
         features = catalog.features_of(event_type)

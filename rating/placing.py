@@ -92,7 +92,7 @@ def _by_subscription(
     customer_id = catalog.owner_of_usage(subject, at, received_at)
     if customer_id is None:
         return _standing(None, ParkCode.UNKNOWN_SUBJECT, meter), None
-    subscription = catalog.subscription_at(customer_id, at)
+    subscription = catalog.subscription_of_usage(customer_id, at, received_at)
     if subscription is None:
         return _standing(customer_id, ParkCode.NO_SUBSCRIPTION, meter), None
     if not catalog.features_of(event_type):

@@ -91,15 +91,44 @@ def test_a_changed_price_does_not_hold_from_within_the_part_that_is_rated(world:
 
 
 def test_a_new_price_may_hold_from_any_instant_of_the_open_period(world: World, held: Subscription) -> None:
-    """Also beside an entitlement that changed, and prices that did not; but not from a period that is over."""
-    world.plane.put_feature(Feature("new", meter_key="tokens", filters={"model": ("new",)}))
+    """As far as all that it would take has been waiting: not what another feature took, or what was passed over."""
+    world.plane.put_feature(Feature("small", meter_key="tokens", filters={"model": ("small",)}))
+    world.plane.put_feature(Feature("new", meter_key="tokens", filters={"model": ("new", "newer")}))
+    world.plane.put_feature(Feature("rest", meter_key="tokens", others=True))
     publish(world, phase(card("tokens"), card("new", dearer())))
-    assert world.plane.move_subscription(held.id, 2, START + DAY).last_version == 2
+    error = refused(world, held, 2, START + DAY)
+    assert "since usage that rate card `new` would take has been rated without it" in error.what
+    assert error.hint == "leave it out to move now"
+    publish(world, phase(card("small"), card("new")))
+    world.plane.move_subscription(held.id, 3)
+    publish(world, phase(card("small"), card("new"), card("rest")))
+    world.clock.at = NOW + DAY
+    assert world.plane.move_subscription(held.id, 4, NOW + HOUR).last_version == 4
+    publish(world, phase(card("small"), card("new"), card("rest"), card("tokens")))
+    assert "`tokens` would take" in refused(world, held, 5, NOW + 2 * HOUR).what
+
+
+def test_a_price_holds_from_no_period_that_is_over(world: World, held: Subscription) -> None:
+    """The open period may be rated anew, and none before it."""
     world.clock.at = START + 40 * DAY
-    publish(world, phase(card("tokens", dearer()), card("new", dearer())))
-    error = refused(world, held, 3, START + 5 * DAY)
+    publish(world, phase(card("tokens", dearer())))
+    error = refused(world, held, 2, START + 5 * DAY)
     assert "from 2026-04-01T00:00:00Z on, where the open period of rate card `tokens` begins" in error.what
-    assert world.plane.move_subscription(held.id, 3, START + 31 * DAY).last_version == 3
+    assert world.plane.move_subscription(held.id, 2, START + 31 * DAY).last_version == 2
+
+
+def test_a_new_price_does_not_hold_from_an_instant_since_which_others_took_its_usage(
+    world: World, held: Subscription
+) -> None:
+    """What a feature for all others took stays with it."""
+    world.plane.put_feature(Feature("new", meter_key="tokens", filters={"model": ("new",)}))
+    world.plane.put_feature(Feature("rest", meter_key="tokens", others=True))
+    publish(world, phase(card("rest")))
+    world.plane.move_subscription(held.id, 2)
+    publish(world, phase(card("rest"), card("new")))
+    world.clock.at = NOW + DAY
+    assert "`new` would take" in refused(world, held, 3, NOW + HOUR).what
+    assert world.plane.move_subscription(held.id, 3).last_version == 3
 
 
 def test_fees_hold_from_any_instant_of_their_open_period(world: World, held: Subscription) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 import rating.group
-from rating.catalog import FeatureSet, MeterSet, Phase, Record, SettlementMode, key_group
+from rating.catalog import FeatureSet, MeterSet, Phase, Record, SettlementMode, Subscription, VersionMove, key_group
 from rating.meters import Aggregation, Feature, Meter
 from rating.outcome import ParkCode
 from rating.prices import Graduated, Pricing, Tier
@@ -359,3 +359,63 @@ def test_a_subject_that_moves_closes_its_lanes_whoever_had_it() -> None:
     world.use(event("2", "a", 2, START + 2 * HOUR, subject="moving"))
     assert world.balances[ID].charged == 1
     assert world.balances[OTHER].charged == 2
+
+
+# -- what was known when usage arrived --------------------------------------------------------------
+
+
+def after(held: Subscription, change: str, now: datetime) -> list[Subscription]:
+    """The records of a change that is made at an instant."""
+    ended = replace(held, active_to=now, end_recorded_at=now)
+    other = subscription(INVOICE, start=now, name="s2", plan_key="other", anchor=held.anchor)
+    moved = replace(held, moves=(VersionMove(now, 2, now),))
+    planned = replace(held, moves=(VersionMove(now + timedelta(seconds=100), 2, now),))
+    return {"ended": [ended], "changed": [ended, other], "moved": [moved], "planned": [planned]}[change]
+
+
+@pytest.mark.parametrize("change", ["ended", "changed", "moved", "planned"])
+@pytest.mark.parametrize("boundary", [None, timedelta(seconds=90)])
+def test_usage_ahead_of_its_arrival_counts_by_what_was_known_then(change: str, boundary: timedelta | None) -> None:
+    """
+    A change that becomes known after it does not concern it, live and in a replay.
+
+    A billing period that begins in between does: it was known.
+    """
+    arrived, changed = MIDDLE, MIDDLE + timedelta(seconds=3)
+    held = subscription(INVOICE, start=START - DAY, anchor=START - DAY if boundary is None else MIDDLE + boundary)
+    plans = [
+        plan(card("a", unit("1"))),
+        replace(plan(card("a", unit("5"))), version=2),
+        plan(card("a", unit("100")), key="other"),
+    ]
+    setup = [*metered("a"), *plans, customer()]
+    ahead = [event("1", "a", 10, arrived - timedelta(minutes=10)), event("2", "a", 3, arrived + timedelta(seconds=200))]
+    later = [event("3", "a", 2, changed + timedelta(seconds=1)), event("4", "a", 1, arrived - timedelta(minutes=20))]
+    live = world_at(arrived - timedelta(minutes=30), *setup, held)
+    live.beat(arrived)
+    live.use(*ahead)
+    live.beat(changed)
+    live.apply(*after(held, change, changed))
+    live.beat(changed + timedelta(seconds=2))
+    live.use(*later)
+    live.beat(changed + 40 * DAY)
+    again = world_at(arrived - timedelta(minutes=30), *setup, held, *after(held, change, changed))
+    again.now = changed + timedelta(seconds=2)
+    again.use(*ahead, received=arrived)
+    again.use(*later)
+    again.beat(changed + 40 * DAY)
+    assert again.ended == live.ended
+    assert used(again) == used(live)
+    assert again.balance.charged == live.balance.charged
+    charged = {"ended": 11, "changed": 211, "moved": 21, "planned": 13}[change]
+    # A period that begins after the change is priced as it has it, or never is.
+    ahead_at = {"ended": 0, "changed": 0, "moved": 5, "planned": 1}[change] if boundary is not None else 1
+    assert live.balance.charged == charged + 3 * ahead_at
+
+
+def test_usage_that_nothing_was_known_of_counts_by_what_became_known() -> None:
+    """An event ahead of its arrival that waited for a subscription is rated once there is one."""
+    held = replace(subscription(INVOICE, start=START), recorded_at=MIDDLE)
+    world = world_at(MIDDLE, *metered("a"), plan(card("a")), customer(), held)
+    world.use(event("1", "a", 7, MIDDLE + timedelta(seconds=20)), received=MIDDLE - TICK)
+    assert world.balance.charged == 7

@@ -15,6 +15,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from rating.catalog import NEVER, Catalog, Phase, PlanVersion, RateCard, Subscription, VersionMove
+from rating.meters import Feature
 from rating.moves import is_fee
 from rating.periods import Cadence, period_at
 from tollway.control.checks import instant_text, utc_instant
@@ -54,7 +55,7 @@ def move_subscription(
     moved = replace(held, moves=(*held.moves, VersionMove(at, target.version, now)))
     _check_terms(catalog, held, moved, at)
     if at < now:
-        _check_past(catalog, held, moved, at, now)
+        _check_past(changes, catalog, held, moved, at, now)
     changes.record(moved)
     return moved
 
@@ -127,7 +128,9 @@ _KEPT: dict[str, Callable[[PlanVersion, RateCard], str]] = {
 """What a rate card that is in both versions has in common."""
 
 
-def _check_past(catalog: Catalog, held: Subscription, moved: Subscription, at: datetime, now: datetime) -> None:
+def _check_past(
+    changes: Transaction, catalog: Catalog, held: Subscription, moved: Subscription, at: datetime, now: datetime
+) -> None:
     """That what the move changes of the past can be rated anew: open periods as a whole, and what is new."""
     old, new = catalog.phase_at(held, now), catalog.phase_at(moved, now)
     if old is None or new is None or old[2] != new[2] or at < old[2]:
@@ -144,7 +147,11 @@ def _check_past(catalog: Catalog, held: Subscription, moved: Subscription, at: d
         if placement.period.start > at:
             what = f"expected an instant from {start} on, where the open period of rate card `{key}` begins"
             raise conflict("at", f"{what}, got {instant_text(at)}", "name that instant, or leave it out to move now")
-        if had is None or (is_fee(had) and (has is None or is_fee(has))):
+        if had is None:
+            assert has is not None
+            _check_is_unrated(changes, old[1], has, at)
+            continue
+        if is_fee(had) and (has is None or is_fee(has)):
             continue
         if has is None:
             what = (
@@ -157,6 +164,45 @@ def _check_past(catalog: Catalog, held: Subscription, moved: Subscription, at: d
                 f" its price differs in {versions}, got {instant_text(at)}"
             )
             raise conflict("at", what, "name the period's start to rate it anew, or leave it out to move now")
+
+
+def _check_is_unrated(changes: Transaction, phase: Phase, new: RateCard, at: datetime) -> None:
+    """
+    That all usage since then which a new rate card would take is waiting for it.
+
+    Usage waits where no feature of the plan took it. What an event had for a meter that the plan had no feature of was
+    passed over, and what another feature took was counted there: neither can be told apart any more.
+    """
+    if new.feature_key is None:
+        return
+    feature = changes.feature(new.feature_key)
+    meter = None if feature.meter_key is None else changes.meter(feature.meter_key)
+    if meter is None:
+        return
+    priced = [changes.feature(card.feature_key) for card in phase.rate_cards if card.feature_key is not None]
+    beside = [other for other in priced if other.meter_key is not None]
+    same_meter = [other for other in beside if other.meter_key == meter.key]
+    same_events = [
+        other
+        for other in beside
+        if other.meter_key is not None and changes.meter(other.meter_key).event_type == meter.event_type
+    ]
+    if not same_events or (same_meter and (feature.others or all(_are_apart(feature, other) for other in same_meter))):
+        return
+    what = (
+        f"expected an instant from now on, since usage that rate card `{new.key}` would take has been rated without it,"
+        f" got {instant_text(at)}"
+    )
+    raise conflict("at", what, "leave it out to move now")
+
+
+def _are_apart(one: Feature, other: Feature) -> bool:
+    """Whether no usage of their meter is taken by both: they filter by one dimension for different texts."""
+    return not other.others and any(
+        not set(texts) & set(other.filters[dimension])
+        for dimension, texts in one.filters.items()
+        if dimension in other.filters
+    )
 
 
 def _pairs(old: Phase, new: Phase) -> list[tuple[str, RateCard | None, RateCard | None]]:

@@ -99,7 +99,7 @@ def _ended_at(changes: Transaction, customer: Customer, start: datetime, now: da
         if other.active_from > start:
             what = f"expected a start from {begins} on, that of subscription `{other.id}`, got {instant_text(start)}"
             raise conflict("active_from", what, "start later, or cancel that subscription first")
-        ended.append(replace(other, active_to=start))
+        ended.append(replace(other, active_to=start, end_recorded_at=now))
     return ended
 
 
@@ -197,7 +197,7 @@ def cancel_subscription(changes: Transaction, subscription_id: str, at: datetime
             return held
         what = f"expected an instant up to {instant_text(held.active_to)}, when it ends, got {instant_text(end)}"
         raise conflict("at", what, "subscribe the customer anew")
-    ended = replace(held, active_to=end)
+    ended = replace(held, active_to=end, end_recorded_at=now)
     changes.record(ended)
     return ended
 
@@ -214,10 +214,10 @@ def withdraw_change(changes: Transaction, subscription_id: str) -> Subscription:
         begun = instant_text(withdrawn.active_from)
         what = f"expected a subscription that is to begin, got one that began, or was to begin, at {begun}"
         raise conflict("id", what, "cancel it, or change it")
-    changes.record(replace(withdrawn, active_to=withdrawn.active_from))
+    changes.record(replace(withdrawn, active_to=withdrawn.active_from, end_recorded_at=now))
     current = in_force(changes.subscriptions(withdrawn.customer_id).values(), now)
     if current is not None and current.active_to == withdrawn.active_from:
-        changes.record(replace(current, active_to=None))
+        changes.record(replace(current, active_to=None, end_recorded_at=None))
     return withdrawn
 
 
@@ -240,10 +240,10 @@ def restore_subscription(changes: Transaction, subscription_id: str, *, alone: b
             begins = instant_text(other.active_from)
             what = f"expected the last of the customer's subscriptions, got one that `{other.id}` follows at {begins}"
             raise conflict("id", what, "cancel the one that follows first, or restore this one")
-        changes.record(replace(other, active_to=other.active_from))
+        changes.record(replace(other, active_to=other.active_from, end_recorded_at=now))
     if held.active_to is None:
         return held
-    restored = replace(held, active_to=None)
+    restored = replace(held, active_to=None, end_recorded_at=None)
     changes.record(restored)
     return restored
 
