@@ -8,7 +8,7 @@ next invoice would bill shows as an invoice that is `gathering`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from litestar import delete, get, post
@@ -16,7 +16,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Struct
 
 from tollway import invoicing
-from tollway.api.problems import Invalid, Problem, bad_request
+from tollway.api.problems import Invalid, Problem, bad_request, utc_instant
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import listing, threaded
 from tollway.api.wire import PAGE_SIZE, Json, Page, PageSizeV1, listed
@@ -200,9 +200,7 @@ def _refused(failure: ActionNotAvailable) -> Problem:
 
 
 def _utc(field: str, at: datetime | None) -> datetime | None:
-    if at is not None and at.tzinfo is None:
-        raise bad_request(field, "expected an instant with an offset, as in 2026-03-01T12:00:00Z")
-    return None if at is None else at.astimezone(UTC)
+    return None if at is None else utc_instant(field, at)
 
 
 ROUTES: list[Any] = [

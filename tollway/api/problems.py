@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import re
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from ulid import ULID
 
+from rating.events import INSTANT_MAX, INSTANT_MIN
 from rating.meters import MeterError
 from rating.periods import CadenceError
 from rating.prices import PriceError
@@ -38,6 +40,10 @@ MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 1
 
 _log = logging.getLogger(__name__)
+_BEYOND: Final = (
+    "a text holds a character that cannot be stored, or a number, an instant or the nesting is out of range; see"
+    " docs/reference/limits.md"
+)
 _FIRST: Final = re.compile(r"[a-z_]+(?=$|[.\[])")
 _MISSING: Final = re.compile(r"Missing required query parameter '?([^' ]+)'?")
 
@@ -82,6 +88,15 @@ class Busy(Exception):
 def bad_request(field: str, message: str, code: str = "invalid") -> Problem:
     """What a wrong field is answered with."""
     return Problem(400, f"`{field}`: {message}", Invalid(field, code, message))
+
+
+def utc_instant(field: str, at: datetime) -> datetime:
+    """An instant of a request in UTC. Raises `Problem` where it has no offset, or is beyond what stores can hold."""
+    if at.tzinfo is None:
+        raise bad_request(field, "expected an instant with an offset, as in 2026-03-01T12:00:00Z")
+    if not INSTANT_MIN <= at < INSTANT_MAX:
+        raise bad_request(field, f"expected a year of {INSTANT_MIN.year} to {INSTANT_MAX.year - 1}, got {at.year}")
+    return at.astimezone(UTC)
 
 
 def conflict(field: str, message: str) -> Problem:
@@ -130,8 +145,11 @@ def problem_of(failure: Exception) -> Problem:
             return bad_request("duration", f"{failure.message}; {failure.hint}")
         case HTTPException():
             return Problem(failure.status_code, failure.detail or HTTPStatus(failure.status_code).phrase)
-        case psycopg.DataError():
-            return Problem(400, "a text holds a character that cannot be stored, or a number is out of range")
+        case psycopg.DataError() | RecursionError() | OverflowError() | UnicodeError():
+            # What is checked by field is refused by field; this is what no check has foreseen. It is still the
+            # request's doing, since nothing that is stored is that long, that deep or that far away.
+            _log.warning("a request holds what no check has foreseen: %s", type(failure).__name__)
+            return Problem(400, _BEYOND)
         case Busy() | psycopg.OperationalError() | psycopg.InterfaceError():
             return unavailable("PostgreSQL")
         case redis.exceptions.OutOfMemoryError():

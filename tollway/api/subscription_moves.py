@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 from litestar import post
 from litestar.params import FromPath, JSONBody
 
 from rating.catalog import SettlementMode, Subscription
-from tollway.api.problems import bad_request
+from tollway.api.problems import bad_request, utc_instant
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.subscription_answers import find_subscription, subscription_v3, without_phases
 from tollway.api.subscription_bodies import PlanReference, SubscriptionMigrate, SubscriptionMove
@@ -29,7 +29,7 @@ def read_moment(text: str | None, field: str) -> datetime | MoveTiming | None:
     if at is None or at.tzinfo is None:
         words = ", ".join(f"`{word}`" for word in MoveTiming)
         raise bad_request(field, f"expected {words} or an RFC 3339 instant")
-    return at.astimezone(UTC)
+    return utc_instant(field, at)
 
 
 def move_if_it_can(

@@ -23,7 +23,7 @@ from rating.periods import Cadence, add_duration
 from tollway.api import notes
 from tollway.api.metering import WINDOWS, Query, Row, read_usage, way_of
 from tollway.api.meters import meter_body
-from tollway.api.problems import bad_request, not_found
+from tollway.api.problems import bad_request, not_found, utc_instant
 from tollway.api.stores import Stores
 from tollway.api.threads import listing
 from tollway.api.wire import Json, instant, listed
@@ -100,8 +100,8 @@ def _check(start: datetime | None, end: datetime | None, window: str | None, tim
     if time_zone not in (None, "", "UTC", "Etc/UTC"):
         raise bad_request("window_time_zone", "expected UTC: the ledger's windows are those of UTC")
     for name, at in (("from", start), ("to", end)):
-        if at is not None and at.tzinfo is None:
-            raise bad_request(name, "expected an instant with an offset, as in 2026-03-01T12:00:00Z")
+        if at is not None:
+            utc_instant(name, at)
     if start is not None and end is not None and start >= end:
         raise bad_request("to", "expected an instant after `from`")
 
