@@ -23,6 +23,8 @@ from sinks import metrics
 
 BEAT_REST = 3 * KEY_GROUPS
 """A key group rests this many times as long as its last beat took: all of them together take a quarter of the time."""
+TURN_WORK = 4000
+"""How much work a key group does in one turn, about a fiftieth of a second: see `rating.group.KeyGroup.begin_turn`."""
 BUSY_OVER = timedelta(seconds=1)
 """Over how long it is looked at how much of the time beats take."""
 BUSY_SHARE = 0.2
@@ -105,6 +107,8 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         self._group: KeyGroup | None = None
         self._told_at = datetime.now(UTC)
         self._rest = beat
+        self._went_on = False
+        """Whether the last turn left work for this one."""
         if snapshot is not None:
             self._group = self._open(snapshot[0], snapshot[1:])
 
@@ -122,12 +126,14 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
     def on_batch(self, values: list[bytes]) -> tuple[Iterable[Outcome], bool]:
         out = Outcome(self._view.version)
         now = datetime.now(UTC)
+        self._begin_turn()
         changed_by: datetime | None = None
         for message in values:
             number, head = read_header(message)
             group = self._group
             if group is None:
                 group = self._group = self._open(number, None)
+                group.begin_turn(TURN_WORK)
             self._view.catch_up_to(head)
             self._take_over(group, now, out)
             told = out.urgent
@@ -149,20 +155,29 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
 
     def on_notify(self) -> tuple[Iterable[Outcome], bool]:
         out = Outcome(self._view.version)
+        self._begin_turn()
         if self._group is not None:
             self._take_over(self._group, datetime.now(UTC), out)
         self._beat_if_due(out)
         return self._emit(out)
 
+    def _begin_turn(self) -> None:
+        if self._group is not None:
+            self._went_on = self._group.goes_on
+            self._group.begin_turn(TURN_WORK)
+
     def on_eof(self) -> tuple[Iterable[Outcome], bool]:
         out = Outcome(self._view.version)
         if self._group is not None:
+            self._group.begin_turn(math.inf)
             self._group.price_dirty(datetime.now(UTC), out)
         return self._emit(out)
 
     def notify_at(self) -> datetime | None:
         if self._group is None:
             return None
+        if self._group.goes_on:
+            return datetime.now(UTC)
         due = self._group.calendar.next_due()
         if not self._group.is_waiting:
             return due
@@ -193,7 +208,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
             return
         due = group.calendar.next_due()
         rested = now - self._told_at
-        if (due is None or now < due) and (rested < self._rest or rested < self._pace.rest(now)):
+        if not self._went_on and (due is None or now < due) and (rested < self._rest or rested < self._pace.rest(now)):
             return
         group.beat(now, out)
         self._told_at = datetime.now(UTC)

@@ -24,6 +24,8 @@ from rating.windows import LoadWindows, bring_back, comes_back, tally_of
 
 TICK = timedelta(microseconds=1)
 DAY = timedelta(days=1)
+STANDING_AT_ONCE = 500
+"""So many billing periods of a customer are opened before others have their turn."""
 NOTHING = Pricing(Free(), "")
 """
 Prices a period that never was, since its subscription had ended before it began, and one that no version in force has
@@ -187,6 +189,11 @@ class Calendar:
             account.next_due = None
             yield account, due
 
+    def again(self, account: Account) -> None:
+        """An account has more to do at the instant at which it is due."""
+        assert account.next_due is not None
+        heapq.heappush(self._due, (account.next_due, account.state.customer_id))
+
     def advance(self, account: Account, now: datetime) -> bool:
         """
         Read the catalog, and let time have its effect on the account up to `now`. Its lanes are closed.
@@ -206,7 +213,7 @@ class Calendar:
         for subscription, at in moved:
             if at is not None:
                 self._open_standing_at(account, subscription, at, now)
-        self._open_standing_meters(account, now)
+        goes_on = self._open_standing_meters(account, now)
         for meter in state.meters:
             if not meter.closed and meter.closes_at <= now:
                 self.close(account, meter)
@@ -219,7 +226,7 @@ class Calendar:
         left = self._drop_closed(account, now)
         for meter in account.cover(now) if state.uncovered else []:
             meter.dirty = meter.rechain = True
-        self._schedule(account)
+        self._schedule(account, goes_on)
         return left
 
     def _take_over_moves(self, account: Account, now: datetime) -> list[tuple[Subscription, datetime | None]]:
@@ -281,12 +288,21 @@ class Calendar:
         meter.dirty = True
         self._pricings.pop(meter.key, None)
 
-    def _open_standing_meters(self, account: Account, now: datetime) -> None:
-        """Open the meters that cost something without any usage: flat fees, first-tier flats, minimums."""
+    def _open_standing_meters(self, account: Account, now: datetime) -> bool:
+        """
+        Open the meters that cost something without any usage: flat fees, first-tier flats, minimums.
+
+        Returns:
+            Whether there are more than are opened at once: the account is due again at the same instant.
+        """
         state = account.state
+        left = STANDING_AT_ONCE
         for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():
             at = state.standing_through.get(subscription.id, subscription.active_from)
             while at <= now and (subscription.active_to is None or at < subscription.active_to):
+                if not left:
+                    return True
+                left -= 1
                 ends = self._open_standing_at(account, subscription, at, now)
                 quiet_to = self._quiet_to(subscription, at)
                 if at < quiet_to:
@@ -306,6 +322,7 @@ class Calendar:
                     break
                 at = min(ends)
                 state.standing_through[subscription.id] = at
+        return False
 
     def _quiet_to(self, subscription: Subscription, at: datetime) -> datetime:
         """From an instant up to when a subscription's plan costs nothing without usage; the instant where it does."""
@@ -355,7 +372,7 @@ class Calendar:
             self._pricings.pop(meter.key, None)
         return bool(gone)
 
-    def _schedule(self, account: Account) -> None:
+    def _schedule(self, account: Account, goes_on: bool) -> None:
         """Remember the next instant at which time alone will move the account; it may have passed already."""
         state = account.state
         now = state.advanced_to
@@ -365,7 +382,7 @@ class Calendar:
             through = state.standing_through.get(subscription.id, subscription.active_from)
             instants += [i for i in (subscription.active_from, subscription.active_to, through) if i and i > now]
         instants += [self._next_stop(meter, now) for meter in state.meters]
-        due = min(instants, default=None)
+        due = now if goes_on else min(instants, default=None)
         if due is not None and due != account.next_due:
             heapq.heappush(self._due, (due, state.customer_id))
         account.next_due = due

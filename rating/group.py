@@ -8,6 +8,7 @@ priced, settled and told on the beat, or at once where access could change.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -62,6 +63,8 @@ class Waiting(Struct, array_like=True, frozen=True, gc=False):
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
 
+STEP_WORK = 10
+"""What a step of an account takes apart from its meters, in what one meter takes: some microseconds."""
 HELD_BYTES_MAX = 4 * 1024 * 1024
 """Bytes of events that wait in a key group for customers that were set aside."""
 
@@ -128,6 +131,10 @@ class KeyGroup:
         load_segments = self._watched(load_segments)
         if load_windows is not None:
             load_windows = self._watched(load_windows)
+        self._left = math.inf
+        """How much work may still be done in this turn."""
+        self._behind: dict[str, None] = {}
+        """Customers that are to be brought up to the catalog and the instant, in order."""
         self.aside: dict[str, str] = {}
         """Customers at whose data the engine failed, with how: kept as they are until their catalog changes."""
         self._aside_version = catalog.global_version
@@ -386,6 +393,10 @@ class KeyGroup:
         Returns:
             Whose it is; None: it was not rated, and has ended.
         """
+        if self._behind:
+            behind = self.catalog.owner_of_usage(event.subject, at, received_at)
+            if behind in self._behind:
+                self._bring_up(behind, now, out)
         if self.aside and self.catalog.owner_of_usage(event.subject, at, received_at) in self.aside:
             self._hold(event, at, line, received_at, out, only)
             return None
@@ -676,6 +687,23 @@ class KeyGroup:
         account.state.number = self._numbered
         account.packed = None
 
+    def begin_turn(self, work: float) -> None:
+        """
+        Bound the work of what follows: what is left goes on in the turns after it, so that nobody holds up others.
+
+        Args:
+            work: In steps of an account, each of as much as it has meters and some more. Without end: all is done.
+        """
+        self._left = work
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether work was left for the next turn."""
+        return self._left <= 0
+
+    def _step(self, account: Account) -> None:
+        self._left -= STEP_WORK + len(account.state.meters)
+
     def reconcile(self, customer_ids: Iterable[str], now: datetime, out: Outcome) -> None:
         """
         Take over what the catalog says of some customers of this group, and tell it. Repeating it changes nothing.
@@ -686,32 +714,39 @@ class KeyGroup:
         self._read_catalog_version()
         for customer_id in customer_ids:
             account = self.accounts.get(customer_id)
-            if account is None:
-                account = self._open_account(customer_id)
-            self._forget_routes_to(account)
-            self._bring_up(account, now, out)
+            if account is not None:
+                self._forget_routes_to(account)
+            self._behind[customer_id] = None
+        self._bring_all_up(now, out)
 
     def resume(self, now: datetime, out: Outcome) -> None:
         """Start, or start again: bring every customer up to the catalog and the instant, and tell all that is held."""
         use_exact()
         self._read_catalog_version()
         self._forget_routes()
-        for customer_id in sorted(self.catalog.customer_ids_by_group[self.number].union(self.accounts)):
-            account = self.accounts.get(customer_id)
-            if account is None:
-                account = self._open_account(customer_id)
+        for account in self.accounts.values():
             for meter in account.state.meters:
                 meter.dirty = meter.rechain = True
-            self._bring_up(account, now, out)
+        self._behind = dict.fromkeys(sorted(self.catalog.customer_ids_by_group[self.number].union(self.accounts)))
+        self._bring_all_up(now, out)
 
-    def _bring_up(self, account: Account, now: datetime, out: Outcome) -> None:
+    def _bring_all_up(self, now: datetime, out: Outcome) -> None:
+        """Bring customers up to the catalog and the instant, as many as there is time for."""
+        while self._behind and self._left > 0:
+            self._bring_up(next(iter(self._behind)), now, out)
+
+    def _bring_up(self, customer_id: str, now: datetime, out: Outcome) -> None:
         """Bring an account up to the catalog and the instant; one that was set aside goes on, and so do its events."""
+        del self._behind[customer_id]
+        account = self.accounts.get(customer_id)
+        if account is None:
+            account = self._open_account(customer_id)
 
         def bring_up() -> None:
+            self._step(account)
             self._catch_up(account, now, out)
             self._settle(account, now, out)
 
-        customer_id = account.state.customer_id
         self.aside.pop(customer_id, None)
         if self._guard(account, out, bring_up):
             for held in self._held.pop(customer_id, ()):
@@ -767,9 +802,11 @@ class KeyGroup:
 
     def _let_pass(self, until: datetime, out: Outcome) -> None:
         """Let the instants up to one have their effect, one by one, on all accounts that they move."""
-        for account, due in self.calendar.take_due(until):
+        for account, due in self.calendar.take_due(until) if self._left > 0 else ():
             account.next_due = due
             self._guard(account, out, partial(self._make_up, account, until, out))
+            if self._left <= 0:
+                return
 
     def _make_up(self, account: Account, until: datetime, out: Outcome) -> None:
         """
@@ -777,12 +814,15 @@ class KeyGroup:
 
         What was received before an instant is settled before it.
         """
-        while account.next_due is not None and account.next_due <= until:
+        while account.next_due is not None and account.next_due <= until and self._left > 0:
+            self._step(account)
             due = account.next_due
             if account.dirty:
                 self._settle_at(account, due - TICK, out)
             self._refresh(account, due)
             self._settle_at(account, due, out)
+        if account.next_due is not None and account.next_due <= until:
+            self.calendar.again(account)
 
     def _catch_up(self, account: Account, now: datetime, out: Outcome) -> None:
         """
@@ -800,6 +840,8 @@ class KeyGroup:
         elif reached < now:
             self._refresh(account, reached)
             self._make_up(account, now, out)
+            if account.next_due is not None and account.next_due <= now:
+                return
         self._refresh(account, now)
 
     def _forget_routes(self) -> None:
@@ -858,6 +900,7 @@ class KeyGroup:
     def beat(self, now: datetime, out: Outcome) -> None:
         """Price, settle and tell everything that changed since the last beat, and what time alone changed."""
         use_exact()
+        self._bring_all_up(now, out)
         if self.aside and self._aside_version != self.catalog.global_version:
             # What all plans share has changed: perhaps it was that.
             self.reconcile([*self.aside], now, out)
@@ -872,10 +915,14 @@ class KeyGroup:
             waiting, self._waiting = self._waiting, []
             for event in waiting:
                 self.fold(event.line, event.received_at, now, out, meter=event.meter)
-        for account in self.dirty:
+        dirty, self.dirty = self.dirty, []
+        for place, account in enumerate(dirty):
+            if self._left <= 0:
+                self.dirty += dirty[place:]
+                break
             if account.dirty:
+                self._step(account)
                 self._guard(account, out, partial(self._settle, account, now, out))
-        self.dirty.clear()
         if self._reopening:
             self._reopen(now, out)
         out.received += self.received
@@ -892,6 +939,10 @@ class KeyGroup:
             self._settle_at(account, account.next_due - TICK, out, last)
             self._make_up(account, now, out)
             last = ()
+            if account.next_due is not None and account.next_due <= now:
+                # Others have their turn first.
+                self._touch(account)
+                return
         self._settle_at(account, now, out, last)
 
     def _settle_at(self, account: Account, now: datetime, out: Outcome, last: Sequence[MeterState] = ()) -> None:
@@ -953,7 +1004,7 @@ class KeyGroup:
     @property
     def is_waiting(self) -> bool:
         """Whether there is something to do on the next beat."""
-        return bool(self.dirty or self._waiting or self._reopening)
+        return bool(self.dirty or self._behind or self._waiting or self._reopening)
 
     def _reopen(self, now: datetime, out: Outcome) -> None:
         """Bring back windows that grants may pay for, and let them pay once a snapshot holds those."""
