@@ -23,8 +23,8 @@ from sinks import metrics
 
 BEAT_REST = 3 * KEY_GROUPS
 """A key group rests this many times as long as its last beat took: all of them together take a quarter of the time."""
-TURN_WORK = 4000
-"""How much work a key group does in one turn, about a fiftieth of a second: see `rating.group.KeyGroup.begin_turn`."""
+TURN_WORK = 2000
+"""How much work a key group does in one turn, some hundredths of a second: see `rating.group.KeyGroup.begin_turn`."""
 BUSY_OVER = timedelta(seconds=1)
 """Over how long it is looked at how much of the time beats take."""
 BUSY_SHARE = 0.2

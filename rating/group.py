@@ -834,6 +834,10 @@ class KeyGroup:
         if reached is None:
             instant = self.catalog.first_instant(account.state.customer_id)
             while instant is not None and instant < now:
+                if self._left <= 0 and account.next_due is not None:
+                    # Others have their turn first: it goes on with what is due.
+                    return
+                self._step(account)
                 self._refresh(account, instant)
                 self._settle_at(account, instant, out)
                 instant = self.calendar.next_charge(account)
