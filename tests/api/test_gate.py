@@ -11,7 +11,8 @@ import redis
 from tests.api.conftest import Client, plan
 from tests.conftest import Stores
 from tests.engine_runs import wait_for
-from tollway.api.gate import VERSION
+from tollway.api.gate import IDS, NAMES, VERSION
+from tollway.api.stores import ApiStores
 from tollway.control import ControlPlane
 
 QUERY = "/api/v3/openmeter/entitlement-access/query"
@@ -74,6 +75,62 @@ def test_a_subject_that_moved_leads_to_its_new_customer(shop: Client) -> None:
     shop.post("/api/v1/customers", json={"key": "beta", "name": "B", "usageAttribution": {"subjectKeys": ["acme-app"]}})
     (found,) = shop.post(QUERY, json={"customer": {"keys": ["acme-app"]}}).json()["data"]
     assert found["customer"]["key"] == "beta"
+
+
+def test_an_id_can_be_nobody_elses_key_or_subject(shop: Client) -> None:
+    """Refused where it is set; one's own it may be, and a name that looks like an id of nobody too."""
+    acme = shop.get("/api/v1/customers/acme").json()["id"]
+    shop.post("/api/v1/customers", json={"key": "beta", "name": "B"})
+    for path, body in (
+        ("post", {"key": acme, "name": "C"}),
+        ("post", {"key": "c", "name": "C", "usageAttribution": {"subjectKeys": ["c1", acme]}}),
+        ("put", {"key": "beta", "name": "B", "usageAttribution": {"subjectKeys": [acme]}}),
+    ):
+        url = "/api/v1/customers" if path == "post" else "/api/v1/customers/beta"
+        answer = getattr(shop, path)(url, json=body)
+        assert answer.status_code == 409
+        assert "no customer's id" in answer.text
+    own = {"key": "acme", "name": "Acme", "usageAttribution": {"subjectKeys": ["acme-app", acme]}}
+    assert shop.put("/api/v1/customers/acme", json=own).status_code == 200
+    free = {"key": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "name": "C"}
+    assert shop.post("/api/v1/customers", json=free).status_code == 201
+    (found,) = shop.post(QUERY, json={"customer": {"keys": [acme, free["key"]]}}).json()["data"][:1]
+    assert found["customer"]["key"] == "acme"
+
+
+@pytest.mark.parametrize("as_key", [True, False])
+def test_an_id_means_the_customer_that_has_it_whatever_another_is_called(
+    shop: Client, as_key: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an earlier version let another customer have it as its key or subject, ids are looked for first."""
+    acme = shop.get("/api/v1/customers/acme").json()["id"]
+    key, subjects = (acme, ()) if as_key else ("beta", (acme,))
+    plane = shop.app.api_stores.plane
+    with monkeypatch.context() as earlier:
+        earlier.setattr("tollway.control.customers._check_is_no_id", lambda *_: None)
+        plane.put_customer(key, subjects=subjects)
+    shop.app.api_stores.projector.tell()
+    (found,) = shop.post(QUERY, json={"customer": {"keys": [acme]}}).json()["data"]
+    assert found["customer"]["key"] == "acme"
+    assert shop.get(f"/api/v1/customers/{acme}").json()["key"] == "acme"
+    assert shop.get(f"/api/v3/tollway/customers/{acme}/account").json()["customer"]["key"] == "acme"
+    # It can be renamed as it is.
+    assert plane.put_customer(key, name="Renamed", subjects=subjects).name == "Renamed"
+
+
+def test_what_an_earlier_version_told_is_told_again_with_ids_apart(shop: Client, stores: Stores) -> None:
+    """Ids among the names, and none in their own place: they are found at once, and moved."""
+    acme = shop.get("/api/v1/customers/acme").json()["id"]
+    with redis.Redis.from_url(stores.redis_url) as client:
+        client.delete(IDS)
+        client.hset(NAMES, acme, "acme")
+        assert shop.app.api_stores.projector.catch_up() is None
+        assert shop.post(QUERY, json={"customer": {"keys": [acme]}}).json()["data"]
+        newer = ApiStores(stores.redis_url, stores.postgres_dsn, 2)
+        newer.projector.catch_up()
+        newer.close()
+        assert client.hgetall(IDS) == {acme.encode(): b"acme"}
+    assert shop.post(QUERY, json={"customer": {"keys": [acme]}}).json()["data"]
 
 
 def test_it_follows_changes_of_other_processes_and_the_clock(shop: Client, stores: Stores) -> None:

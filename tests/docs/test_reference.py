@@ -143,7 +143,7 @@ def test_each_redis_key_is_documented() -> None:
     """Keys are public: gateways and readers of the log use them."""
     text = page("ledger.md")
     keys = [SIGNALS, CONTROL_HEAD, PARTITIONS, balance_key("CUSTOMER"), stream_key(0).replace("000", "NNN")]
-    keys += [gate.FEATURES, gate.NAMES, gate.VERSION, api_keys.COPY]
+    keys += [gate.FEATURES, gate.IDS, gate.NAMES, gate.VERSION, api_keys.COPY]
     assert [key for key in keys if f"`{key}`" not in text] == []
 
 

@@ -4,12 +4,16 @@ May this customer go on? Answered by Redis alone, in one round trip for many cus
     tollway:{customer}:balance   the dataflow's: access, blocked features, balance, usage of limited features, revision
     tollway:{customer}:gate      a document: which features its plan has with which limits, from when to when
     tollway:gate:features        the set of all features
-    tollway:gate:names           a hash: id or subject to the customer's key
-    tollway:gate:version         the entry of the control log up to which the three above are complete, after the
+    tollway:gate:ids             a hash: id to the customer's key, which never changes
+    tollway:gate:names           a hash: subject to the customer's key
+    tollway:gate:version         the entry of the control log up to which the four above are complete, after the
                                  generation of the ledger and a colon: entries begin again from an older one when it is
                                  restored
 
-`Projector` writes the last four from PostgreSQL as the control log grows, whoever wrote it, and from the start where
+A name is looked for as an id, then as a key, then as a subject: each in a place of its own, so that what one customer
+is called by can't stand before what another one is.
+
+`Projector` writes the last five from PostgreSQL as the control log grows, whoever wrote it, and from the start where
 Redis lost them. The documents say what holds when, so nothing has to be written when an instant passes.
 """
 
@@ -38,6 +42,7 @@ from tollway.api.pool import Pool
 from tollway.api.problems import Busy
 
 FEATURES: Final = "tollway:gate:features"
+IDS: Final = "tollway:gate:ids"
 NAMES: Final = "tollway:gate:names"
 VERSION: Final = "tollway:gate:version"
 CHUNK_ENTRIES: Final = 5000
@@ -101,7 +106,7 @@ class Document(Struct, frozen=True):
     subjects: tuple[str, ...]
     created_at: datetime
     names: tuple[str, ...]
-    """Other names that lead to this customer: its id, and its subjects."""
+    """The names in the hash of names that lead to this customer."""
     stretches: tuple[Stretch, ...]
     generation: int = 0
     """Of the ledger: of two documents, the one of the greater holds, then the one of the greater version."""
@@ -195,6 +200,7 @@ class Gate:
             elif feature_keys:
                 pipeline.smismember(FEATURES, list(feature_keys))
             if names:
+                pipeline.hmget(IDS, list(names))
                 pipeline.hmget(NAMES, list(names))
             answers: Any = await pipeline.execute()
         found = _seen(answers[: 2 * len(names)])
@@ -203,17 +209,20 @@ class Gate:
             known = {key.decode(): True for key in sorted(rest[0])}
         else:
             known = dict(zip(feature_keys, map(bool, rest[0] if feature_keys else ()), strict=True))
-        aliases = rest[-1] if names else []
-        missing = {index: aliases[index].decode() for index, seen in enumerate(found) if not seen and aliases[index]}
-        if missing:
+        elsewhere: dict[int, str] = {}
+        for index, (by_id, by_subject) in enumerate(zip(*rest[-2:], strict=True) if names else ()):
+            key = by_id or (by_subject if found[index] is None else None)
+            if key is not None:
+                elsewhere[index] = key.decode()
+        if elsewhere:
             async with self._client.pipeline(transaction=False) as pipeline:
-                self._ask(pipeline, list(missing.values()))
-                for index, seen in zip(missing, _seen(await pipeline.execute()), strict=True):
+                self._ask(pipeline, list(elsewhere.values()))
+                for index, seen in zip(elsewhere, _seen(await pipeline.execute()), strict=True):
                     found[index] = seen
         return found, known
 
     async def customer(self, name: str) -> Seen | None:
-        """A customer by key, id or subject."""
+        """A customer by id, key or subject."""
         found, _ = await self.read([name], [])
         return found[0]
 
@@ -257,6 +266,7 @@ class Projector:
         self._upwards = client.register_script(_UPWARDS)
         self._lock = Lock()
         self._ended = Event()
+        self._has_ids = False
         self._thread: Thread | None = None
         self._plans: dict[tuple[str, int], PlanVersion] = {}
 
@@ -296,6 +306,10 @@ class Projector:
         """Write all that the control log has and Redis has not. Raises `redis.RedisError` or `psycopg.Error`."""
         with self._lock:
             told_in, version = _version(self._client.get(VERSION))
+            if not self._has_ids:
+                # An earlier version kept ids among the names: all is written again, once.
+                version = version if self._client.exists(IDS) else 0
+                self._has_ids = True
             with self._pool.connection() as connection:
                 (found,) = connection.execute("select coalesce(max(number), 0) from generations").fetchall()
                 generation: int = found[0]
@@ -339,7 +353,7 @@ class Projector:
             pipeline = self._client.pipeline(transaction=False)
             for key in keys:
                 customer_key = key.decode()[len("tollway:{") : -len("}:gate")]
-                self._put(keys=[key, NAMES], args=[generation, 0, "", customer_key], client=pipeline)
+                self._put(keys=[key, NAMES, IDS], args=[generation, 0, "", customer_key], client=pipeline)
             pipeline.execute()
             if cursor == 0:
                 break
@@ -381,12 +395,12 @@ class Projector:
                 currency=customer.currency,
                 subjects=customer.subjects,
                 created_at=created_at.astimezone(UTC),
-                names=(customer.id, *customer.subjects),
+                names=customer.subjects,
                 stretches=tuple(stretches),
                 generation=generation,
             )
             self._put(
-                keys=[gate_key(customer.key), NAMES],
+                keys=[gate_key(customer.key), NAMES, IDS],
                 args=[generation, version, msgspec.json.encode(document), customer.key],
                 client=pipeline,
             )

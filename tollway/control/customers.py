@@ -7,6 +7,7 @@ A customer keeps its id and its key. Its currency stays as soon as a subscriptio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 
 from msgspec.structs import replace
@@ -60,7 +61,7 @@ def _put_customer(changes: Transaction, draft: CustomerDraft) -> Customer:
         raise conflict("currency", what, hint)
     now = changes.now()
     customer = Customer(
-        id=changes.identify(now, "customer", draft.key) if known is None else known.id,
+        id=_new_id(changes, now, draft.key) if known is None else known.id,
         key=draft.key,
         name=draft.name or draft.key,
         currency=currency,
@@ -102,13 +103,32 @@ def _check_subjects_are_free(
 ) -> None:
     """Check that no other customer has the key, which is a subject too, or one of the subjects."""
     for index, subject in enumerate((key, *subjects)):
+        field = "key" if index == 0 else f"subjects[{index - 1}]"
+        if customer is None or subject not in customer.names():
+            _check_is_no_id(changes, subject, field, customer)
         owner_id = changes.subjects.owner_id(subject)
         if owner_id is None or (customer is not None and owner_id == customer.id):
             continue
         owner = changes.customer(owner_id)
         what = f"expected a subject that is free, got `{subject}`, which customer `{owner.key}` has"
         hint = f"remove it from `{owner.key}` first, or choose another; a customer's key is a subject too"
-        raise conflict("key" if index == 0 else f"subjects[{index - 1}]", what, hint)
+        raise conflict(field, what, hint)
+
+
+def _check_is_no_id(changes: Transaction, subject: str, field: str, customer: Customer | None) -> None:
+    """Check that a key or a subject is not another customer's id, by which that one is asked for. Its own it may be."""
+    meant = changes.find_customer_by_id(subject)
+    if meant is not None and (customer is None or meant.id != customer.id):
+        what = f"expected a name that is no customer's id, got that of customer `{meant.key}`"
+        raise conflict(field, what, "choose another: who asks for an id means the customer that has it")
+
+
+def _new_id(changes: Transaction, now: datetime, key: str) -> str:
+    """An id that is nobody's key or subject."""
+    while True:
+        made = changes.identify(now, "customer", key)
+        if made != key and changes.subjects.owner_id(made) is None:
+            return made
 
 
 def _from_high_to_low(thresholds: Sequence[Decimal]) -> tuple[Decimal, ...]:

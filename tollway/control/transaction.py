@@ -132,10 +132,14 @@ class Transaction:
 
     def find_customer(self, key_or_id: str) -> Customer | None:
         """The customer with an id, or else with a key, if there is one."""
-        if key_or_id not in self._customers and _ID.fullmatch(key_or_id):
-            for (body,) in self.rows("select body::text from customers where id = %s", key_or_id):
-                self._customers[key_or_id] = decode(body, Customer)
-        return self._customers.get(key_or_id) or self.find_customer_by_key(key_or_id)
+        return self.find_customer_by_id(key_or_id) or self.find_customer_by_key(key_or_id)
+
+    def find_customer_by_id(self, customer_id: str) -> Customer | None:
+        """The customer of an id, if there is one. What does not look like an id is not looked for."""
+        if customer_id not in self._customers and _ID.fullmatch(customer_id):
+            for (body,) in self.rows("select body::text from customers where id = %s", customer_id):
+                self._customers[customer_id] = decode(body, Customer)
+        return self._customers.get(customer_id)
 
     def find_customer_by_key(self, key: str) -> Customer | None:
         """The customer of a key, if there is one."""
