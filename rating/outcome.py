@@ -115,7 +115,10 @@ def waits_because(code: ParkCode, subject: str, event_type: str, meter: str = ""
 
 _MESSAGES = {
     ParkCode.UNKNOWN_SUBJECT: "no customer has the subject `{subject}`: add it to a customer's subjects",
-    ParkCode.NO_SUBSCRIPTION: "the customer of `{subject}` had no subscription at the event's time: add one over it",
+    ParkCode.NO_SUBSCRIPTION: (
+        "the customer of `{subject}` had no subscription at the event's time: subscribe it as of then, which is"
+        " possible where it has had none since"
+    ),
     ParkCode.NO_FEATURE: "no feature of the customer's plan meters `{type}` events: add meter, feature, rate card",
     ParkCode.PERIOD_CLOSED: "the billing period of the event had closed when it arrived",
 }

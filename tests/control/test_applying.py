@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from rating.catalog import SettlementMode, Subscription
 from tests.control.conftest import START, World
 from tollway.catalog_file import Change, apply, read_catalog
-from tollway.control import ControlCode, ControlError, goes_on, never_was
+from tollway.control import ControlCode, ControlError, goes_on, instant_text, never_was
 
 D = Decimal
 DAYS = timedelta(days=1)
@@ -195,6 +195,30 @@ def test_a_start_of_the_past_holds_where_nothing_was_in_force_since(world: World
     world.clock.forward(days=4)
     assert applied(world, f"plan: basic, from: '{ended.isoformat()}'").action == "created"
     assert held(world)[-1].active_from == ended
+
+
+def test_a_start_of_before_one_that_has_begun_is_told_to_change_nothing(world: World) -> None:
+    """The customer had no subscription then, and usage of then waits for good."""
+    applied(world, "plan: pro")
+    (before,) = held(world)
+    early = world.clock.at - 9 * DAYS
+    world.clock.forward(days=1)
+    for key in ("default", "again"):
+        change = applied(world, f"plan: pro, key: {key}, from: '{early.isoformat()}'")
+        assert change.action == "unchanged"
+        assert f"its `from` is {instant_text(before.active_from)} and stays so" in change.detail
+        assert f"usage from {instant_text(early)} up to then is not rated" in change.detail
+    assert "by a file, under the key `default`" in change.detail
+    assert held(world) == [before]
+
+
+def test_a_start_that_a_change_followed_is_no_news(world: World) -> None:
+    """The customer has been subscribed since its `from`, by the subscription that was changed."""
+    early = (world.clock.at - 9 * DAYS).isoformat()
+    applied(world, f"plan: pro, from: '{early}'")
+    world.clock.forward(days=1)
+    applied(world, f"plan: basic, from: '{early}'")
+    assert applied(world, f"plan: basic, from: '{early}'").detail == "basic v1"
 
 
 def test_what_a_file_planned_is_moved_and_withdrawn_by_the_file(world: World) -> None:

@@ -168,3 +168,50 @@ def test_overage_has_a_column_where_there_is_some(tmp_path: Path) -> None:
     with_overage, without = found
     assert ("overage" in with_overage, "65.60" in with_overage) == (True, True)
     assert "overage" not in without
+
+
+def test_what_of_rated_events_has_no_price_or_no_value_is_said_by_meter(tmp_path: Path) -> None:
+    """A catalog is checked with it: a model that no feature takes must not pass for rated."""
+    meters = [
+        {
+            "key": "tokens",
+            "event_type": "p",
+            "aggregation": "SUM",
+            "value_property": "$.n",
+            "group_by": {"model": "$.m"},
+        },
+        {"key": "bytes", "event_type": "p", "aggregation": "SUM", "value_property": "$.bytes"},
+    ]
+    features: list[dict[str, Any]] = [
+        {"key": "small", "meter": "tokens", "filters": {"model": "small"}},
+        {"key": "bytes", "meter": "bytes"},
+    ]
+    cards = [{"feature": feature["key"], "price": {"type": "unit", "amount": 1}} for feature in features]
+    subscription = {"plan": "pro", "from": "2026-03-01T00:00:00Z"}
+    file = tmp_path / "catalog.yaml"
+    file.write_bytes(
+        msgspec.json.encode(
+            {
+                "meters": meters,
+                "features": features,
+                "plans": [{"key": "pro", "cadence": "P1M", "rate_cards": cards}],
+                "customers": [{"key": key, "subscription": subscription} for key in ("zed", "acme")],
+            }
+        )
+    )
+    common = {"specversion": "1.0", "source": "g", "type": "p", "time": "2026-03-02T00:00:00Z"}
+    events = [
+        {**common, "id": "1", "subject": "acme", "data": {"n": 3, "bytes": 1, "m": "huge"}},
+        {**common, "id": "2", "subject": "zed", "data": {"n": 3, "m": "small"}},
+    ]
+    lines = b"\n".join(map(msgspec.json.encode, events))
+    rated = Home(tmp_path / "home").run(
+        "rate", "-", "--catalog", str(file), "--as-of", "2026-03-03T00:00:00Z", "--json", stdin=lines
+    )
+    assert "  parked of rated events, meter tokens: 1 unpriced\n" in rated.err
+    assert "  rejected of rated events, meter bytes: 1 value_missing\n" in rated.err
+    assert rated.json["events"]["rated"] == 2
+    assert rated.json["parts"] == {"parked": {"tokens": {"unpriced": 1}}, "rejected": {"bytes": {"value_missing": 1}}}
+    assert [(one["meter"], one["dimensions"]) for one in rated.json["parked"]] == [("tokens", {"model": "huge"})]
+    assert [one["meter"] for one in rated.json["rejected"]] == ["bytes"]
+    assert [row["customer_key"] for row in rated.json["credits"]] == ["acme", "zed"]

@@ -45,9 +45,10 @@ def bring_about(changes: Changes, customer: Customer, draft: SubscriptionDraft, 
         withdrawn = changes.withdraw_change(named.id)
     meant = _meant(changes, customer, draft, named, before)
     if meant is not None:
+        former_key = changes.key_of_subscription.get(meant.id)
         changes.give_key(draft.key, meant)
         by_others = withdrawn is None and (named is None or meant.id != named.id)
-        action, detail = "unchanged", _told(changes, draft, meant, by_others)
+        action, detail = "unchanged", _told(changes, draft, meant, _made(former_key) if by_others else "")
         if withdrawn is not None:
             action, detail = "updated", f"{detail}; the change to {_described(withdrawn)} is withdrawn"
     elif terms == before or (before is None and named is not None and _was_so(changes, draft, named)):
@@ -162,17 +163,36 @@ def _is_free_since(changes: Changes, customer: Customer, start: datetime) -> boo
     return not any(goes_on(one, start) for one in changes.subscriptions(customer.id).values())
 
 
-def _told(changes: Changes, draft: SubscriptionDraft, meant: Subscription, made_elsewhere: bool) -> str:
+def _made(former_key: str | None) -> str:
+    """Who made a subscription that is as the file says: only files name them."""
+    return "by a change made elsewhere" if former_key is None else f"by a file, under the key `{former_key}`"
+
+
+def _told(changes: Changes, draft: SubscriptionDraft, meant: Subscription, made: str) -> str:
     """What is said of a subscription that is as the file says."""
     detail = _described(meant)
-    if made_elsewhere:
-        detail += f"; since {instant_text(meant.active_from)}, by a change made elsewhere"
+    if made:
+        detail += f"; since {instant_text(meant.active_from)}, {made}"
+    if _comes_too_late(changes, draft, meant):
+        assert draft.active_from is not None
+        detail += (
+            f"; its `from` is {instant_text(meant.active_from)} and stays so, since what has begun is not moved: usage"
+            f" from {instant_text(draft.active_from)} up to then is not rated"
+        )
     if meant.active_to is not None:
         detail += f"; it ends at {instant_text(meant.active_to)}"
     newest = changes.plan(meant.plan_key).version
     if newest != meant.last_version and draft.version is None:
         detail += f"; to move it to the newest, write `version: {newest}`"
     return detail
+
+
+def _comes_too_late(changes: Changes, draft: SubscriptionDraft, meant: Subscription) -> bool:
+    """Whether a file says a `from` from before the subscription, at which the customer had no other one either."""
+    start = draft.active_from
+    if start is None or meant.active_from <= start:
+        return False
+    return in_force(changes.subscriptions(meant.customer_id).values(), start) is None
 
 
 def _told_of_others(changes: Changes, customer: Customer, draft: SubscriptionDraft, named: Subscription | None) -> str:

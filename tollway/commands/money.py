@@ -51,7 +51,10 @@ def grant(
     key: Annotated[str | None, typer.Option(help="Makes it safe to repeat: the same key is the same grant.")] = None,
     priority: Annotated[int, typer.Option(min=1, max=1000, help="Lower is used up first.")] = 10,
     feature: Annotated[list[str] | None, typer.Option(help="Only for this feature; may be repeated.")] = None,
-    expires_after: Annotated[str | None, typer.Option(help="ISO 8601 duration, for example P30D.")] = None,
+    effective_at: Annotated[
+        str | None, typer.Option(help="From when on it pays, RFC 3339; it may have passed. Default: now.")
+    ] = None,
+    expires_after: Annotated[str | None, typer.Option(help="ISO 8601 duration from then on, for example P30D.")] = None,
     as_json: Json = False,
 ) -> None:
     """
@@ -60,6 +63,7 @@ def grant(
     Example: tollway grant acme 50 --key top-up-1 --expires-after P1Y
     """
     granted = _amount(amount)
+    starts = instant(effective_at, "--effective-at") if effective_at else None
     with stores() as (endpoints, _), ControlPlane(endpoints.postgres_dsn, endpoints.redis_url) as plane:
         made = plane.grant(
             customer,
@@ -67,6 +71,7 @@ def grant(
             key=key,
             priority=priority,
             features=tuple(feature or ()),
+            effective_at=starts,
             expires_after=expires_after,
         )
     if as_json:
