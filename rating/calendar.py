@@ -378,6 +378,8 @@ class Calendar:
         now = state.advanced_to
         assert now is not None
         instants = [boundary for boundary in account.boundaries if boundary > now][:1]
+        if account.granted_next is not None:
+            instants.append(account.granted_next)
         for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():
             through = state.standing_through.get(subscription.id, subscription.active_from)
             instants += [i for i in (subscription.active_from, subscription.active_to, through) if i and i > now]
@@ -393,6 +395,8 @@ class Calendar:
         now = state.advanced_to
         assert now is not None
         instants = [boundary for boundary in account.boundaries if boundary > now][:1]
+        if account.granted_next is not None:
+            instants.append(account.granted_next)
         for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():
             through = state.standing_through.get(subscription.id, subscription.active_from)
             if through > now:

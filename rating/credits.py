@@ -78,7 +78,9 @@ class Account:
         self.customer: Customer | None = None
         self.mode: SettlementMode | None = None
         self.grants: list[Grant] = []
-        """All that were ever granted, in burn order."""
+        """All that are known of, in burn order."""
+        self.granted_next: datetime | None = None
+        """When the next one was made that is in force from the past; where what passed is lived through again."""
         self.live_grants: list[LiveGrant] = []
         self.boundaries: list[datetime] = []
         """The instants at which a grant takes effect or ends, rising."""
@@ -167,12 +169,20 @@ class Account:
         state = self.state
         customer_id = state.customer_id
         known_before, revision_before = self.customer is not None, self.revision
-        has_new = state.records < catalog.records_of[customer_id]
+        granted = catalog.grants_of(customer_id)
+        # A log that is read again meets a grant in force from the past when it was made, as it did the first time. What was
+        # due before the customer was subscribed, from the past, came due with all that was granted by then.
+        subscribed = (found.recorded_at for found in catalog.subscriptions.get(customer_id, {}).values())
+        known_to = max(now, min(subscribed, default=now))
+        later = [grant for grant in granted if grant.created_at > max(known_to, grant.effective_at)]
+        self.grants = [grant for grant in granted if grant not in later] if later else granted
+        self.granted_next = min((grant.created_at for grant in later), default=None)
+        records = catalog.records_of[customer_id] - len(later)
+        has_new = state.records < records
         self.customer = catalog.customers.get(customer_id)
-        state.records = catalog.records_of[customer_id]
+        state.records = records
         subscription = catalog.subscription_at(customer_id, now)
         self.mode = subscription.settlement_mode if subscription is not None else None
-        self.grants = catalog.grants_of(customer_id)
         self.metered = catalog.metered_features(customer_id)
         boundaries = {grant.effective_at for grant in self.grants}
         boundaries.update(grant.ends_at for grant in self.grants if grant.ends_at is not None)

@@ -24,7 +24,7 @@ from xxhash import xxh64_intdigest
 
 from dataflows.messages import RawBatch, Segment, instant, microseconds, segments
 from dataflows.route import Router
-from rating.catalog import Catalog, Record, Subscription
+from rating.catalog import Catalog, Grant, Record, Subscription
 from rating.events import BYTE_ORDER_MARK, time_of
 from rating.group import KeyGroup
 from rating.money import ZERO
@@ -165,6 +165,8 @@ def rate_file(
         if isinstance(record, Subscription):
             # All that the catalog says is known from the beginning.
             record = replace(record, recorded_at=min(record.recorded_at, record.active_from))
+        elif isinstance(record, Grant):
+            record = replace(record, created_at=min(record.created_at, record.effective_at))
         result.catalog.apply(entry_id, record)
     with _Lines(events, as_of, progress) as lines:
         result.read = len(lines)

@@ -419,3 +419,37 @@ def test_usage_that_nothing_was_known_of_counts_by_what_became_known() -> None:
     world = world_at(MIDDLE, *metered("a"), plan(card("a")), customer(), held)
     world.use(event("1", "a", 7, MIDDLE + timedelta(seconds=20)), received=MIDDLE - TICK)
     assert world.balance.charged == 7
+
+
+def test_a_grant_pays_from_when_it_was_made_on_in_a_replay_too() -> None:
+    """
+    A log that is read again, with all that is known now, lets each grant pay what it paid the first time.
+
+    A grant that was made later, in force from the past, pays what is still uncovered, and not what others had paid.
+    """
+    held = subscription(INVOICE, start=START - DAY)
+    first = replace(grant("g1", 15, START - DAY), created_at=START - DAY)
+    late = replace(grant("g2", 100, START - DAY, START + 2 * DAY, priority=1), created_at=START + HOUR)
+    gone = replace(grant("g3", 50, START - DAY, START + timedelta(minutes=10)), created_at=START + 2 * HOUR)
+    setup = [*metered("a"), plan(card("a")), customer(), held, first]
+    usage = [event("1", "a", 10, START + timedelta(minutes=1)), event("2", "a", 7, START + timedelta(minutes=20))]
+    then = event("3", "a", 4, START + 3 * HOUR)
+    live = world_at(START - DAY, *setup)
+    live.beat(START + timedelta(minutes=30))
+    live.use(*usage)
+    live.beat(START + HOUR)
+    live.apply(late)
+    live.beat(START + 2 * HOUR)
+    live.apply(gone)
+    live.beat(START + 3 * HOUR)
+    live.use(then)
+    live.beat(START + 3 * DAY)
+    assert live.paid() == {"g1": 15, "g2": 6}
+    again = world_at(START - DAY)
+    again.record(*setup, late, gone)
+    again.now = START + 3 * DAY
+    again._do(lambda out: again.group.resume(START - DAY, out))
+    again.use(*usage, received=START + timedelta(minutes=30))
+    again.use(then, received=START + 3 * HOUR)
+    assert again.paid() == live.paid()
+    assert again.balance[:-2] == live.balance[:-2]

@@ -89,12 +89,10 @@ def test_an_event_that_fails_before_it_changes_anything_is_a_dead_letter(monkeyp
     assert world.balance.charged == 12
 
 
-@pytest.mark.parametrize("aggregation", [*Aggregation])
+@pytest.mark.parametrize("aggregation", [found for found in Aggregation if found is not Aggregation.COUNT])
 def test_an_event_that_fails_half_way_leaves_the_account_as_it_was(
     monkeypatch: pytest.MonkeyPatch, aggregation: Aggregation
 ) -> None:
-    if aggregation is Aggregation.COUNT:
-        pytest.skip("has no value")
     used = Account.use
 
     def failing(self: Account, meter: MeterState, quantity: Decimal, at: Any, seconds: int) -> Any:
