@@ -170,8 +170,8 @@ class Account:
         customer_id = state.customer_id
         known_before, revision_before = self.customer is not None, self.revision
         granted = catalog.grants_of(customer_id)
-        # A log that is read again meets a grant in force from the past when it was made, as it did the first time. What was
-        # due before the customer was subscribed, from the past, came due with all that was granted by then.
+        # A log that is read again meets a grant in force from the past when it was made, as it did the first time. What
+        # was due before the customer was subscribed, from the past, came due with all that was granted by then.
         subscribed = (found.recorded_at for found in catalog.subscriptions.get(customer_id, {}).values())
         known_to = max(now, min(subscribed, default=now))
         later = [grant for grant in granted if grant.created_at > max(known_to, grant.effective_at)]
