@@ -85,7 +85,9 @@ class Wire:
 
     def begin(self, size: int) -> None:
         """Begin to send events, of which so many bytes are announced."""
-        head = f"POST {V1} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n"
+        head = (
+            f"POST {V1} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n"
+        )
         self.send(head.encode())
 
     def close(self) -> None:
@@ -125,7 +127,7 @@ def test_a_slow_client_is_hung_up_on_and_holds_up_nobody(stores: Stores) -> None
         headers.send(b"GET /healthz HTTP/1.1\r\nHo")
         body.begin(100)
         body.send(b"{")
-        resting.send(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
+        resting.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert resting.status() == 200
         took = []
         for _ in range(3):
@@ -138,7 +140,7 @@ def test_a_slow_client_is_hung_up_on_and_holds_up_nobody(stores: Stores) -> None
         assert {wire.status() for wire in many} == {408}
         assert time.monotonic() - started < SLOW_SECONDS + 3
         with wires(service, 1) as (huge,):
-            huge.send(b"GET /healthz HTTP/1.1\r\nHost: test\r\nX-Large: " + b"x" * 200_000 + b"\r\n\r\n")
+            huge.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Large: " + b"x" * 200_000 + b"\r\n\r\n")
             assert huge.status() == 431
 
 

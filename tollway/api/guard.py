@@ -2,7 +2,7 @@
 What surrounds every request, whatever it asks for: in order,
 
     1  it is counted and timed, and its answer gets the headers that make browsers careful;
-    2  its key is checked, where keys are required, before anything of it is read;
+    2  the name that it calls is checked, then its key, where keys are required, before anything of it is read;
     3  its body may be so large, as announced or as it comes, and has to arrive in time;
     4  it is answered in time, or is told that it was not.
 
@@ -24,6 +24,7 @@ from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Message
 
 from tollway.api.docs import STYLE
 from tollway.api.keys import KeyRing
+from tollway.api.listen import LOOPBACK
 from tollway.api.metrics import refused_total, request_seconds, requests_total
 from tollway.api.problems import MEDIA_TYPE, Problem, body_of, headers_of
 from tollway.api.roles import OPEN, may, needs_no_key
@@ -61,7 +62,7 @@ LEFT_BYTES_MAX: Final = 10 * 1024 * 1024
 LEFT_SECONDS: Final = 2.0
 """How much of a refused body is still taken off the line, and for how long."""
 
-LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_REFUSED: Final = {401: "no_key", 403: "not_allowed", 421: "host"}
 CHALLENGE: Final = 'Bearer realm="tollway"'
 
 
@@ -108,9 +109,10 @@ class _Request:
 
     async def answer(self, app: GuardedApp) -> None:
         try:
+            self._check_host(app.api_stores.hosts)
             self._check_key(app.api_stores.keys)
         except Problem as problem:
-            await self._refuse(problem, {401: "no_key", 403: "not_allowed"}.get(problem.status, "keys_unknown"))
+            await self._refuse(problem, _REFUSED.get(problem.status, "keys_unknown"))
             return
         if "/" not in self._path[1:] and self._path not in TOP:
             # Litestar would answer with a page.
@@ -124,6 +126,15 @@ class _Request:
             if not self._has_begun:
                 seconds = app.api_stores.settings.timeout_seconds
                 await self._refuse(self._too_slow(seconds), "slow")
+
+    def _check_host(self, hosts: frozenset[str] | None) -> None:
+        if hosts is None:
+            return
+        called = [_host_of(b"//" + value) for name, value in self._scope["headers"] if name.lower() == b"host"]
+        if len(called) != 1 or called[0] not in hosts:
+            raise Problem(
+                421, "this API is not called by that name; `TOLLWAY_API_ALLOWED_HOSTS` has the names that it answers to"
+            )
 
     def _check_key(self, keys: KeyRing | None) -> None:
         if keys is None:
@@ -148,7 +159,7 @@ class _Request:
     def _check_origin(self) -> None:
         """Without keys, pages of other sites that a browser on this machine shows must not change anything."""
         for name, value in self._scope["headers"]:
-            if name.lower() == b"origin" and _host_of(value) not in LOCAL:
+            if name.lower() == b"origin" and _host_of(value) not in LOOPBACK:
                 raise Problem(403, "pages of other sites may not use an API that asks for no key")
 
     async def _reading(self) -> Any:

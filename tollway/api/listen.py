@@ -20,12 +20,15 @@ from typing import Final
 from msgspec import Struct
 
 from config.settings import SettingError
-from tollway.api.settings import ApiSettings
+from tollway.api.settings import ANY, AUTO, ApiSettings
 
 RELEASE_SECONDS: Final = 3.0
 """So long one is waited for who was killed and is about to let go of the port."""
 
 POLL_SECONDS: Final = 0.05
+
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+"""What this machine calls itself."""
 
 
 class Place(Struct, frozen=True):
@@ -76,6 +79,20 @@ def held(settings: ApiSettings) -> Iterator[Place]:
             except OSError as error:
                 raise _refusal(settings, error) from error
         yield Place(host, port)
+
+
+def hosts_of(settings: ApiSettings, place: Place, *, with_keys: bool) -> frozenset[str] | None:
+    """
+    The names, in lower case, by which requests may call the API; None: by any.
+
+    Where no key is asked for, a page in a browser on this machine is kept out by nothing but the name it calls: one
+    that had its own name lead to this machine's address would be answered as if it came from here.
+    """
+    if settings.allowed_hosts == AUTO:
+        return None if with_keys else LOOPBACK | {settings.host.lower(), place.host.lower()}
+    if settings.allowed_hosts == ANY:
+        return None
+    return frozenset(name.lower() for name in settings.allowed_hosts.split(","))
 
 
 def answers(place: Place) -> bool:

@@ -54,6 +54,8 @@ class Work(Struct, frozen=True):
     log_level: str
     with_keys: bool
     settings: ApiSettings
+    hosts: frozenset[str] | None = None
+    """The names by which it may be called; None: any."""
 
     def __repr__(self) -> str:
         return f"Work(with_keys={self.with_keys}, settings={self.settings})"
@@ -117,7 +119,9 @@ def load(work: Work) -> GuardedApp:
     from tollway.api.stores import ApiStores
     from tollway.api.threads import keep_turns_short
 
-    stores = ApiStores(work.redis_url, work.postgres_dsn, work.partitions, work.settings, with_keys=work.with_keys)
+    stores = ApiStores(
+        work.redis_url, work.postgres_dsn, work.partitions, work.settings, with_keys=work.with_keys, hosts=work.hosts
+    )
     app = create_app(stores)
     keep_turns_short()
     return app

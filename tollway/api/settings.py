@@ -7,6 +7,7 @@ worker process: with four workers, four times as much may be in flight.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -19,6 +20,9 @@ from config.settings import SettingError
 PREFIX = "TOLLWAY_API_"
 GOT_CHARACTERS = 40
 MIB = 1024 * 1024
+AUTO = "auto"
+ANY = "*"
+_HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
 
 
 class ApiSettings(Struct, frozen=True, kw_only=True):
@@ -28,6 +32,7 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
     port: int = 8888
     workers: int = 1
     keys: Literal["auto", "required"] = "auto"
+    allowed_hosts: str = "auto"
     timeout_seconds: int = 30
     ingest_requests_max: int = 256
     ingest_bytes_max: int = 64 * MIB
@@ -43,6 +48,7 @@ class ApiSetting(Struct, frozen=True):
     minimum: int | None = None
     maximum: int | None = None
     choices: tuple[str, ...] = ()
+    is_list: bool = False
 
     @property
     def env(self) -> str:
@@ -59,6 +65,8 @@ class ApiSetting(Struct, frozen=True):
         """The type and the range in words."""
         if self.choices:
             return f"one of {', '.join(f'`{choice}`' for choice in self.choices)}"
+        if self.is_list:
+            return "`auto`, `*`, or names with commas between"
         if self.minimum is None:
             return "an address to bind"
         return f"`int` from {self.minimum} to {self.maximum}"
@@ -76,6 +84,8 @@ class ApiSetting(Struct, frozen=True):
     def _value(self, text: str) -> str | int | None:
         if self.choices:
             return text if text in self.choices else None
+        if self.is_list:
+            return text if text in (AUTO, ANY) or all(map(_HOST.fullmatch, text.split(","))) else None
         if self.minimum is None or self.maximum is None:
             return text if text and not any(letter.isspace() or letter == "/" for letter in text) else None
         if not (text.isascii() and text.isdecimal() and len(text) <= len(str(self.maximum))):
@@ -92,6 +102,13 @@ API_SETTINGS: tuple[ApiSetting, ...] = (
         "whether requests need an API key: `auto` asks for one unless the address is a loopback one",
         "required",
         choices=("auto", "required"),
+    ),
+    ApiSetting(
+        "allowed_hosts",
+        "the names that requests may call the API by, in `Host`: `auto` is any where keys are asked for, and else those"
+        " of this machine and the address; `*` is any",
+        "tollway.example.com,10.0.0.7",
+        is_list=True,
     ),
     ApiSetting(
         "timeout_seconds",

@@ -45,6 +45,7 @@ class ApiStores:
         partitions: Of the event log, where there is none yet.
         settings: The limits count.
         with_keys: Whether requests need an API key.
+        hosts: The names by which requests may call the API; None: any.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class ApiStores:
         settings: ApiSettings | None = None,
         *,
         with_keys: bool = False,
+        hosts: frozenset[str] | None = None,
     ) -> None:
         self.settings = settings or ApiSettings()
+        self.hosts = hosts
         self._redis_url = _impatient(redis_url)
         self._partitions = partitions
         self._log: EventLog | None = None

@@ -15,7 +15,7 @@ from config.logs import keep_few_alike
 from config.settings import SettingError
 from sinks.postgres.connecting import connect
 from sinks.postgres.migrate import migrate
-from tollway.api.listen import Place, held, listens
+from tollway.api.listen import Place, held, hosts_of, listens
 from tollway.api.serve import Work, serve
 from tollway.api.settings import ApiSettings, load_api_settings
 from tollway.console import say, settings
@@ -54,7 +54,13 @@ def api(
         logging.basicConfig(level=chosen.log_level.upper(), stream=sys.stderr)
         keep_few_alike()
         work = Work(
-            endpoints.redis_url, endpoints.postgres_dsn, chosen.partitions, chosen.log_level, with_keys, listening
+            endpoints.redis_url,
+            endpoints.postgres_dsn,
+            chosen.partitions,
+            chosen.log_level,
+            with_keys,
+            listening,
+            hosts_of(listening, place, with_keys=with_keys),
         )
         serve(place, work, ready=lambda: None if end_with_input else say(listens(place)))
         say("The API stopped: every request that came was answered.")
