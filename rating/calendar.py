@@ -245,6 +245,11 @@ class Calendar:
                 if passed and now < move.at:
                     state.standing_through[subscription.id] = move.at
                 moved.append((subscription, move.at if passed and move.at <= now else None))
+            through = state.standing_through.get(subscription.id)
+            if moved and moved[-1][0] is subscription and through is not None:
+                # What was counted from an instant that was taken back goes on from the part before it.
+                taken_back = (subscription.moves[place].at for place in subscription.moves_taken_back)
+                moved += [(subscription, at) for at in sorted(taken_back) if at < through and at <= now]
         return moved
 
     def _follow_subscriptions(self, account: Account, moved: set[str]) -> None:
@@ -274,6 +279,7 @@ class Calendar:
                 meter.booked = meter.booked and meter.period_start < meter.booked_from
             if placement is not None:
                 meter.closes_at = self._closes_at(subscription, max(end, placement.counted.end))
+                self._go_on_from(account, meter, placement)
             before = self._pricings.pop(meter.key, None)
             if has_moved and before != self.pricing(account, meter):
                 self._price_anew(meter)
@@ -281,6 +287,17 @@ class Calendar:
                 if placement is not None and not meter.amount and not meter.booked:
                     # What was charged in advance stays so, also where the new version would charge it in arrears.
                     meter.booked_from = _due_at(placement.card.pricing, meter.period_start, end)
+
+    def _go_on_from(self, account: Account, meter: MeterState, placement: Placement) -> None:
+        """A move that was taken back has put a part of its period before a meter: it goes on from that one."""
+        counted_from = placement.counted.start
+        if placement.period.start != meter.period_start or not placement.goes_on or meter.counted_from == counted_from:
+            return
+        if meter.counted_from is None:
+            account.continued.append(meter)
+        meter.counted_from = counted_from
+        self._price_anew(meter)
+        meter.rechain = bool(meter.slices)
 
     def _price_anew(self, meter: MeterState) -> None:
         """What the meter costs has changed, though not its usage."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any, Final, NamedTuple, assert_never
 from zlib import crc32
 
@@ -143,7 +144,11 @@ class Subscription(Struct, frozen=True, tag="subscription", tag_field="kind"):
     active_to: datetime | None = None
     settlement_mode: SettlementMode = SettlementMode.CREDIT_THEN_INVOICE
     moves: tuple[VersionMove, ...] = ()
-    """Moves to other versions of the plan, in rising order; of two at one instant the later one holds."""
+    """
+    Moves to other versions of the plan, as they were recorded; from its instant on, the last recorded one holds.
+
+    One with an earlier instant than the one before it is to the same version, and takes that one's instant back.
+    """
     end_recorded_at: datetime | None = None
     """When its end became known; None where it has none, or since before that was recorded."""
 
@@ -154,7 +159,11 @@ class Subscription(Struct, frozen=True, tag="subscription", tag_field="kind"):
         return max(known if self.end_recorded_at is None else [*known, self.end_recorded_at])
 
     def known_at(self, instant: datetime) -> Subscription | None:
-        """The subscription as it was known at an instant: without the moves and the end that were recorded later."""
+        """
+        The subscription as it was known at an instant: without the end and the moves that were recorded later.
+
+        A move as of an instant that had passed is there all the same: it holds for usage that came before it.
+        """
         if self.recorded_at > instant:
             return None
         if self.changed_at <= instant:
@@ -163,7 +172,7 @@ class Subscription(Struct, frozen=True, tag="subscription", tag_field="kind"):
         return replace(
             self,
             active_to=self.active_to if is_ended else None,
-            moves=tuple(move for move in self.moves if move.recorded_at <= instant),
+            moves=tuple(move for move in self.moves if move.recorded_at <= instant or move.at < move.recorded_at),
         )
 
     @property
@@ -173,8 +182,24 @@ class Subscription(Struct, frozen=True, tag="subscription", tag_field="kind"):
 
     @property
     def versions(self) -> tuple[int, ...]:
-        """The versions of the plan that it is ever on, as they follow each other; one may come back."""
+        """The versions of the plan that it is ever on, as they follow each other; one may come again."""
         return (self.plan_version, *(move.plan_version for move in self.moves))
+
+    @property
+    def holding_moves(self) -> tuple[VersionMove, ...]:
+        """The moves that no later one replaced, in rising order."""
+        if len(self.moves) < 2:
+            return self.moves
+        held: list[VersionMove] = []
+        for move in reversed(self.moves):
+            if not held or move.at < held[-1].at:
+                held.append(move)
+        return tuple(reversed(held))
+
+    @property
+    def moves_taken_back(self) -> list[int]:
+        """The places of the moves whose instants a later one took back."""
+        return [place for place, (one, after) in enumerate(pairwise(self.moves)) if after.at < one.at]
 
     def version_at(self, at: datetime) -> int:
         """The version of the plan that is in force at an instant."""
@@ -186,7 +211,7 @@ class Subscription(Struct, frozen=True, tag="subscription", tag_field="kind"):
 
     def version_span(self, at: datetime) -> Period:
         """From when to when the version that is in force at an instant holds."""
-        instants = [move.at for move in self.moves]
+        instants = [move.at for move in self.holding_moves]
         place = bisect_right(instants, at)
         return Period(instants[place - 1] if place else ALWAYS[0], instants[place] if place < len(instants) else NEVER)
 
@@ -462,12 +487,14 @@ class Catalog:
         """Where usage of a card belongs at an instant of a period within which the subscription moves."""
         parts = []
         start = whole.start
+        begun = self._begun_with(subscription, card)
         while start < whole.end:
-            end = min(subscription.version_span(start).end, whole.end)
+            later = (instant for instant in begun if start < instant)
+            end = min(subscription.version_span(start).end, whole.end, *later)
             found = self.phase_at(subscription, start)
             plan, cards = (found[0], found[1].rate_cards) if found is not None else (None, ())
             same = (other for other in cards if (other.key, other.feature_key) == (card.key, card.feature_key))
-            parts.append(CardPart(start, end, plan, next(same, None)))
+            parts.append(CardPart(start, end, plan, next(same, None), start in begun))
             start = end
         stretch = stretch_at(parts, at)
         if stretch is None:
@@ -485,6 +512,22 @@ class Catalog:
             priced = replace(priced, pricing=_without_minimum(priced.pricing))
         period, counted = Period(stretch.start, stretch.end), Period(stretch.counted_from, stretch.counted_to)
         return Placement(subscription, stretch.plan, priced, period, full, counted)
+
+    def _begun_with(self, subscription: Subscription, card: RateCard) -> list[datetime]:
+        """
+        The instants of moves that a rate card was new with, and that were taken back since.
+
+        Usage from there on was counted from there on, and what becomes rated before it is a part of its own.
+        """
+        begun = []
+        for place in subscription.moves_taken_back:
+            move = subscription.moves[place]
+            earlier = tuple(other for other in subscription.moves[:place] if other.at < move.at)
+            before = self.phase_at(replace(subscription, moves=earlier), move.at)
+            after = self.phase_at(replace(subscription, moves=(move,)), move.at)
+            if _has(after, card) and not _has(before, card) and not is_fee(card):
+                begun.append(move.at)
+        return begun
 
     def placement(self, subscription: Subscription, card_key: str, period_start: datetime) -> Placement | None:
         """The placement of a rate card whose period begins at an instant; None where no version then has the card."""
@@ -551,6 +594,12 @@ def _without_minimum(pricing: Pricing) -> Pricing:
     if getattr(pricing.price, "minimum_amount", None) is None:
         return pricing
     return replace(pricing, price=replace(pricing.price, minimum_amount=None))
+
+
+def _has(found: tuple[PlanVersion, Phase, datetime, datetime | None] | None, card: RateCard) -> bool:
+    """Whether a phase has a rate card, whatever its price."""
+    cards = found[1].rate_cards if found is not None else ()
+    return any((other.key, other.feature_key) == (card.key, card.feature_key) for other in cards)
 
 
 def _in_force(subscriptions: Iterable[Subscription], at: datetime) -> Subscription | None:

@@ -344,7 +344,9 @@ def test_a_changed_price_is_a_new_version_that_moves_no_one(world: World) -> Non
     changes = {f"{change.kind} {change.key}": change for change in apply(world.plane, read_catalog(dearer))}
     assert changes["plan pro"].action == "published v3"
     assert changes["subscription globex/default"].action == "unchanged"
-    assert changes["subscription globex/default"].detail.endswith("write `version: 3`")
+    assert changes["subscription globex/default"].detail.endswith(
+        "write `version: 3`, and `version_from: this_billing_cycle` for usage that waits for its price"
+    )
     world.clock.forward(hours=1)
     moved = actions(world, dearer.replace("plan: pro", "plan: pro, version: 3"))
     assert moved["subscription globex/default"] == "updated"

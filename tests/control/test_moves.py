@@ -131,6 +131,79 @@ def test_a_new_price_does_not_hold_from_an_instant_since_which_others_took_its_u
     assert world.plane.move_subscription(held.id, 3).last_version == 3
 
 
+def test_a_move_that_was_made_too_late_is_taken_back_to_where_usage_waits_from(
+    world: World, held: Subscription
+) -> None:
+    """Where all that its version changes is new prices whose usage has been waiting; later moves go on from there."""
+    small = Feature("small", meter_key="tokens", filters={"model": ("small",)})
+    world.plane.put_feature(small)
+    world.plane.put_feature(replace(small, key="new", filters={"model": ("new",)}))
+    world.plane.put_feature(replace(small, key="newest", filters={"model": ("newest",)}))
+    publish(world, phase(card("small")))
+    publish(world, phase(card("small"), card("new", dearer())))
+    world.plane.move_subscription(held.id, 2, NOW)
+    world.clock.at = NOW + DAY
+    world.plane.move_subscription(held.id, 3)
+    world.clock.at = NOW + 2 * DAY
+    taken_back = world.plane.move_subscription(held.id, 3, NOW + HOUR)
+    assert [(move.at, move.plan_version) for move in taken_back.moves] == [(NOW, 2), (NOW + DAY, 3), (NOW + HOUR, 3)]
+    assert taken_back.holding_moves == (VersionMove(NOW, 2, NOW), VersionMove(NOW + HOUR, 3, NOW + 2 * DAY))
+    assert [taken_back.version_at(NOW + n * HOUR) for n in (0, 1, 23, 25)] == [2, 3, 3, 3]
+    log = world.log()
+    for at in (None, NOW + HOUR, NOW + 2 * HOUR, NOW + 3 * DAY):
+        assert world.plane.move_subscription(held.id, 3, at) == taken_back
+    assert world.log() == log
+    assert "its move to version 2" in refused(world, held, 3, NOW - HOUR).what
+    assert world.plane.move_subscription(held.id, 3, NOW).holding_moves == (VersionMove(NOW, 3, NOW + 2 * DAY),)
+    publish(world, phase(card("small"), card("new", dearer()), card("newest")))
+    assert world.plane.move_subscription(held.id, 4).version_at(NOW + 2 * DAY) == 4
+
+
+def test_a_move_is_taken_back_for_nothing_but_new_prices(world: World, held: Subscription) -> None:
+    """Not where another price differs or is gone, or where usage of the new one has been rated by others."""
+    small = Feature("small", meter_key="tokens", filters={"model": ("small",)})
+    world.plane.put_feature(small)
+    world.plane.put_feature(replace(small, key="new", filters={"model": ("new",)}))
+    publish(world, phase(card("tokens", dearer())))
+    world.plane.move_subscription(held.id, 2)
+    world.clock.at = NOW + DAY
+    error = refused(world, held, 2, START)
+    assert error.what == (
+        "expected an instant from 2026-03-11T00:00:00Z on, its move to version 2, since the price of rate card `tokens`"
+        " differs in versions 1 and 2, got 2026-03-01T00:00:00Z"
+    )
+    assert error.hint == "leave it as it is: only new prices can be given to usage of before"
+    publish(world, phase(card("tokens", dearer()), card("new")))
+    world.plane.move_subscription(held.id, 3)
+    world.clock.at = NOW + 2 * DAY
+    assert "`new` would take has been rated without it" in refused(world, held, 3, NOW + HOUR).what
+    publish(world, phase(card("new")))
+    world.plane.move_subscription(held.id, 4)
+    world.clock.at = NOW + 3 * DAY
+    assert "which has no rate card `tokens`" in refused(world, held, 4, NOW + 47 * HOUR).what
+    publish(world, phase(card("new"), card("small", Flat(D(1)), key="s")))
+    world.plane.move_subscription(held.id, 5)
+    world.clock.at = NOW + 4 * DAY
+    assert "usage of rate card `s` was counted" in refused(world, held, 5, NOW + 71 * HOUR).what
+
+
+def test_a_move_is_taken_back_within_the_open_period_alone(world: World, held: Subscription) -> None:
+    """What is over is not rated anew."""
+    small = Feature("small", meter_key="tokens", filters={"model": ("small",)})
+    world.plane.put_feature(small)
+    world.plane.put_feature(replace(small, key="new", filters={"model": ("new",)}))
+    publish(world, phase(card("small")))
+    world.plane.move_subscription(held.id, 2)
+    publish(world, phase(card("small"), card("new")))
+    world.clock.at = START + 35 * DAY
+    world.plane.move_subscription(held.id, 3)
+    world.clock.at = START + 36 * DAY
+    error = refused(world, held, 3, START + 30 * DAY)
+    assert "expected an instant from 2026-04-01T00:00:00Z on, where the open period" in error.what
+    moved = world.plane.move_subscription(held.id, 3, MoveTiming.THIS_BILLING_CYCLE)
+    assert moved.holding_moves[-1].at == START + 31 * DAY
+
+
 def test_fees_hold_from_any_instant_of_their_open_period(world: World, held: Subscription) -> None:
     """One that was charged stays, unless the move holds from where its period begins."""
     publish(world, phase(card("tokens"), card(None, Flat(D(5)))))
@@ -264,6 +337,45 @@ def test_a_file_with_another_version_moves_the_subscription(
     world.clock.forward(hours=5)
     assert applied(world, FILE % words)[0] == "unchanged"
     assert world.log() == log
+
+
+ADDS = """
+plans:
+  - key: pro
+    cadence: P1M
+    rate_cards: [{feature: old, price: {type: unit, amount: AMOUNT}}, {feature: new, price: {type: unit, amount: 1}}]
+customers:
+  - key: acme
+    subscription: {plan: pro, version: 3%s}
+"""
+
+
+def test_a_file_takes_a_move_back_where_it_newly_says_from_when(world: World) -> None:
+    """A file that moved the subscription too late is mended, once; said again, it changes nothing."""
+    old = Feature("old", meter_key="tokens", filters={"model": ("old",)})
+    world.plane.put_feature(old)
+    world.plane.put_feature(replace(old, key="new", filters={"model": ("new",)}))
+    publish(world, phase(card("old")))
+    held = world.plane.subscribe("acme", "pro", active_from=START, key="default")
+    world.clock.at = NOW
+    added = ADDS.replace("AMOUNT", "0.01")
+    assert applied(world, added % "") == ("updated", "pro v3, was pro v2")
+    world.clock.forward(hours=1)
+    said = added % ", version_from: this_billing_cycle"
+    assert applied(world, said) == ("updated", "pro v3, from 2026-03-01T00:00:00Z on")
+    (moved,) = world.plane.list_subscriptions("acme")
+    assert (moved.id, moved.holding_moves) == (held.id, (VersionMove(START, 3, NOW + HOUR),))
+    log = world.log()
+    for days in (1, 40):
+        world.clock.forward(days=days)
+        assert applied(world, said)[0] == "unchanged"
+    assert world.log() == log
+    dearer = added.replace("0.01", "0.05").replace("version: 3", "version: 4")
+    assert applied(world, dearer % "")[0] == "updated"
+    with pytest.raises(ControlError) as caught:
+        applied(world, dearer % f", version_from: {START.date() + 35 * DAY}")
+    assert caught.value.path == "$.customers[0].subscription.version_from"
+    assert "since the price of rate card `old` differs in versions 3 and 4" in caught.value.what
 
 
 def test_what_a_file_cannot_move_is_refused_with_its_place(world: World) -> None:

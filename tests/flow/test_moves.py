@@ -80,6 +80,44 @@ def waiting(stores: Stores) -> int:
     return int(query(stores, "select count(*) from parked_events")[0][0])
 
 
+def test_a_move_that_came_too_late_for_usage_that_waits_is_mended(stores: Stores) -> None:
+    """The file moves from now on, as anybody would write it; the command takes that back, and what waited is rated."""
+    old = [used(f"huge-{number}", "huge", 1000, START + timedelta(hours=30 * number)) for number in range(3)]
+    with ControlPlane(stores.postgres_dsn, stores.redis_url) as plane, engine_process(stores) as process:
+        apply(plane, read_catalog(file_of("10", "0.1", "0.05")))
+        append(stores, [used("first", "large", 20, START), *old])
+        wait_for(lambda: waiting(stores) == 3, "what has no price to wait")
+        apply(plane, read_catalog(file_of("10", "0.1", "0.05", "0.001", "version: 2,")))
+        now = datetime.now(UTC)
+        append(stores, [used("last", "huge", 500, now)])
+        wait_for(lambda: costs(stores)[-1:] == [("huge", D("0.5"))], "usage from the move on")
+        home = Home(
+            stores.settings.home,
+            {"TOLLWAY_REDIS_URL": stores.redis_url, "TOLLWAY_POSTGRES_DSN": stores.postgres_dsn},
+        )
+        moved = msgspec.json.decode(home.ok("move", "acme", "--at", START.isoformat(), "--json").out, type=Subscription)
+        at = moved.moves[0].at
+        expected = {
+            ("base", START): (D(0), D(10)),
+            ("large", START): (D(20), D(1)),
+            ("huge", START): (D(3000), D(3)),
+            ("huge", at): (D(500), D("0.5")),
+        }
+        wait_for(lambda: ledger(stores) == expected, "what waited to be rated")
+        wait_for(lambda: waiting(stores) == 0, "nothing to wait")
+        process.terminate()
+        assert process.wait(30) == 0
+
+    with psycopg.connect(stores.postgres_dsn, autocommit=True) as connection:
+        drawn = invoicing.draw_up(connection, "acme")
+    assert drawn.totals.amount == D("14.5")
+    records = [decode_record(body) for (body,) in query(stores, "select body::text from control_log order by id")]
+    lines = b"\n".join(line(one) for one in [used("last", "huge", 500, now), *old, used("first", "large", 20, START)])
+    rated = rate_file(records, BytesIO(lines), datetime.now(UTC))
+    found = {(charge.card_key, charge.period_start): (charge.usage, charge.amount) for charge in rated.periods()}
+    assert found == expected
+
+
 def test_a_new_model_gets_its_price_and_nothing_begins_anew(stores: Stores) -> None:
     """
     Usage without a price waits, the version that has one is moved to from the start of the period, and all is booked.

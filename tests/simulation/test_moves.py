@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from io import BytesIO
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -579,6 +580,109 @@ def test_a_period_with_moves_costs_what_a_plain_calculation_says(
         short = round_minor(balance.consumed, "USD") - invoice.totals.credits_total
         assert ZERO <= short <= D("0.01") * len(invoice.lines)
         assert min((line.totals.total for line in invoice.lines), default=ZERO) >= 0
+
+
+def test_a_move_that_is_taken_back_rates_what_waited_and_leaves_the_rest() -> None:
+    """What was counted from the move on goes on, at the tier that earlier usage has reached since."""
+    records = [*metered("a"), *metered("b"), version(1, card("a")), version(2, card("a"), card("b", price(TIERS)))]
+    first, back = VersionMove(MID, 2, MID), VersionMove(START + 5 * DAY, 2, MID + 2 * DAY)
+    world = world_of(*records, moved(), grant("g", 30))
+    world.now = START + 6 * DAY
+    waits = event("1", "b", 8, START + 6 * DAY)
+    world.use(event("0", "a", 2, START + DAY), waits)
+    world.beat(MID)
+    world.apply(replace(moved(), moves=(first,)))
+    world.beat(MID + DAY)
+    world.use(event("2", "b", 6, MID + DAY))
+    assert by_period(world, "b") == {(MID, APRIL): 12}
+    world.beat(MID + 2 * DAY)
+    world.apply(replace(moved(), moves=(first, back)))
+    world.use(waits, event("3", "b", 4, MID + DAY), event("4", "b", 1, START + 4 * DAY))
+    assert by_period(world, "b") == {(START + 5 * DAY, MID): 16, (MID, APRIL): 12}
+    assert by_period(world, "a") == {(START, APRIL): 2}
+    world.restart()
+    world.beat(APRIL + 2 * DAY)
+    assert world.balance.charged == 30
+    assert world.ended["parked", "no_feature"] == 2
+
+
+@pytest.mark.parametrize("ahead", [timedelta(), timedelta(seconds=2)])
+def test_what_waited_ahead_of_its_arrival_is_rated_by_a_move_of_before(ahead: timedelta) -> None:
+    """A move as of an instant that had passed holds for usage of a sender whose clock is ahead, too."""
+    records = [*metered("a"), *metered("b"), version(1, card("a")), version(2, card("a"), card("b"))]
+    arrived = START + 6 * DAY
+    waits = event("1", "b", 8, arrived + ahead)
+    for moves in ([(5, 2, 7)], [(7, 2, 7), (5, 2, 8)]):
+        world = world_of(*records, moved())
+        world.now = arrived
+        world.use(waits)
+        assert world.ended == {("parked", "no_feature"): 1}
+        made = tuple(VersionMove(START + a * DAY, n, START + b * DAY) for a, n, b in moves)
+        world.beat(START + 8 * DAY)
+        world.apply(replace(moved(), moves=made))
+        world.use(waits, received=arrived)
+        assert world.balance.charged == 8
+
+
+early = st.integers(0, 25 * 24 * 60 * 60).map(lambda n: START + timedelta(seconds=n, microseconds=n % 7))
+
+
+@given(
+    st.data(),
+    st.sampled_from(list(Aggregation)),
+    prices(),
+    st.lists(early, min_size=2, max_size=3, unique=True).map(sorted),
+    st.lists(st.tuples(st.integers(0, 25), early), max_size=12),
+)
+def test_moves_that_are_taken_back_cost_what_a_plain_calculation_says(
+    data: st.DataObject,
+    aggregation: Aggregation,
+    pricing: Pricing,
+    found: list[datetime],
+    usage: list[tuple[int, datetime]],
+) -> None:
+    """Live, with what waits rated as the moves become known, and in one go: tiers count all usage of the period."""
+    used = [(amount, at, f"e{number}") for number, (amount, at) in enumerate(usage)]
+    records: list[Record] = [
+        *metered("a"),
+        MeterSet(Meter("b", "b", aggregation, None if aggregation is Aggregation.COUNT else "$.n")),
+        FeatureSet(Feature("b", meter_key="b")),
+        version(1, card("a")),
+        version(2, card("a"), card("b", pricing)),
+    ]
+    made = [*reversed(found)]
+    moves = tuple(VersionMove(at, 2, START + (26 + number) * DAY) for number, at in enumerate(made))
+    grants = [grant("g", 40), grant("h", 7, START + 9 * DAY, START + 20 * DAY)]
+    world = world_of(*records, moved(), *grants, window_seconds=3600, late_windows=2)
+    world.now = START + 25 * DAY
+    waiting = {name: event(name, "b", str(amount), at) for amount, at, name in used}
+    for number in range(len(moves)):
+        world.beat(moves[number].recorded_at)
+        world.apply(replace(moved(), moves=moves[: number + 1]))
+        ready = [name for _, at, name in used if name in waiting and at >= moves[number].at]
+        some = ready if number == len(moves) - 1 else [name for name in ready if data.draw(st.booleans(), label=name)]
+        world.fold(*(waiting.pop(name) for name in data.draw(st.permutations(some), label="order")))
+        if data.draw(st.booleans(), label="restart"):
+            world.restart()
+        if data.draw(st.booleans(), label="beat"):
+            world.beat()
+    world.beat(APRIL + 2 * DAY)
+    again = world_of(*records, replace(moved(), moves=moves), *grants, window_seconds=3600, late_windows=2)
+    again.now = START + 30 * DAY
+    again.fold(*(event(name, "b", str(amount), at) for amount, at, name in used if at >= made[-1]))
+    again.beat(APRIL + 2 * DAY)
+    live, replayed = ([row for row in by_period(one, "b").items() if row[0][0] < APRIL] for one in (world, again))
+    assert sorted(live) == sorted(replayed)
+    assert world.balance.charged == again.balance.charged
+    counted = [one for one in used if one[1] >= made[-1]]
+    parts = [*sorted(found), APRIL]
+    through = [aggregate(aggregation, [one for one in counted if one[1] < end]) for end in parts[1:]]
+    expected = total(pricing, through[0])
+    for before, after in pairwise(through):
+        expected += max(total(pricing, after) - total(pricing, before), ZERO)
+    minimum = pricing.price.minimum_amount  # type: ignore[union-attr]
+    march = sum((amount for _, amount in live), ZERO)
+    assert march == (expected if minimum is None else max(expected, minimum))
 
 
 def test_a_file_is_rated_as_the_stream_is() -> None:

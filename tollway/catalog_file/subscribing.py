@@ -48,7 +48,11 @@ def bring_about(changes: Changes, customer: Customer, draft: SubscriptionDraft, 
         former_key = changes.key_of_subscription.get(meant.id)
         changes.give_key(draft.key, meant)
         by_others = withdrawn is None and (named is None or meant.id != named.id)
+        taken_back = _taken_back(changes, draft, meant, terms, before)
         action, detail = "unchanged", _told(changes, draft, meant, _made(former_key) if by_others else "")
+        if taken_back is not None:
+            since = instant_text(taken_back.moves[-1].at)
+            action, detail = "updated", f"{_described(meant)}, from {since} on"
         if withdrawn is not None:
             action, detail = "updated", f"{detail}; the change to {_described(withdrawn)} is withdrawn"
     elif terms == before or (before is None and named is not None and _was_so(changes, draft, named)):
@@ -159,6 +163,21 @@ def _move(changes: Changes, draft: SubscriptionDraft, held: Subscription, start:
         raise ControlError(error.code, error.what, path, hint) from error
 
 
+def _taken_back(
+    changes: Changes, draft: SubscriptionDraft, meant: Subscription, terms: Terms, before: Terms | None
+) -> Subscription | None:
+    """
+    The subscription on the version that the file says from an earlier instant on, where the file newly says that.
+
+    None where that version holds since then, or the file says nothing new of it.
+    """
+    is_new = terms.get("version_from") != (before or {}).get("version_from")
+    if draft.version_from is None or not is_new or not meant.moves:
+        return None
+    moved = _move(changes, draft, meant, None)
+    return None if moved == meant else moved
+
+
 def _is_free_since(changes: Changes, customer: Customer, start: datetime) -> bool:
     return not any(goes_on(one, start) for one in changes.subscriptions(customer.id).values())
 
@@ -184,6 +203,7 @@ def _told(changes: Changes, draft: SubscriptionDraft, meant: Subscription, made:
     newest = changes.plan(meant.plan_key).version
     if newest != meant.last_version and draft.version is None:
         detail += f"; to move it to the newest, write `version: {newest}`"
+        detail += ", and `version_from: this_billing_cycle` for usage that waits for its price"
     return detail
 
 

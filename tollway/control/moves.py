@@ -5,6 +5,9 @@ Anchor, billing periods, phase, settlement mode, and what was used of tiers and 
 now on, from later on, or from an instant that has passed, within what can still be rated anew: a price that usage since
 then was rated by changes from the start of its open period only, since usage within a period can't be told apart by
 the instant once it is counted.
+
+A move that was made too late for usage that waits is taken back to an earlier instant by another one to the same
+version, where all that the version changes is new rate cards: what was rated since stays where it was counted.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from rating.moves import is_fee
 from rating.periods import Cadence, period_at
 from tollway.control.checks import instant_text, utc_instant
 from tollway.control.drafts import MoveTiming
-from tollway.control.errors import conflict
+from tollway.control.errors import ControlError, conflict
 from tollway.control.terms import goes_on
 from tollway.control.transaction import Transaction
 
@@ -51,13 +54,24 @@ def move_subscription(
     at = utc_instant(at, "at")
     if held.version_at(at) == target.version and held.version_span(at).end == NEVER:
         return held
-    _check_span(held, at)
+    takes_back = _takes_back(held, target.version, at)
+    # What a move is taken back from is compared with what was in force before it.
+    before = replace(held, moves=held.holding_moves[:-1]) if takes_back else held
+    _check_span(before, at)
     moved = replace(held, moves=(*held.moves, VersionMove(at, target.version, now)))
-    _check_terms(catalog, held, moved, at)
+    _check_terms(catalog, before, moved, at)
+    if takes_back:
+        _check_only_adds(changes, catalog, before, held, at)
     if at < now:
-        _check_past(changes, catalog, held, moved, at, now)
+        _check_past(changes, catalog, before, moved, at, now)
     changes.record(moved)
     return moved
+
+
+def _takes_back(held: Subscription, version: int, at: datetime) -> bool:
+    """Whether a move is to the version of the last one, from an earlier instant on."""
+    moves = held.holding_moves
+    return bool(moves) and version == moves[-1].plan_version and at < moves[-1].at
 
 
 def _moment(catalog: Catalog, held: Subscription, start: datetime, timing: MoveTiming) -> datetime:
@@ -81,12 +95,41 @@ def _check_span(held: Subscription, at: datetime) -> None:
         what = f"expected an instant before {instant_text(held.active_to)}, when it ends, got {instant_text(at)}"
         raise conflict("at", what, "restore the subscription first, or subscribe the customer anew")
     if held.moves and at < held.moves[-1].at:
-        last = held.moves[-1]
-        moved_at = instant_text(last.at)
-        what = (
-            f"expected an instant from {moved_at} on, its move to version {last.plan_version}, got {instant_text(at)}"
-        )
-        raise conflict("at", what, "name that instant, or a later one: of two moves at one instant the last one holds")
+        hint = "name that instant, or a later one: of two moves at one instant the last one holds"
+        raise _too_early(held.moves[-1], at, hint)
+
+
+def _too_early(last: VersionMove, at: datetime, hint: str, because: str = "") -> ControlError:
+    what = (
+        f"expected an instant from {instant_text(last.at)} on, its move to version {last.plan_version}{because},"
+        f" got {instant_text(at)}"
+    )
+    return conflict("at", what, hint)
+
+
+def _check_only_adds(
+    changes: Transaction, catalog: Catalog, before: Subscription, held: Subscription, at: datetime
+) -> None:
+    """That the version of the last move has all rate cards of the one before it at the same prices, and new ones."""
+    last = held.moves[-1]
+    old, new = catalog.phase_at(before, at), catalog.phase_at(held, last.at)
+    assert old is not None
+    assert new is not None
+    versions = f"versions {old[0].version} and {last.plan_version}"
+    for key, had, has in _pairs(old[1], new[1]):
+        if has is None:
+            because = f", which has no rate card `{key}`"
+        elif had is not None and had.pricing != has.pricing:
+            because = f", since the price of rate card `{key}` differs in {versions}"
+        elif had is None and is_fee(has) and _is_metered(changes, has):
+            because = f", since usage of rate card `{key}` was counted from then on"
+        else:
+            continue
+        raise _too_early(last, at, "leave it as it is: only new prices can be given to usage of before", because)
+
+
+def _is_metered(changes: Transaction, card: RateCard) -> bool:
+    return card.feature_key is not None and changes.feature(card.feature_key).meter_key is not None
 
 
 def _check_terms(catalog: Catalog, held: Subscription, moved: Subscription, at: datetime) -> None:
@@ -143,8 +186,9 @@ def _check_past(
         placement = catalog.placement(held if had is not None else moved, key, now)
         if placement is None:
             continue
-        start = instant_text(placement.period.start)
-        if placement.period.start > at:
+        begins = placement.counted.start if had is None else placement.period.start
+        start = instant_text(begins)
+        if begins > at:
             what = f"expected an instant from {start} on, where the open period of rate card `{key}` begins"
             raise conflict("at", f"{what}, got {instant_text(at)}", "name that instant, or leave it out to move now")
         if had is None:
