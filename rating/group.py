@@ -990,7 +990,11 @@ class KeyGroup:
             if close_windows(meter, self.rules.late_windows):
                 self._close_lanes(account)
         for meter in reopened:
-            account.looked(meter, now)
+            if account.wanted:
+                # Others are still to come back, and no grant has paid yet: it comes back once more, with them.
+                account.wanted.append(meter)
+            else:
+                account.looked(meter, now)
         if account.wanted:
             self._reopening[state.customer_id] = account
         for meter in account.continued:

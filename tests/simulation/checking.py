@@ -5,6 +5,7 @@ Compares what the engine told with what the plain oracle says, on every path tha
     slow      standing still, reading late and going back to snapshots, and without lanes
     engine    the same with lanes
     rebuilt   the whole log read anew at its end, the catalog at its head
+    replayed  the same, in step with the time that the log tells of
     resumed   the log read anew from an old snapshot
     file      `tollway rate`
 """
@@ -27,7 +28,7 @@ from tests.simulation.plain import Balance, History, Oracle, PeriodKey, Told, ha
 from tollway.batch import BatchResult
 
 ZERO = Fraction(0)
-PATHS = ("calm", "slow", "engine", "rebuilt", "resumed", "file")
+PATHS = ("calm", "slow", "engine", "rebuilt", "replayed", "resumed", "file")
 NOT_IN_ORDER = ("slow", "engine", "rebuilt", "resumed")
 """Where fees and instants come before the usage that was received before them: who pays may then be another."""
 
@@ -65,7 +66,7 @@ def _check_path(history: History, seed: int, path: str) -> list[str]:
     is_calm = path not in ("engine", "slow")
     engine = Engine(history, random.Random(seed), with_lanes=path != "slow", is_calm=is_calm)
     oracle = Oracle(history)
-    if path not in ("rebuilt", "resumed"):
+    if path not in ("rebuilt", "replayed", "resumed"):
         for stop in history.stops:
             oracle.run(stop)
             engine.run(stop)
@@ -74,8 +75,8 @@ def _check_path(history: History, seed: int, path: str) -> list[str]:
                 return found
     oracle.run(history.until)
     engine.run(history.until)
-    if path == "rebuilt":
-        engine = engine.rebuilt(None)
+    if path in ("rebuilt", "replayed"):
+        engine = engine.rebuilt(None, in_step=path == "replayed")
     elif path == "resumed":
         engine = engine.rebuilt(engine.chance.choice(engine.saved))
     found = differences(oracle, engine.result(), path, reads_late=path != "calm")

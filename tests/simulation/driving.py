@@ -447,7 +447,7 @@ class Engine:
             self._take(self._group(key, out), out)
 
     def _beat(self) -> None:
-        for _ in range(5):
+        for _ in range(10):
             for key in sorted(self.groups):
                 out = Outcome(self.view.version)
                 group = self._group(key, out)
@@ -489,8 +489,14 @@ class Engine:
         self.view.changed = {name for name in self.view.catalog.customers if f"{key_group(name):02}" not in self.groups}
         self._notice()
 
-    def rebuilt(self, saved: Saved | None) -> Engine:
-        """Another engine that reads the log anew at the end of it: from a snapshot, or from the beginning."""
+    def rebuilt(self, saved: Saved | None, in_step: bool = False) -> Engine:
+        """
+        Another engine that reads the log anew, the catalog at its head.
+
+        Args:
+            saved: The snapshot that it goes on from; None: from the beginning.
+            in_step: Whether time passes as the log tells of it; else all is read at its end.
+        """
         again = Engine(self.history, self.chance, is_calm=True)
         again.view.log = list(self.view.log)
         again.log = list(self.log)
@@ -499,9 +505,19 @@ class Engine:
             again.parked, again.parked_at = dict(self.parked), dict(self.parked_at)
         again._entries, again._arrivals = [], []
         again.now = self.now
+        if in_step and again.log:
+            again.now = again.log[saved.offset if saved is not None and saved.offset < len(again.log) else 0][0]
         again.rows.charges, again.rows.balances = dict(self.rows.charges), dict(self.rows.balances)
         again.rows.before = list(self.rows.before)
         again.crash(saved or Saved({}, 0, 0))
+        log = again.log
+        while in_step and again.offset < len(log):
+            again._let_time_pass(min(log[again.offset][0], self.now) - TICK)
+            again.now = max(again.now, min(log[again.offset][0], self.now))
+            again.log = log[: again.offset + 1]
+            again._read(all_of_it=True)
+        again.log = log
+        again.now = self.now
         again.drain()
         return again
 

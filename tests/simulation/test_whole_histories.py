@@ -19,7 +19,7 @@ from tests.simulation.plain import History
 HISTORIES = int(os.environ.get("HISTORIES", "150"))
 FIRST = int(os.environ.get("HISTORIES_FROM", "0"))
 AT_ONCE = 25
-PATHS = ("calm", "slow", "engine", "rebuilt", "resumed", "file")
+PATHS = ("calm", "slow", "engine", "rebuilt", "replayed", "resumed", "file")
 
 
 @pytest.mark.parametrize("first", range(FIRST, FIRST + HISTORIES, AT_ONCE))
