@@ -26,6 +26,8 @@ BOUNDLESS = Decimal("Infinity")
 """The headroom of a customer who is blocked: usage can only bring it back where it makes the period cheaper."""
 NO_CREDIT_AVAILABLE = "no_credit_available"
 """The reason, in OpenMeter's word, that goes with a blocked access."""
+CUSTOMER_DELETED = "customer_deleted"
+"""The reason of one who was deleted: its usage is that of nobody, so that it would be served for nothing."""
 
 
 def balance_row(account: Account, now: datetime) -> BalanceRow | None:
@@ -44,6 +46,7 @@ def balance_row(account: Account, now: datetime) -> BalanceRow | None:
     blocked = blocks and live <= 0
     shut: list[str] = []
     stops = [live] if live > 0 else []
+    is_deleted = customer.deleted_at is not None
     for feature_key in account.features:
         left = _available_for(account, feature_key, now)
         if left > 0:
@@ -76,8 +79,8 @@ def balance_row(account: Account, now: datetime) -> BalanceRow | None:
         voided=account.voided,
         uncovered=state.uncovered,
         charged=state.charged,
-        access=Access.BLOCKED if blocked else Access.ALLOWED,
-        reason=NO_CREDIT_AVAILABLE if blocked else "",
+        access=Access.BLOCKED if blocked or is_deleted else Access.ALLOWED,
+        reason=CUSTOMER_DELETED if is_deleted else NO_CREDIT_AVAILABLE if blocked else "",
         level=level,
         threshold=threshold,
         blocked_features=tuple(shut),

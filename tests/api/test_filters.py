@@ -181,7 +181,15 @@ REFUSED: list[tuple[str, str, str]] = [
     ("/api/v3/tollway/parked-events", "filter[raeson]=a", "filter[raeson]"),
     ("/api/v3/tollway/parked-events", f"filter[reason]={'a' * 1025}", "filter[reason]"),
     ("/api/v3/tollway/parked-events", "filter[reason]=a&filter[reason][eq]=b", "filter[reason][eq]"),
+    ("/api/v3/tollway/parked-events", "filter[reason]=bogus", "filter[reason]"),
+    ("/api/v3/tollway/dead-letters", "filter[reason]=bogus", "filter[reason]"),
     (f"{V1}/customers", "filter[key][eq]=acme", "filter[key][eq]"),
+    (f"{V1}/customers", "nmae=acme", "nmae"),
+    (f"{V1}/features", "key=calls", "key"),
+    (f"{V1}/billing/invoices", "status=issued", "status"),
+    (f"{V1}/billing/invoices", "statuses=bogus", "statuses"),
+    (f"{V1}/billing/invoices", "extendedStatuses=bogus.created", "extendedStatuses"),
+    (f"{V1}/plans", "status=bogus", "status"),
 ]
 
 
@@ -195,9 +203,16 @@ def test_what_is_not_understood_is_refused_by_name(shop: Client, path: str, quer
     assert [item["field"] for item in found] == [name], problem
 
 
+@pytest.mark.parametrize("query", ["order=ASC&orderBy=key&includeDeleted=false", "expand=lines"])
+def test_what_clients_of_v1_send_and_what_chooses_nothing_is_passed_over(shop: Client, query: str) -> None:
+    """OpenMeter's clients send their defaults."""
+    for path in ("customers", "plans", "features", "meters", "billing/invoices"):
+        assert shop.get(f"{V1}/{path}?{query}").status_code == 200
+
+
 @pytest.mark.parametrize("operator", ["", "[eq]"])
 def test_filters_of_operations_may_say_eq(shop: Client, operator: str) -> None:
     """What else lists can be filtered by takes one value."""
-    for path in ("parked-events", "dead-letters"):
-        answer = shop.get(f"/api/v3/tollway/{path}?filter[reason]{operator}=no_feature")
+    for path, reason in (("parked-events", "no_feature"), ("dead-letters", "malformed")):
+        answer = shop.get(f"/api/v3/tollway/{path}?filter[reason]{operator}={reason}")
         assert (answer.status_code, answer.json()["data"]) == (200, [])

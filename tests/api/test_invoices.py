@@ -165,6 +165,12 @@ def test_voiding_says_what_becomes_of_the_lines(
     assert voided["voidAction"] == said
     assert shop.get(f"{INVOICES}/{issued['id']}").json() == voided
     assert listed(shop) == [*left, ("voided", "1")]
+    assert act(shop, issued, "void", {"action": said}) == act(shop, issued, "void") == voided
+    other = {"percentage": 100, "action": {"type": "discard" if kind == "pending" else "pending"}}
+    refused = shop.post(f"{INVOICES}/{issued['id']}/void", json={"action": other})
+    assert refused.status_code == 400
+    assert refused.json()["extensions"]["validationErrors"][0]["code"] == "invoice_action_not_available"
+    assert listed(shop) == [*left, ("voided", "1")]
 
 
 @pytest.mark.parametrize(

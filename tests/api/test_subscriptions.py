@@ -61,7 +61,7 @@ def test_a_subscription_starts_at_an_instant(beta: Client) -> None:
     again = beta.post(f"{V1}/subscriptions", json={"plan": {"key": "other"}, "customerKey": "beta"})
     assert again.status_code == 409
     offset = datetime.fromisoformat(start).astimezone().isoformat()
-    assert made(beta, f"{V1}/subscriptions/{held['id']}/cancel", {"timing": offset}, 200)["status"] == "scheduled"
+    assert made(beta, f"{V1}/subscriptions/{held['id']}/cancel", {"timing": offset}, 200)["status"] == "inactive"
 
 
 def test_a_subscription_starts_with_the_next_billing_cycle(beta: Client) -> None:
@@ -181,6 +181,7 @@ def refused(answer: Any, code: int, field: str, *parts: str) -> None:
     found = answer.json()
     item = (found.get("invalid_parameters") or found["extensions"]["validationErrors"])[0]
     assert item["field"] == field
+    assert found["detail"].startswith(f"`{field}`: ")
     for part in parts:
         assert part in found["detail"]
 
@@ -228,7 +229,7 @@ def test_a_second_change_takes_the_place_of_one_planned_for_the_same_instant(bet
     assert (second["current"]["id"], second["current"]["activeTo"]) == (running["id"], later)
     assert (second["next"]["activeFrom"], second["next"]["billingAnchor"]) == (later, ANCHOR)
     never = got(beta, f"{V1}/subscriptions/{planned['id']}")
-    assert never["activeTo"] == never["activeFrom"]
+    assert (never["activeTo"], never["status"]) == (never["activeFrom"], "inactive")
     third = change(beta, second["next"], later).json()["next"]
     assert (third["activeFrom"], third["billingAnchor"]) == (later, ANCHOR)
 

@@ -127,7 +127,7 @@ def test_each_signal_is_documented() -> None:
 
 def test_the_other_codes_are_documented() -> None:
     """Access, duplicates with other content, and refusals that have a code."""
-    codes = [DUPLICATE_MISMATCH, NothingBillable.code, "allowed", "blocked", "no_credit_available"]
+    codes = [DUPLICATE_MISMATCH, NothingBillable.code, "allowed", "blocked", "no_credit_available", "customer_deleted"]
     assert undocumented(codes, page("codes.md")) == []
 
 

@@ -95,6 +95,11 @@ FILTERS: Final[Mapping[str, Mapping[str, Field]]] = {
 }
 """By the name of the handler."""
 
+PASSED_OVER: Final = frozenset(
+    {"order", "orderBy", "expand", "limit", "offset", "includeDeleted", "includeArchived", "pageSize", "page"}
+)
+"""Parameters of v1's lists that OpenMeter's clients send and that choose nothing: without them there is as much."""
+
 
 class Condition(NamedTuple):
     """What has to hold of a field."""
@@ -226,11 +231,16 @@ async def check_query(request: Request[Any, Any, Any]) -> None:
     pairs = parse_qsl(query.decode(errors="replace"), keep_blank_values=True)
     known = _declared(request)
     fields = FILTERS.get(request.route_handler.handler_name, {})
+    handler = request.route_handler.handler_name
+    is_strict = request.url.path.startswith("/api/v3")
+    if not is_strict and handler.startswith("list_"):
+        # A filter that is passed over would give what was not asked for.
+        is_strict, known = True, known | PASSED_OVER
     plain: list[tuple[str, str]] = []
     for name, value in pairs:
         field, operator = _split(name)
         if field is None:
-            if name not in known and (request.url.path.startswith("/api/v3") or _is_filter(name)):
+            if name not in known and (is_strict or _is_filter(name)):
                 raise _refused(name, f"expected one of {', '.join(sorted({*known, *map(_named, fields)}))}")
             plain.append((name, value))
         elif _named(field) in known:

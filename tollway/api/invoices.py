@@ -16,7 +16,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Struct
 
 from tollway import invoicing
-from tollway.api.problems import Invalid, Problem, bad_request, utc_instant
+from tollway.api.problems import Invalid, Problem, bad_request, check_choices, utc_instant
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import listing, threaded
 from tollway.api.wire import PAGE_SIZE, Json, Page, PageSizeV1, listed
@@ -25,6 +25,12 @@ from tollway.invoicing.v1 import APPROVAL_NEEDED, CREATED, VOID_ALL, as_v1
 from tollway.ledger_reads import Connection, find_customer
 
 TAGS = ["Invoices"]
+
+STATUSES = (
+    *InvoiceStatus,
+    *("issuing", "payment_processing", "overdue", "paid", "uncollectible"),
+)
+"""Those that there are, and those that only OpenMeter has: no invoice has one of these."""
 
 Instant = datetime | None
 
@@ -100,6 +106,8 @@ def list_invoices(
     """
     wanted = listed(statuses)
     detailed = listed(extended_statuses)
+    check_choices("statuses", wanted, STATUSES)
+    check_choices("extendedStatuses", (status.partition(".")[0] for status in detailed), STATUSES)
     start = (page - 1) * page_size
     # A gathering invoice has no instants to look for: it changes all the time.
     instants = {
@@ -168,7 +176,7 @@ def void_invoice(invoice: FromPath[str], stores: Stores, data: JSONBody[VoidRequ
         raise bad_request("overrides", "expected none: all lines of an invoice are voided alike")
     if action is not None and action.percentage != VOID_ALL:
         raise bad_request("action.percentage", f"expected {VOID_ALL}: an invoice is voided as a whole")
-    discard = action is not None and action.action.type == "discard"
+    discard = None if action is None else action.action.type == "discard"
 
     def void(connection: Connection, reference: str) -> Invoice:
         return invoicing.void(connection, reference, discard=discard)

@@ -14,8 +14,10 @@ from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from rating.money import plain
+from rating.outcome import ParkCode, RejectCode
+from sinks.postgres.ledger import DUPLICATE_MISMATCH
 from tollway.api.metrics import exposition
-from tollway.api.problems import Busy
+from tollway.api.problems import Busy, check_choices
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import listing, threaded
 from tollway.api.wire import PAGE_SIZE_MAX, Json, compact, instant
@@ -24,6 +26,7 @@ from tollway.ledger_reads import dead_letters, parked, parked_counts, signals, u
 _log = logging.getLogger(__name__)
 
 Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_SIZE_MAX)]
+DEAD_REASONS = (*RejectCode, DUPLICATE_MISMATCH)
 TAGS = ["Operations"]
 NO_KEY: list[dict[str, list[str]]] = [{}]
 """Probes have none."""
@@ -117,6 +120,7 @@ def list_parked_events(
     limit: Limit = 100,
 ) -> Json:
     """Events that wait for the catalog, the newest first; with `parts`, what of rated ones waits for one meter."""
+    check_choices("filter[reason]", [reason] if reason is not None else [], tuple(ParkCode))
     with stores.connection() as connection:
         found = parked(connection, reason=reason, customer=customer, parts=parts, limit=limit)
         by_reason = parked_counts(connection, customer=customer, parts=parts)
@@ -187,6 +191,7 @@ def list_dead_letters(
     limit: Limit = 100,
 ) -> Json:
     """Events that will never be rated, the newest first."""
+    check_choices("filter[reason]", [reason] if reason is not None else [], DEAD_REASONS)
     with stores.connection() as connection:
         found = dead_letters(connection, reason=reason, limit=limit)
     return {

@@ -20,7 +20,7 @@ from tollway.api.filters import Asked
 from tollway.api.plan_bodies import PlanBody, PlanCreate, StoredPlan, body_v1
 from tollway.api.plan_terms import as_body, compiled
 from tollway.api.plan_v3 import PlanCreateV3, body_v3, from_v3
-from tollway.api.problems import Invalid, Problem, conflict, not_found
+from tollway.api.problems import Invalid, Problem, check_choices, conflict, not_found
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import listing, threaded
 from tollway.api.wire import (
@@ -183,6 +183,9 @@ def create_plan_v1(data: JSONBody[PlanCreate], stores: Stores) -> Json:
     return body_v1(_create(stores, data))
 
 
+PLAN_STATUSES = ("draft", "active", "archived", "scheduled")
+
+
 @get("/api/v1/plans", tags=["Set-up"])
 @listing
 def list_plans_v1(
@@ -197,6 +200,7 @@ def list_plans_v1(
     """List plans, all versions of them."""
     wanted = [(name, listed(values)) for name, values in (("key", key), ("status", status), ("id", plan_id))]
     wanted.append(("currency", listed(currency)))
+    check_choices("status", listed(status), PLAN_STATUSES)
     with stores.connection() as connection:
         found = [body_v1(plan) for plan in stored_plans(connection)]
     return page_v1(

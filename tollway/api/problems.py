@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -97,6 +98,14 @@ def utc_instant(field: str, at: datetime) -> datetime:
     if not INSTANT_MIN <= at < INSTANT_MAX:
         raise bad_request(field, f"expected a year of {INSTANT_MIN.year} to {INSTANT_MAX.year - 1}, got {at.year}")
     return at.astimezone(UTC)
+
+
+def check_choices(name: str, values: Iterable[str], choices: Collection[str]) -> None:
+    """Refuse a query parameter that asks for what there never is. Raises `Problem`."""
+    for value in values:
+        if value not in choices:
+            message = f"expected {', '.join(choices)}, got `{value[:40]}`"
+            raise Problem(400, f"`{name}`: {message}", Invalid(name, "invalid", message, source="query"))
 
 
 def conflict(field: str, message: str) -> Problem:
@@ -218,15 +227,21 @@ def headers_of(problem: Problem) -> list[tuple[bytes, bytes]]:
 
 def body_of(problem: Problem, path: str) -> bytes:
     """The problem as JSON, in the shape of the API that the path belongs to."""
+    is_v3 = path.startswith("/api/v3")
+    found, detail = [], problem.detail
+    for item in problem.invalid:
+        field = _as_sent(item.field, path)
+        found.append(replace(item, field=field))
+        # The text names it as the fields beside it do.
+        detail = detail.replace(f"`{item.field}`:", f"`{snake_name(field) if is_v3 else camel_name(field)}`:", 1)
     body: Json = {
         "type": "about:blank",
         "title": HTTPStatus(problem.status).phrase,
         "status": problem.status,
-        "detail": problem.detail,
+        "detail": detail,
         "instance": f"urn:request:{ULID()}",
     }
-    found = [replace(item, field=_as_sent(item.field, path)) for item in problem.invalid]
-    if path.startswith("/api/v3"):
+    if is_v3:
         if found:
             body["invalid_parameters"] = [_v3(item) for item in found]
     else:

@@ -17,6 +17,7 @@ from tollway.api.plans import stored_plans
 from tollway.api.problems import not_found
 from tollway.api.stores import ApiStores
 from tollway.api.wire import Json, compact, instant, labelled
+from tollway.control import never_was
 from tollway.ledger_reads import Connection
 
 
@@ -94,6 +95,8 @@ def _body(found: notes.Noted, plans: dict[tuple[str, int], StoredPlan]) -> Json:
 
 
 def _status(held: Subscription, now: datetime) -> str:
+    if never_was(held):
+        return "inactive"
     if held.active_from > now:
         return "scheduled"
     if held.active_to is None:

@@ -186,23 +186,28 @@ def approve(connection: Connection, reference: str) -> Invoice:
     return issued
 
 
-def void(connection: Connection, reference: str, *, discard: bool = False) -> Invoice:
+def void(connection: Connection, reference: str, *, discard: bool | None = None) -> Invoice:
     """
     Take an invoice back: what it billed is billable again. Voiding it once more changes nothing.
 
     Args:
         connection: Is written on.
         reference: Id or number, of a draft too.
-        discard: What it billed is never billed again.
+        discard: What it billed is never billed again. None: nothing is said, and it is billable again.
 
     Raises:
         NotFound: There is no invoice with this id or number.
+        ActionNotAvailable: It was voided before, and something else became of what it billed.
     """
     found = find_invoice(connection, reference)
     with connection.transaction():
         _lock(connection, found.customer.id)
-        connection.execute(statement("void_invoice"), {"id": found.id, "discard": discard})
-    return find_invoice(connection, found.id)
+        connection.execute(statement("void_invoice"), {"id": found.id, "discard": bool(discard)})
+    voided = find_invoice(connection, found.id)
+    if discard not in (None, voided.discarded):
+        became = "never billed again" if voided.discarded else "billable again"
+        raise ActionNotAvailable(voided.number, "void", f"{voided.status}: what it billed is {became}")
+    return voided
 
 
 def delete(connection: Connection, reference: str) -> None:

@@ -65,7 +65,7 @@ class ActionNotAvailable(Exception):
 
     code = "invoice_action_not_available"
 
-    def __init__(self, number: str, action: str, status: InvoiceStatus) -> None:
+    def __init__(self, number: str, action: str, status: str) -> None:
         self.message = f"cannot {action} invoice `{number}`, which is {status}"
         self.hint = "look at its `statusDetails.availableActions`"
         super().__init__(f"{self.message}\nhint: {self.hint}")
