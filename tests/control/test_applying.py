@@ -221,6 +221,23 @@ def test_a_start_that_a_change_followed_is_no_news(world: World) -> None:
     assert applied(world, f"plan: basic, from: '{early}'").detail == "basic v1"
 
 
+def test_old_prices_that_a_file_publishes_again_are_told(world: World) -> None:
+    """Another version was published meanwhile; a name that was given meanwhile stays."""
+    text = """
+meters: [{key: calls, event_type: call, aggregation: COUNT}]
+features: [{key: called, meter: calls}]
+plans: [{key: own, cadence: P1M, rate_cards: [{feature: called, price: {type: unit, amount: 1}}]}]
+"""
+    apply(world.plane, read_catalog(text))
+    apply(
+        world.plane,
+        read_catalog(text.replace("key: calls,", "key: calls, name: Calls,").replace("amount: 1", "amount: 2")),
+    )
+    meter, feature, plan = apply(world.plane, read_catalog(text))
+    assert (meter.action, feature.action, plan.action) == ("unchanged", "unchanged", "published v3")
+    assert plan.detail.startswith("as v1 was: who subscribes from now on no longer gets v2;")
+
+
 def test_what_a_file_planned_is_moved_and_withdrawn_by_the_file(world: World) -> None:
     """Sooner, later, and not at all: what was to end goes on, and no fee is due twice."""
     applied(world, "plan: pro")

@@ -74,10 +74,16 @@ def _apply(changes: Changes, file: CatalogFile) -> list[Change]:
     for index, meter in enumerate(file.meters):
         with _at(file, f"$.meters[{index}]"):
             known_meter = changes.find_meter(meter.key)
+            if known_meter is not None:
+                # What a file leaves out stays as others have set it.
+                name, description = meter.name or known_meter.name, meter.description or known_meter.description
+                meter = replace(meter, name=name, description=description)
             done.append(_change("meter", meter.key, known_meter, changes.put_meter(meter)))
     for index, feature in enumerate(file.features):
         with _at(file, f"$.features[{index}]"):
             known_feature = changes.find_feature(feature.key)
+            if known_feature is not None:
+                feature = replace(feature, name=feature.name or known_feature.name)
             done.append(_change("feature", feature.key, known_feature, changes.put_feature(feature)))
     for index, plan in enumerate(file.plans):
         with _at(file, f"$.plans[{index}]"):
@@ -106,10 +112,17 @@ def _change(kind: str, key: str, before: _T | None, after: _T, detail: str = "")
 
 
 def _publish(changes: Changes, draft: PlanDraft) -> Change:
-    newest_before = len(changes.plan_versions(draft.key))
+    before = list(changes.plan_versions(draft.key))
     plan = changes.publish_plan(draft)
-    if plan.version > newest_before:
-        return Change("plan", draft.key, f"published v{plan.version}")
+    if plan.version > len(before):
+        detail = ""
+        for former in before[:-1]:
+            if replace(former, version=plan.version) == plan:
+                detail = (
+                    f"as v{former.version} was: who subscribes from now on no longer gets v{before[-1].version}; if that"
+                    " was published elsewhere, write its prices into the file"
+                )
+        return Change("plan", draft.key, f"published v{plan.version}", detail)
     return Change("plan", draft.key, "unchanged", f"v{plan.version}")
 
 

@@ -96,7 +96,13 @@ def _check_home(checks: _Checks, chosen: Settings) -> None:
     checks.add("dataflow", True, state)
     crash = crash_log(chosen.home)
     if process is None and crash.exists():
-        checks.add("last end of the dataflow", False, f"a failure: see `{crash}`, then start it again")
+        why = f"a failure: see `{crash}`, then start it again"
+        if crash.stat().st_size == 0:
+            why = (
+                "it was killed, and had no time to say why: look whether the system was short of memory (`dmesg`), or"
+                f" who ended it, then start it again; it goes on where it was, and `{crash}` is empty"
+            )
+        checks.add("last end of the dataflow", False, why)
 
 
 def _check_servers(checks: _Checks, chosen: Settings, everybody: bool) -> None:
@@ -106,7 +112,7 @@ def _check_servers(checks: _Checks, chosen: Settings, everybody: bool) -> None:
         hint = f": look into `{server.folder / 'server.log'}`" if server.state == "not answering" else ""
         checks.add(f"embedded {server.name}", not hint, server.state + hint, NO_SERVER)
     if any(server.state != "running" for server in embedded):
-        checks.add("stores", True, "not looked into: `tollway up` starts the servers")
+        checks.add("stores", True, "not looked into, since they do not run: `tollway up` starts them")
         return
     try:
         with stores(chosen) as (endpoints, connection):
@@ -122,13 +128,18 @@ def _check_servers(checks: _Checks, chosen: Settings, everybody: bool) -> None:
 
 def _check_ledger(checks: _Checks, connection: psycopg.Connection[Any]) -> None:
     counts = connection.execute(
-        "select (select count(*) from parked_events), (select count(*) from dead_letters),"
+        "select (select count(*) from parked_events where meter = ''),"
+        " (select count(*) from parked_events where meter <> ''), (select count(*) from dead_letters),"
         " (select count(*) from balances where charged <> consumed + uncovered"
         " or funded <> settled + pending + consumed + expired + voided)"
     ).fetchone()
     assert counts is not None
-    parked_count, dead, unbalanced = counts
+    parked_count, parts, dead, unbalanced = counts
     checks.add("parked events", True, f"{parked_count} wait" + (": see `tollway parked`" if parked_count else ""))
+    waiting = f"{parts} values of rated events wait" + (
+        ": see `tollway unpriced`, `tollway parked --parts`" if parts else ""
+    )
+    checks.add("unpriced usage", True, waiting)
     checks.add("dead letters", True, f"{dead}" + (": see `tollway dead-letters`" if dead else ""))
     holds = (
         "holds for every customer" if not unbalanced else f"fails for {unbalanced} customers: stop, and ask for help"
