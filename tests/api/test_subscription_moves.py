@@ -14,6 +14,8 @@ from rating.entitlements import MeteredEntitlement
 from tests.api.conftest import Client, plan
 from tests.api.test_setup import V1, V3, got, made
 from tests.api.test_subscriptions import ANCHOR, at, refused
+from tests.conftest import Stores
+from tests.engine_runs import query
 from tests.simulation.settling import card, subscription
 from tests.simulation.settling import plan as plan_of
 from tollway.api.gate import stretches_of
@@ -53,6 +55,29 @@ def test_a_subscription_moves_and_goes_on(shop: Client, held: Any) -> None:
     assert made(shop, path, {}, 200) == moved
     assert got(shop, f"{V1}/subscriptions/{held['id']}")["plan"]["version"] == 2
     assert got(shop, f"{V1}/customers/beta/subscriptions")["totalCount"] == 1
+
+
+def test_a_move_tells_what_waits_on_and_is_taken_back_for_it(shop: Client, stores: Stores, held: Any) -> None:
+    """The answer has the command; after it there is no warning any more."""
+    made(shop, f"{V1}/meters", {"slug": "renders", "eventType": "render", "aggregation": "COUNT"})
+    made(shop, f"{V1}/features", {"key": "renders", "name": "Renders", "meterSlug": "renders"})
+    phases = priced("0.5")
+    card = phases[0]["rateCards"][0]
+    phases[0]["rateCards"].append(card | {"key": "renders", "featureKey": "renders"})
+    publish(shop, phases=phases)
+    insert = (
+        "insert into parked_events (source, id, reason, message, subject, customer_id, event_time, control_version,"
+        " raw, received_at, event_type) select 's', '1', 'no_feature', '', 'beta', id, now() - interval '1 second', 1,"
+        " '', now(), 'render' from customers where key = 'beta' returning 1"
+    )
+    assert query(stores, insert) == [(1,)]
+    path = f"{TOLLWAY}/subscriptions/{held['id']}/move"
+    warning = made(shop, path, {"version": 3}, 200)["warning"]
+    assert warning.startswith("usage of 1 event since ")
+    assert warning.endswith("`tollway move beta --version 3 --at this_billing_cycle` rates it")
+    mended = made(shop, path, {"version": 3, "at": "this_billing_cycle"}, 200)
+    assert "warning" not in mended
+    assert [move["version"] for move in mended["moves"]] == [3, 3]
 
 
 def test_a_move_that_lies_ahead_shows_when_it_holds(shop: Client, held: Any) -> None:

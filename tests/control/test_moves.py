@@ -187,6 +187,31 @@ def test_a_move_is_taken_back_for_nothing_but_new_prices(world: World, held: Sub
     assert "usage of rate card `s` was counted" in refused(world, held, 5, NOW + 71 * HOUR).what
 
 
+def test_what_waits_on_and_can_not_be_rated_any_more_is_told(world: World, held: Subscription) -> None:
+    """Where the version changes another price as well; what is of no meter of the new prices is not told."""
+    small = Feature("small", meter_key="tokens", filters={"model": ("small",)})
+    world.plane.put_feature(small)
+    world.plane.put_feature(replace(small, key="new", filters={"model": ("new",)}))
+    publish(world, phase(card("small")))
+    world.plane.move_subscription(held.id, 2)
+    publish(world, phase(card("small", dearer()), card("new")))
+    world.clock.at = NOW + DAY
+    with world.plane.changing() as changes:
+        moved = changes.move_subscription(held.id, 3)
+        assert changes.what_waits_on(moved) == ""
+    for meter in ("other", "tokens"):
+        assert world.rows(
+            "insert into parked_events (source, id, reason, message, subject, customer_id, event_time, control_version,"
+            f" raw, received_at, event_type, meter) select 's', '1', 'unpriced', '', 'acme', id, '{NOW + HOUR}', 1, '',"
+            f" now(), 'prompt', '{meter}' from customers where key = 'acme' returning 1"
+        ) == [(1,)]
+    with world.plane.changing() as changes:
+        assert changes.what_waits_on(moved) == (
+            "usage of 1 event since 2026-03-11T01:00:00Z waits on, from before the version holds, and can't be rated"
+            " any more, since the version changes more than new prices or its period is over"
+        )
+
+
 def test_a_move_is_taken_back_within_the_open_period_alone(world: World, held: Subscription) -> None:
     """What is over is not rated anew."""
     small = Feature("small", meter_key="tokens", filters={"model": ("small",)})

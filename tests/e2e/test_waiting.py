@@ -116,6 +116,7 @@ def test_the_command_line_tells_unpriced_usage_by_meter_and_dimensions(waiting: 
     out, told = tollway(waiting, "unpriced", "--limit", "1")
     assert "model=large" in out
     assert "These are the first 1; `--limit` shows more." in told
+    assert "move to that with `--at this_billing_cycle`" in told
     out, _ = tollway(waiting, "unpriced", "--customer", "acme", "--meter", "tokens", "--json")
     assert [one["events"] for one in msgspec.json.decode(out)] == [2]
 

@@ -87,7 +87,10 @@ def test_a_move_that_came_too_late_for_usage_that_waits_is_mended(stores: Stores
         apply(plane, read_catalog(file_of("10", "0.1", "0.05")))
         append(stores, [used("first", "large", 20, START), *old])
         wait_for(lambda: waiting(stores) == 3, "what has no price to wait")
-        apply(plane, read_catalog(file_of("10", "0.1", "0.05", "0.001", "version: 2,")))
+        changes = apply(plane, read_catalog(file_of("10", "0.1", "0.05", "0.001", "version: 2,")))
+        (told,) = (change.detail for change in changes if change.kind == "subscription")
+        assert "usage of 3 events since" in told
+        assert "`tollway move acme --version 2 --at this_billing_cycle` rates it" in told
         now = datetime.now(UTC)
         append(stores, [used("last", "huge", 500, now)])
         wait_for(lambda: costs(stores)[-1:] == [("huge", D("0.5"))], "usage from the move on")
@@ -95,7 +98,10 @@ def test_a_move_that_came_too_late_for_usage_that_waits_is_mended(stores: Stores
             stores.settings.home,
             {"TOLLWAY_REDIS_URL": stores.redis_url, "TOLLWAY_POSTGRES_DSN": stores.postgres_dsn},
         )
-        moved = msgspec.json.decode(home.ok("move", "acme", "--at", START.isoformat(), "--json").out, type=Subscription)
+        assert "--at this_billing_cycle` rates it" in home.ok("move", "acme").err
+        done = home.ok("move", "acme", "--at", START.isoformat(), "--json")
+        assert "warning" not in done.err
+        moved = msgspec.json.decode(done.out, type=Subscription)
         at = moved.moves[0].at
         expected = {
             ("base", START): (D(0), D(10)),

@@ -63,11 +63,12 @@ def move_if_it_can(
 def _moved(stores: ApiStores, subscription_id: str, version: int | None, at: datetime | MoveTiming | None) -> Json:
     with stores.changing() as changes:
         held = changes.move_subscription(subscription_id, version, at)
+        waits = changes.what_waits_on(held)
     moves = [
         {"version": move.plan_version, "at": instant(move.at), "recorded_at": instant(move.recorded_at)}
         for move in held.moves
     ]
-    return find_subscription(stores, subscription_id) | {"moves": moves}
+    return find_subscription(stores, subscription_id) | {"moves": moves} | ({"warning": waits} if waits else {})
 
 
 @post("/api/v3/tollway/subscriptions/{subscription:str}/move", status_code=200, tags=["Set-up"])
@@ -76,7 +77,7 @@ def move_subscription(subscription: FromPath[str], data: JSONBody[SubscriptionMo
     """
     Move a subscription to another version of its plan: it goes on, with what was used of tiers and free units.
 
-    The answer is the subscription, with all its moves.
+    The answer is the subscription, with all its moves, and a `warning` where usage of what is new waits from before.
     """
     return subscription_v3(_moved(stores, subscription, data.version, read_moment(data.at, "at")))
 
@@ -90,6 +91,7 @@ def migrate_subscription_v1(subscription: FromPath[str], data: JSONBody[Subscrip
             raise bad_request(field, "expected none: a move keeps the phase and the anchor")
     body = _moved(stores, subscription, data.target_version, read_moment(data.timing, "timing"))
     del body["moves"]
+    body.pop("warning", None)
     return {"current": camel(without_phases(body)), "next": camel(body)}
 
 

@@ -60,6 +60,10 @@ def bring_about(changes: Changes, customer: Customer, draft: SubscriptionDraft, 
     else:
         again = named is not None or before is not None
         action, detail = _subscribe(changes, customer, draft, withdrawn, again=again)
+    if action == "updated":
+        held = in_force(changes.subscriptions(customer.id).values(), changes.now())
+        waits = "" if held is None else changes.what_waits_on(held)
+        detail += f"; {waits}" if waits else ""
     said.say(customer.id, draft.key, terms)
     return Change("subscription", f"{customer.key}/{draft.key}", action, detail)
 

@@ -226,6 +226,8 @@ def unpriced(
                 for row in found
             ],
         )
+    if found and not as_json:
+        say("Give it a price in a new version of the plan, and move to that with `--at this_billing_cycle`.")
     if cut:
         say(f"These are the first {limit}; `--limit` shows more.")
 

@@ -40,6 +40,7 @@ def move(
     ):
         held = _held(changes, subscription)
         moved = changes.move_subscription(held.id, version, moment)
+        waits = changes.what_waits_on(moved)
     if as_json:
         print_json(moved)
     elif moved == held:
@@ -47,6 +48,8 @@ def move(
     else:
         since = moved.moves[-1].at.isoformat()
         say(f"Subscription {moved.id} is on {moved.plan_key} v{moved.last_version} from {since} on.")
+    if waits:
+        say(f"warning: {waits}")
 
 
 def _held(changes: Changes, name: str) -> Subscription:

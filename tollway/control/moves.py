@@ -41,13 +41,21 @@ def move_subscription(
         at: From when on; None: now, or its start where it is to begin later.
     """
     held = changes.subscription(subscription_id)
+    moved = _moved(changes, held, version, at)
+    if moved != held:
+        changes.record(moved)
+    return moved
+
+
+def _moved(
+    changes: Transaction, held: Subscription, version: int | None, at: datetime | MoveTiming | None
+) -> Subscription:
+    """The subscription as a move makes it. Raises `ControlError` where it can't be made."""
     now = utc_instant(changes.now(), "now")
     if not goes_on(held, now):
         raise conflict("id", "expected a subscription that goes on, got one that ended", "subscribe the customer anew")
     target = changes.plan(held.plan_key, version, "plan")
-    catalog = Catalog()
-    for plan in changes.plan_versions(held.plan_key):
-        catalog.plans[plan.key, plan.version] = plan
+    catalog = _plans_of(changes, held)
     start = max(now, held.active_from)
     if at is None or isinstance(at, MoveTiming):
         at = _moment(catalog, held, start, at or MoveTiming.IMMEDIATE)
@@ -64,8 +72,60 @@ def move_subscription(
         _check_only_adds(changes, catalog, before, held, at)
     if at < now:
         _check_past(changes, catalog, before, moved, at, now)
-    changes.record(moved)
     return moved
+
+
+def _plans_of(changes: Transaction, held: Subscription) -> Catalog:
+    catalog = Catalog()
+    for plan in changes.plan_versions(held.plan_key):
+        catalog.plans[plan.key, plan.version] = plan
+    return catalog
+
+
+def what_waits_on(changes: Transaction, held: Subscription) -> str:
+    """
+    What is to be said of a subscription's last move: that usage of what was new with it waits since before it.
+
+    With the command that rates it, where there is one; empty where none waits.
+    """
+    if not held.moves:
+        return ""
+    last = held.moves[-1]
+    metered = _meters_added(changes, held)
+    rows = changes.rows(
+        "select event_type, meter, count(*), min(event_time) from parked_events"
+        " where customer_id = %s and reason in ('unpriced', 'no_feature') and event_time >= %s and event_time < %s"
+        " group by event_type, meter",
+        held.customer_id,
+        held.active_from,
+        last.at,
+    )
+    types = {event_type for _, event_type in metered}
+    waiting = [row for row in rows if (row[1], row[0]) in metered or (not row[1] and row[0] in types)]
+    if not waiting:
+        return ""
+    since, number = min(row[3] for row in waiting), sum(row[2] for row in waiting)
+    customer_key = changes.customer(held.customer_id).key
+    events = "1 event" if number == 1 else f"{number} events"
+    what = f"usage of {events} since {instant_text(since)} waits on, from before the version holds"
+    for at, said in ((MoveTiming.THIS_BILLING_CYCLE, MoveTiming.THIS_BILLING_CYCLE), (since, instant_text(since))):
+        try:
+            _moved(changes, held, last.plan_version, at)
+        except ControlError:
+            continue
+        return f"{what}: `tollway move {customer_key} --version {last.plan_version} --at {said}` rates it"
+    return f"{what}, and can't be rated any more, since the version changes more than new prices or its period is over"
+
+
+def _meters_added(changes: Transaction, held: Subscription) -> set[tuple[str, str]]:
+    """The meters, with their event types, of what was new with a subscription's last move."""
+    catalog, last = _plans_of(changes, held), held.moves[-1]
+    found = (catalog.phase_at(one, last.at) for one in (replace(held, moves=held.holding_moves[:-1]), held))
+    old, new = (frozenset[RateCard]() if one is None else one[1].rate_cards for one in found)
+    had = {card.key for card in old}
+    features = [changes.feature(card.feature_key) for card in new if card.feature_key and card.key not in had]
+    meters = (changes.meter(feature.meter_key) for feature in features if feature.meter_key)
+    return {(meter.key, meter.event_type) for meter in meters}
 
 
 def _takes_back(held: Subscription, version: int, at: datetime) -> bool:

@@ -183,7 +183,7 @@ class SubscriptionV3(_Subscription, frozen=True, kw_only=True):
 
 
 class SubscriptionMove(Answer, frozen=True):
-    """From `at` on the subscription is on a version of its plan; of two at one instant the later one holds."""
+    """From `at` on the subscription is on a version of its plan; of several that began, the last recorded one holds."""
 
     version: int
     at: datetime
@@ -194,6 +194,8 @@ class SubscriptionMoved(SubscriptionV3, frozen=True, kw_only=True):
     """A customer on a version of a plan, with all moves to other versions, made or planned."""
 
     moves: list[SubscriptionMove]
+    warning: Optional[str] = UNSET
+    """Usage of what is new with the version waits from before it holds; with the command that rates it."""
 
 
 class SubscriptionChanged(Answer, frozen=True):
