@@ -57,6 +57,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     partitions: int = 4
     log_retention_seconds: int = 259_200
     log_accept_gap: bool = False
+    log_durability: Literal["always", "everysec", "warn"] = "always"
     recovery: bool = True
     recovery_partitions: int = 4
     recovery_shared: bool = True
@@ -196,6 +197,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("log_retention_seconds", "how long the embedded log keeps events, in seconds", "259200", minimum=60),
     Setting(
         "log_accept_gap", "whether to go on where entries left the embedded log that were not read yet", "off", "bool"
+    ),
+    Setting(
+        "log_durability",
+        "how events have to be kept by the server of the event log: `always` on disk before they are confirmed, or"
+        " within a second, or there is no start; `warn` only tells",
+        "everysec",
+        "choice",
+        choices=("always", "everysec", "warn"),
     ),
     Setting("recovery", "whether state is snapshotted, so that a restart resumes", "on", "bool"),
     Setting("recovery_partitions", "the partitions of the recovery store, fixed once it exists", "4", minimum=1),

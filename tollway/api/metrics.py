@@ -35,8 +35,8 @@ request_seconds = Histogram(
 )
 refused_total = Counter(
     "tollway_api_refused",
-    "Requests that no operation answered: by a wrong name, without a key, not allowed, to nowhere, badly filtered, or too"
-    " slow.",
+    "Requests that no operation answered: by a wrong name, without a key, not allowed, to nowhere, badly filtered, or"
+    " too slow.",
     ["reason"],
     registry=registry,
 )

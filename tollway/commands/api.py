@@ -18,6 +18,7 @@ from sinks.postgres.migrate import migrate
 from tollway.api.listen import Place, held, hosts_of, listens
 from tollway.api.serve import Work, serve
 from tollway.api.settings import ApiSettings, load_api_settings
+from tollway.commands.durability import check_durability
 from tollway.console import say, settings
 from tollway.embedded import servers
 
@@ -45,6 +46,8 @@ def api(
     if end_with_input:
         Thread(target=_end_with_input, name="input", daemon=True).start()
     with held(listening) as place, servers(chosen, report=say) as endpoints:
+        if not end_with_input:  # else whoever started it has looked
+            check_durability(chosen, endpoints.redis_url)
         applied = migrate(endpoints.postgres_dsn)
         if applied:
             say(f"Schema: applied {', '.join(applied)}")

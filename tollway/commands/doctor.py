@@ -19,10 +19,12 @@ from sinks.kafka.access import newest_access
 from sinks.kafka.client import KafkaUnavailable, TopicMissing, admin
 from sinks.kafka.topics import look, wanted
 from sinks.postgres.generations import read_state
+from sinks.redis.durability import read_durability
 from sinks.redis.history import control_head, remembered
 from tollway.api.settings import API_SETTINGS, load_api_settings
 from tollway.commands.agreement import CHUNK, compare, compare_topic
 from tollway.commands.dataflow import crash_log, running
+from tollway.commands.durability import EVERYSEC
 from tollway.commands.stores import NothingThere, stores
 from tollway.console import BAD_INPUT, NO_SERVER, OK, REFUSED, out, print_json, say, settings
 from tollway.embedded import Endpoints, ServerError, status
@@ -118,7 +120,7 @@ def _check_servers(checks: _Checks, chosen: Settings, everybody: bool) -> None:
         with stores(chosen) as (endpoints, connection):
             checks.add("schema", True, "present")
             _check_ledger(checks, connection)
-            _check_durability(checks, endpoints)
+            _check_durability(checks, endpoints, chosen)
             _check_gate(checks, endpoints, connection, everybody)
     except NothingThere as failure:
         checks.add("schema", False, str(failure))
@@ -193,16 +195,14 @@ def _told(lines: list[str], good: str) -> tuple[bool, str]:
     return False, f"{len(lines)} differ: {' | '.join(lines[:NAMED])}{more}: {RESTART}; {RAISE}"
 
 
-def _check_durability(checks: _Checks, endpoints: Endpoints) -> None:
+def _check_durability(checks: _Checks, endpoints: Endpoints, chosen: Settings) -> None:
     with redis.Redis.from_url(endpoints.redis_url, decode_responses=True, protocol=3) as client:
-        try:
-            asked: Any = client.config_get("appendfsync")
-        except redis.ResponseError:
-            checks.add("event log durability", True, "Redis does not tell: see to it that `appendfsync` is `always`")
-            return
-    always = asked.get("appendfsync") == "always"
-    hint = "an event in the log may be lost when Redis dies: `CONFIG SET appendfsync always`"
-    checks.add("event log durability", always, "always" if always else hint)
+        found = read_durability(client)
+    faults = found.faults(everysec=chosen.log_durability == EVERYSEC)
+    good = f"appendonly {found.appendonly}, appendfsync {found.appendfsync}, maxmemory-policy {found.policy}"
+    if found.untold:
+        good = f"Redis does not tell {', '.join(found.untold)}: see to it that what is confirmed is on disk and stays"
+    checks.add("event log durability", not faults, "; ".join(faults) or good)
 
 
 def _check_api(checks: _Checks) -> None:

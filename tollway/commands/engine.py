@@ -26,6 +26,7 @@ from tollway.api.settings import ApiSettings, load_api_settings
 from tollway.commands.cluster import end_with_input, supervise
 from tollway.commands.copying import copying
 from tollway.commands.dataflow import alone, crash_log, crashing_into
+from tollway.commands.durability import check_durability
 from tollway.commands.serving import serving
 from tollway.console import say, settings
 from tollway.embedded import servers, stop_servers
@@ -132,7 +133,9 @@ def _supervise(chosen: Settings, size: int, files: list[Path], *, drain: bool) -
         )
     stopping = Event()
     arguments = [*(["--drain"] if drain else []), *(f"--file={path}" for path in files)]
+    kafka = load_kafka(os.environ)
     with servers(chosen, report=say) as endpoints, alone(chosen.home), stopping_on_signals(stopping):
+        check_durability(chosen, endpoints.redis_url, refuse=kafka is None)
         applied = migrate(endpoints.postgres_dsn)
         if applied:
             say(f"Schema: applied {', '.join(applied)}")
@@ -167,6 +170,8 @@ def _rate(
         # From before the word that the dataflow runs: a signal right after it is no failure.
         stopping_on_signals(stopping),
     ):
+        if not place:
+            check_durability(chosen, endpoints.redis_url, refuse=kafka is None)
         applied = migrate(endpoints.postgres_dsn)
         if applied:
             say(f"Schema: applied {', '.join(applied)}")

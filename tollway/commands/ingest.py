@@ -12,6 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rating.events import BYTE_ORDER_MARK, CloudEvent, EventDecoder, refuse_instant
 from rating.outcome import Rejected
 from sinks.event_log import EventLog
+from tollway.commands.durability import check_durability
 from tollway.console import OK, REFUSED, open_input, print_json, say, settings, talk
 from tollway.embedded import ServerError, servers
 
@@ -54,6 +55,7 @@ def ingest(
     ):
         task = progress.add_task("ingest", total=size)
         try:
+            check_durability(chosen, endpoints.redis_url)
             log = EventLog(endpoints.redis_url, chosen.partitions)
             for lines in _whole_lines(stream):
                 good: list[bytes] = []
