@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -28,6 +29,7 @@ from tests.engine_runs import (
 )
 from tests.world import catalog_records, customer_records, events
 from tollway.commands.cluster import OTHERS_SECONDS
+from tollway.commands.engine import _cluster
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 MONTH = NOW.replace(day=1, hour=0, minute=0, second=0)
@@ -160,6 +162,28 @@ def test_a_process_that_waits_for_the_others_can_be_stopped(stores: Stores) -> N
     assert "were not there yet" in engine_log(stores)
 
 
+def test_the_port_for_the_others_is_open_on_its_own_address_only(stores: Stores) -> None:
+    """On another address of this machine nobody listens."""
+
+    def answers(host: str) -> bool:
+        with socket.socket() as asking:
+            return asking.connect_ex((host, port)) == 0
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with engine_process(stores, "--process-id", "0", "--addresses", f"127.0.0.1:{port},127.0.0.1:1"):
+        wait_for(lambda: answers("127.0.0.1"), "the port")
+        assert not answers("127.0.0.2")
+
+
+def test_a_public_address_for_the_others_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever reaches it can do what the dataflow can."""
+    for host, warned in (("8.8.8.8", True), ("10.0.0.7", False), ("127.0.0.1", False), ("no-such-host.invalid", False)):
+        assert _cluster(0, f"{host}:2101,10.0.0.8:2101") is not None
+        assert ("which is public" in " ".join(capsys.readouterr().err.split())) is warned
+
+
 @pytest.mark.parametrize("seconds", [0.1, 0.4, 0.6, 0.8])
 def test_a_cluster_can_be_stopped_while_it_starts(stores: Stores, seconds: float) -> None:
     """Some processes may know of the others by then, and some may not: none waits for one that has ended."""
@@ -202,6 +226,8 @@ def test_a_ledger_has_one_dataflow(stores: Stores, tmp_path: Path) -> None:
         (["--process-id", "0"], "--addresses"),
         (["--process-id", "2", "--addresses", "a:1,b:2"], "expected 0 to 1"),
         (["--process-id", "0", "--addresses", "a:1,b"], "HOST:PORT"),
+        (["--process-id", "0", "--addresses", "0.0.0.0:1,b:2"], "there and nowhere else"),
+        (["--process-id", "0", "--addresses", "[::]:1,b:2"], "there and nowhere else"),
     ],
 )
 def test_what_makes_no_cluster_is_refused(stores: Stores, arguments: list[str], said: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
+import socket
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -30,6 +32,9 @@ from tollway.commands.durability import check_durability
 from tollway.commands.serving import serving
 from tollway.console import say, settings
 from tollway.embedded import servers, stop_servers
+
+EVERY_ADDRESS = ("0.0.0.0", "::", "[::]", "*")  # noqa: S104 - they are refused
+"""What some programs take for all addresses of a machine."""
 
 
 def up(
@@ -117,11 +122,30 @@ def _cluster(process_id: int | None, addresses: str | None) -> Cluster | None:
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal():
             raise typer.BadParameter(f"`--addresses`: expected HOST:PORT, got `{address[:60]}`, as in rating-0:2101")
+        if host in EVERY_ADDRESS:
+            raise typer.BadParameter(
+                f"`--addresses`: expected the address by which the others reach a process, got `{address[:60]}`; it"
+                " listens there and nowhere else, since whoever reaches it can do what the dataflow can"
+            )
     if process_id >= len(found):
         raise typer.BadParameter(
             f"`--process-id`: expected 0 to {len(found) - 1}, one of `--addresses`, got {process_id}"
         )
+    _warn_of_strangers(found[process_id].rpartition(":")[0])
     return Cluster(process_id, found)
+
+
+def _warn_of_strangers(host: str) -> None:
+    """Tell where a process of a cluster listens for the others on an address of the public network."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    except OSError:
+        return  # the dataflow tells that it can't be looked up
+    if any(ipaddress.ip_address(str(place[4][0]).partition("%")[0]).is_global for place in found):
+        say(
+            f"WARNING: `--addresses` has this process listen on `{host}`, which is public: whoever reaches it can do"
+            " what the dataflow can. Use an address of a network of its own, and let only the other processes in."
+        )
 
 
 def _supervise(chosen: Settings, size: int, files: list[Path], *, drain: bool) -> None:
