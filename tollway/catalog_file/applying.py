@@ -119,8 +119,8 @@ def _publish(changes: Changes, draft: PlanDraft) -> Change:
         for former in before[:-1]:
             if replace(former, version=plan.version) == plan:
                 detail = (
-                    f"as v{former.version} was: who subscribes from now on no longer gets v{before[-1].version}; if that"
-                    " was published elsewhere, write its prices into the file"
+                    f"as v{former.version} was: who subscribes from now on no longer gets v{before[-1].version}; if"
+                    " that was published elsewhere, write its prices into the file"
                 )
         return Change("plan", draft.key, f"published v{plan.version}", detail)
     return Change("plan", draft.key, "unchanged", f"v{plan.version}")
