@@ -2,8 +2,9 @@
 The examples of the documentation run, and come to what it says they come to.
 
 A block ```` ```sh run ```` runs; `background` starts the dataflow and leaves it running; `exit 1` expects that exit
-code. A block ```` ```text output ```` after it is what it prints, where `…` stands for anything. What the dataflow has
-yet to do, such a block waits for, so a block that is followed by its output has to be safe to repeat.
+code; what one exports holds in those after it. A block ```` ```text output ```` after it is what it prints, where `…`
+stands for anything. What the dataflow has yet to do, such a block waits for, so a block that is followed by its output
+has to be safe to repeat.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.docs.pages import REFERENCE, ROOT, Block, blocks
 from tollway.catalog_file import read_catalog, records
@@ -113,10 +115,14 @@ def test_the_examples_of_a_page_run_from_its_beginning_to_its_end(page: str, tmp
     (tmp_path / "config").symlink_to(ROOT / "config")
     found = list(blocks(ROOT / page))
     start = next(block for block in found if "background" in block.info)
+    exports = ""
     with running(start, tmp_path):
         for block, after in pairwise([*found, NOTHING]):
-            if block.info[:2] == ("sh", "run") and block is not start:
-                check(block, after.text if after.info == OUTPUT else None, tmp_path)
+            if block.info[:2] != ("sh", "run") or block is start:
+                continue
+            if block.text.startswith("export "):
+                exports += block.text
+            check(replace(block, text=exports + block.text), after.text if after.info == OUTPUT else None, tmp_path)
 
 
 def test_documented_output_follows_an_example() -> None:
