@@ -42,6 +42,8 @@ from rating.usage import Gathered, Lane, MeterState, close_windows, price_meter,
 from rating.windows import LoadWindows, windows_that_left
 
 SNAPSHOT_VERSION = 1
+WAITED = "?"
+"""Stands before the key of a meter whose usage of an event waited when the event was rated."""
 LANE_CHECK_EVENTS = 100_000
 """After so many events a fold by a lane is checked against the slow way."""
 
@@ -167,6 +169,8 @@ class KeyGroup:
         self._lane_check_events = rules.lane_check_events or LANE_CHECK_EVENTS
         self._unchecked = 0
         """Events since a fold by a lane was last checked."""
+        self._parts_remembered = 0
+        """How many parts of events that wait are remembered since ids were last sealed."""
         self._lanes_open_from = ALWAYS[0]
         """Up to here usage received is too early for some lane."""
         self._routes_version = -1
@@ -265,7 +269,7 @@ class KeyGroup:
                     event_id = event.id
                     at = event.time or received_at
                     is_known = event_id in prints
-                    if is_known and self._is_repeated(event, at, line, received_at, out, meter):
+                    if (is_known or meter) and self._is_repeated(event, at, line, received_at, out, meter):
                         continue
                     try:
                         lane = lanes[event.type][event.subject]
@@ -329,7 +333,8 @@ class KeyGroup:
         if rated:
             out.ended["rated", ""] += rated
             self.received.append((received_at, rated))
-        full = self.seen.seal(rated, received_at)
+        full = self.seen.seal(rated + self._parts_remembered, received_at)
+        self._parts_remembered = 0
         if full is not None:
             out.seen.append(full)
 
@@ -365,17 +370,45 @@ class KeyGroup:
         identified = part_of(event.source, only)
         known = self.seen.of_source(identified).get(event.id)
         customer_id = self.catalog.owner_of_usage(event.subject, at, received_at)
-        if known is None or customer_id is None:
+        if customer_id is None or (known is None and not only):
             return False
         account = self.accounts.get(customer_id)
         number = 0 if account is None else account.state.number
-        rated_as = self.seen.fingerprint(identified, event.id, known, number)
+        rated_as = None if known is None else self.seen.fingerprint(identified, event.id, known, number)
         if rated_as is None:
+            if only and self._has_counted(event, number, only):
+                out.ended["duplicate", ""] += 1
+                return True
             return False
         out.ended["duplicate", ""] += 1
         if rated_as != xxh32_intdigest(line):
             out.mismatches.append(MismatchRow(event.source, event.id, line))
         return True
+
+    def _has_counted(self, event: CloudEvent, number: int, meter: str) -> bool:
+        """
+        Whether an event was rated with its usage of a meter, which then did not wait.
+
+        A log that is read again has the price from the beginning: what had waited is counted with the rest of its
+        event, and what was driven again for it comes once more.
+        """
+        waited = part_of(event.source, WAITED + meter)
+        whole, part = (self.seen.of_source(source).get(event.id) for source in (event.source, waited))
+        if whole is None or self.seen.fingerprint(event.source, event.id, whole, number) is None:
+            return False
+        return part is None or self.seen.fingerprint(waited, event.id, part, number) is None
+
+    def _remember_waiting(self, event: CloudEvent, account: Account, meter: str) -> None:
+        """Remember that usage of a meter waits, though the rest of its event was rated."""
+        waited, mark = part_of(event.source, WAITED + meter), mark_of(account.state.number)
+        prints = self.seen.of_source(waited)
+        known = prints.get(event.id)
+        if known is None:
+            prints[event.id] = mark
+            self._parts_remembered += 1
+        elif self.seen.fingerprint(waited, event.id, known, account.state.number) is None:
+            self.seen.add_beside(waited, event.id, mark)
+            self._parts_remembered += 1
 
     def _rate(
         self,
@@ -466,6 +499,8 @@ class KeyGroup:
         out.rejected += measured.refused
         for waits in measured.waiting:
             self._park_part(waits, event, at, line, received_at, out)
+            if not only:
+                self._remember_waiting(event, account, waits.meter)
         return account
 
     def _end_uncounted(

@@ -453,3 +453,32 @@ def test_a_grant_pays_from_when_it_was_made_on_in_a_replay_too() -> None:
     again.use(then, received=START + 3 * HOUR)
     assert again.paid() == live.paid()
     assert again.balance[:-2] == live.balance[:-2]
+
+
+def test_a_log_that_is_read_again_counts_what_had_waited_once() -> None:
+    """The price is there from the beginning then, and what was driven again for it is a duplicate."""
+    waiting = llm("1", 5, model="new")
+    world = world_at(START, *models(SMALL, OTHERS))
+    world.use(waiting, llm("2", 7, model="small"))
+    for _ in range(2):
+        world._do(lambda out: world.group.fold(line(waiting), START, world.now, out, False, "tokens"))
+        world.beat()
+        world.restart()
+    assert {row.feature_key: row.quantity for row in world.charges.values()} == {
+        "requests": 2, "others": 5, "small": 7,
+    }  # fmt: skip
+    assert world.ended == {("rated", ""): 2, ("duplicate", ""): 2}
+
+
+def test_what_waits_is_counted_over_a_restart() -> None:
+    """That usage of a meter waits is remembered with the ids."""
+    waiting = llm("1", 5, model="new")
+    world = world_at(START, *models(SMALL))
+    world.use(waiting)
+    world.restart()
+    priced = replace(plan(card("requests"), card("small"), card("others")), version=2)
+    world.apply(FeatureSet(OTHERS), priced, replace(subscription(INVOICE), plan_version=2))
+    for _ in range(2):
+        world._do(lambda out: world.group.fold(line(waiting), START, world.now, out, False, "tokens"))
+        world.restart()
+    assert {row.feature_key: row.quantity for row in world.charges.values()} == {"requests": 1, "others": 5}

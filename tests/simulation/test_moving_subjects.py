@@ -200,16 +200,16 @@ def test_customers_who_count_their_ids_from_one_gather_in_lanes_all_the_same() -
 
 
 def test_the_usage_of_one_meter_that_is_driven_again_has_an_identity_of_its_own() -> None:
-    """It is no duplicate of its event, and twice it is one of itself; for each customer on its own."""
-    records = base(*map(owning, TOGETHER[:2]))
-    engine = Engine(catalog_of(*records))
+    """Twice it is one of itself, and a duplicate of an event that was counted for that meter; for each customer."""
     sent = [event("shared", "a", 10, START, f"key-{customer_id}") for customer_id in TOGETHER[:2]]
     blob = b"\n".join(map(line, sent))
     received = microseconds(START + HOUR)
-    log = [Segment(received, blob), Segment(received, blob, "a"), Segment(received, blob, "a"), Segment(received, blob)]
-    engine.read(log, START + HOUR)
-    assert engine.used() == dict.fromkeys(TOGETHER[:2], Decimal(20))
-    assert engine.ended == {"rated": 4, "duplicate": 4}
+    whole, part = Segment(received, blob), Segment(received, blob, "a")
+    for log, ended in (([part, part], {"rated": 2, "duplicate": 2}), ([whole, part], {"rated": 2, "duplicate": 2})):
+        engine = Engine(catalog_of(*base(*map(owning, TOGETHER[:2]))))
+        engine.read(log, START + HOUR)
+        assert engine.used() == dict.fromkeys(TOGETHER[:2], Decimal(10))
+        assert engine.ended == ended
 
 
 def test_an_event_that_was_parked_or_rejected_is_not_remembered() -> None:
