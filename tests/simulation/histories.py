@@ -460,6 +460,7 @@ class Maker:
                 copy = event
                 if "mismatches" in traits and chance.random() < 0.5:
                     copy = event | {"data": self._data(event["type"])}
+                    again += TICK
                 found.append(Arrival(again, copy))
         found.sort(key=lambda arrival: arrival.received)
         return found

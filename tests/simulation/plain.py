@@ -323,7 +323,7 @@ class Oracle:
     def __init__(self, history: History, in_file: bool = False) -> None:
         self.history = history
         self.in_file = in_file
-        self.now = EPOCH
+        self.now = self.read_through = EPOCH
         self.meters: dict[str, Plain] = {}
         self.features: dict[str, Plain] = {}
         self.plans: dict[tuple[str, int], Plain] = {}
@@ -351,6 +351,8 @@ class Oracle:
         """Those of whom a grant repaid a part of what several periods owed."""
         self.tangled: set[str] = set()
         """Those of whom a period, whose units do not all cost the same, was not used in the order of time."""
+        self.lost = False
+        """Whether usage can't be rated any more that could have been, had its period not left the state."""
         self._latest_period: dict[str, Period] = {}
         self._entries = list(history.entries)
         self._arrivals = list(history.arrivals)
@@ -541,7 +543,7 @@ class Oracle:
             self.now = at
             if what == 0:
                 period.is_begun = True
-                self._price(period, period.start)
+                self._begin(period)
             elif what == 1:
                 period.is_booked = True
                 self._price(period, period.end - TICK)
@@ -564,6 +566,7 @@ class Oracle:
 
     def _take(self, arrival: Arrival) -> None:
         event, received = arrival.event, arrival.received
+        self.read_through = max(self.read_through, received)
         at = event["time"] or received
         if at > received + self.history.max_ahead:
             self.ends["rejected"] += 1
@@ -577,6 +580,9 @@ class Oracle:
             return
         placed = self._place(customer, event, at, received)
         if isinstance(placed, str):
+            if self._waits_otherwise(arrival):
+                # The first received waits.
+                return
             self.parked[(*name, "")] = placed
             if placed != "period_closed":
                 self.waiting.append(arrival)
@@ -586,6 +592,9 @@ class Oracle:
             self.ends["rejected"] += 1
             return
         assert customer is not None
+        if any(self.now in (grant["from"], grant["created"]) for grant in self.grants[customer].values()):
+            # Whether it pays for older overage first is not said: windows that left come back a little later.
+            self.disordered.add(customer)
         self.seen.add(identity)
         self.ends["rated"] += 1
         self.parked |= {(*name, meter): code for meter, code in placed.parts.items()}
@@ -599,6 +608,23 @@ class Oracle:
                 period.latest = max(at, period.latest or at)
             self._price(period, at)
         self._cover()
+
+    def _has_left(self, period: Period, meter: Plain) -> bool:
+        """Whether a period is not in the state any more, and can't be gone on with from what the ledger has of it."""
+        if meter["aggregation"] not in ("AVG", "LATEST", "UNIQUE_COUNT") or self.in_file:
+            return False
+        has_left = period.closes_at + self.history.keep_closed <= self.read_through
+        self.lost = self.lost or has_left
+        return has_left
+
+    def _waits_otherwise(self, arrival: Arrival) -> bool:
+        """Whether an event with the same identity and other content waits already."""
+        names = ("subject", "source", "id")
+        return any(
+            all(other.event[name] == arrival.event[name] for name in names)
+            and other.event["data"] != arrival.event["data"]
+            for other in self.waiting
+        )
 
     def _place(self, customer: str | None, event: Plain, at: datetime, received: datetime) -> Placed | str:
         """What an event counts towards, meter by meter; or why all of it waits."""
@@ -626,7 +652,9 @@ class Oracle:
                 placed.parts[key] = "unpriced"
             for card, start, end, *full in takers if value is not None else []:
                 period = self._period(sub, card, start, end, (full[0], full[1]))
-                if received < period.closes_at or self.in_file:
+                if self._has_left(period, meter):
+                    placed.parts[key] = "period_closed"
+                elif received < period.closes_at or self.in_file:
                     placed.counted.append((period, value))
                 else:
                     placed.parts[key] = "period_closed"
@@ -637,6 +665,18 @@ class Oracle:
         return "period_closed" if placed.parts else placed
 
     # -- money
+
+    def _begin(self, period: Period) -> None:
+        """Price a period as it begins: what it costs in any case, then what was used ahead, each as of its time."""
+        values, period.values = sorted(period.values, key=lambda value: value[:2]), []
+        usage, period.usage = period.usage, ZERO
+        self._price(period, period.start)
+        for value in values:
+            period.values.append(value)
+            meter = self.meters[self.features[period.feature or ""]["meter"]]
+            period.usage = aggregate(meter["aggregation"], period.values)
+            self._price(period, value[0])
+        assert period.usage == usage, "it comes to the same event by event"
 
     def _price(self, period: Period, at: datetime) -> None:
         """Charge what a period costs now over what it cost before, as of a time of use."""
@@ -832,8 +872,7 @@ class Oracle:
 
     def _limits(self, own: list[Period]) -> dict[tuple[str, datetime], Fraction]:
         metered: set[str] = set()
-        for period in own:
-            sub = self.subscriptions[period.customer][period.subscription]
+        for sub in self.subscriptions[own[0].customer].values() if own else ():
             for phase in self.plans[sub["plan"], sub["version"]]["phases"]:
                 metered.update(card["feature"] for card in phase["cards"] if card.get("metered"))
         found = [period for period in own if self.now < period.end and period.usage]

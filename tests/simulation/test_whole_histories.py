@@ -1,9 +1,9 @@
 """
 Whole histories against a plain oracle: what every period came to, who paid, what is left, and whether it may go on.
 
-`HISTORIES` says how many, `HISTORIES_FROM` from which seed on; `make explore` takes 2,000 from a seed of its own. A
-failure prints its seed and the smallest history that still fails. One seed again, in all its length:
-`HISTORIES=1 HISTORIES_FROM=17 pytest tests/simulation/test_whole_histories.py`.
+`HISTORIES` says how many, each then on all paths; `HISTORIES_FROM` from which seed on. `make explore` takes 2,000 from
+a seed of its own. A failure prints its seed and the smallest history that still fails. One seed again, in all its
+length: `HISTORIES=1 HISTORIES_FROM=17 pytest tests/simulation/test_whole_histories.py`.
 """
 
 from __future__ import annotations
@@ -12,24 +12,46 @@ import os
 
 import pytest
 
-from tests.simulation.checking import check
+from tests.simulation.checking import FEW_IDS, PATHS, check
 from tests.simulation.histories import make, shrunk, written
 from tests.simulation.plain import History
 
-HISTORIES = int(os.environ.get("HISTORIES", "150"))
+HISTORIES = int(os.environ.get("HISTORIES", "250"))
 FIRST = int(os.environ.get("HISTORIES_FROM", "0"))
 AT_ONCE = 25
-PATHS = ("calm", "slow", "engine", "rebuilt", "replayed", "resumed", "file")
+ONCE_WRONG = (388, 341, 10128, 10565, 11160, 11502)
+"""Seeds that found what the others did not."""
 
 
+def paths_of(seed: int) -> tuple[str, ...]:
+    """All paths, or the first and two of the others."""
+    if "HISTORIES" in os.environ:
+        return PATHS
+    others = PATHS[1:]
+    return PATHS[0], others[seed % len(others)], others[(seed // len(others) + 3) % len(others)]
+
+
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("first", range(FIRST, FIRST + HISTORIES, AT_ONCE))
 def test_the_engine_comes_to_what_a_plain_loop_comes_to(first: int) -> None:
     """Event by event and instant by instant, for every seed."""
     for seed in range(first, min(first + AT_ONCE, FIRST + HISTORIES)):
         history = make(seed)
-        found = check(history, seed, PATHS)
+        found = check(history, seed, paths_of(seed))
         if found:
             pytest.fail(_told(history, seed, found), pytrace=False)
+
+
+@pytest.mark.parametrize("seed", ONCE_WRONG)
+def test_what_was_wrong_once_is_right(seed: int) -> None:
+    """On all paths."""
+    assert check(make(seed), seed) == []
+
+
+@pytest.mark.xfail(reason="ids are forgotten by the horizon before the copy comes that was driven again")
+def test_what_was_driven_again_is_charged_once_where_the_log_is_read_anew() -> None:
+    """Its first copy is placed at once by the catalog at its head; the other comes days later."""
+    assert check(make(298), 298, ("replayed",), FEW_IDS) == []
 
 
 def _told(history: History, seed: int, found: list[str]) -> str:
