@@ -39,6 +39,7 @@ from dataflows.sources.jsonl import FileSource
 from dataflows.sources.streams import StreamSource
 from rating.rules import Rules
 from sinks.event_log import EventLog
+from sinks.postgres.generations import read_rereads
 from sinks.postgres.ledger import LedgerSink, WindowLoader, load_seen_ids, sole_writer
 from sinks.redis.balances import BalanceSink
 
@@ -146,6 +147,7 @@ def run_engine(
             beat=timedelta(milliseconds=settings.beat_ms),
             load_segments=partial(load_seen_ids, postgres_dsn),
             load_windows=windows,
+            rereads=read_rereads(postgres_dsn),
             balances=BalanceSink(redis_url, postgres_dsn, SINK_PARTITIONS, history.generation, catching_up),
             ledger=LedgerSink(postgres_dsn, SINK_PARTITIONS),
             kafka=None if topics is None else topics.outputs,

@@ -3,9 +3,10 @@ What crosses the exchange to a key group: bytes, and nothing else.
 
 A message is one byte of key group, eight bytes of control-log head (the entry the reader must have seen),
 and any number of segments: eight bytes of receiving time (microseconds since the epoch), four bytes of
-length, one byte that says whether each line was seen to begin with `{` and end with `}`, one byte that says whether
-they were read before and waited, one byte of length and the key of a meter where only its usage is to be counted, and
-CloudEvents as JSON, one per line. A message without segments is a notice that the catalog moved.
+length, one byte that says whether each line was seen to begin with `{` and end with `}`, eight bytes of the control-log
+entry that had been seen when they were read before and waited (-1: they were not), one byte of length and the key of a
+meter where only its usage is to be counted, and CloudEvents as JSON, one per line. A message without segments is a
+notice that the catalog moved.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from struct import Struct as Layout
 from typing import NamedTuple
 
 _HEAD = Layout("<BQ")
-_SEGMENT = Layout("<QI??B")
+_SEGMENT = Layout("<QI?qB")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -29,8 +30,11 @@ class Segment(NamedTuple):
     """CloudEvents as JSON, one per line."""
     meter: str = ""
     """The key of the one meter whose usage is to be counted, since the rest was; empty: all of it."""
-    again: bool = False
-    """Whether they were read before, and waited: their first receipt says nothing of how far the flow is behind."""
+    read_version: int | None = None
+    """
+    Of events that were read before, and waited: the entry of the control log that had been seen then. Their first
+    receipt says nothing of how far the flow is behind. None: they are read for the first time.
+    """
 
 
 class RawBatch(NamedTuple):
@@ -45,10 +49,12 @@ def header(group: int, head: int) -> bytes:
     return _HEAD.pack(group, head)
 
 
-def segment_header(received_us: int, length: int, framed: bool, meter: str = "", again: bool = False) -> bytes:
+def segment_header(
+    received_us: int, length: int, framed: bool, meter: str = "", read_version: int | None = None
+) -> bytes:
     """The beginning of a segment."""
     key = meter.encode()
-    return _SEGMENT.pack(received_us, length, framed, again, len(key)) + key
+    return _SEGMENT.pack(received_us, length, framed, -1 if read_version is None else read_version, len(key)) + key
 
 
 def read_header(message: bytes) -> tuple[int, int]:
@@ -57,16 +63,16 @@ def read_header(message: bytes) -> tuple[int, int]:
     return group, head
 
 
-def segments(message: bytes) -> Iterator[tuple[datetime, bytes, bool, str, bool]]:
-    """The segments of a message: when received, the lines, whether framed, the one meter, whether they waited."""
+def segments(message: bytes) -> Iterator[tuple[datetime, bytes, bool, str, int | None]]:
+    """The segments of a message: when received, the lines, whether framed, the one meter, when read and waited."""
     at = _HEAD.size
     end = len(message)
     while at < end:
-        received_us, length, framed, again, key_length = _SEGMENT.unpack_from(message, at)
+        received_us, length, framed, version, key_length = _SEGMENT.unpack_from(message, at)
         at += _SEGMENT.size
         meter = message[at : at + key_length].decode()
         at += key_length
-        yield instant(received_us), message[at : at + length], framed, meter, again
+        yield instant(received_us), message[at : at + length], framed, meter, None if version < 0 else version
         at += length
 
 

@@ -14,7 +14,7 @@ from bytewax.operators import StatefulBatchLogic
 from dataflows.catalog_view import CatalogView
 from dataflows.messages import read_header, segments
 from rating.catalog import KEY_GROUPS
-from rating.dedup import LoadSegments
+from rating.dedup import LoadSegments, Reread, was_read_again
 from rating.group import KeyGroup
 from rating.rows import Outcome
 from rating.rules import Rules
@@ -95,6 +95,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         beat: timedelta,
         load_segments: LoadSegments,
         load_windows: LoadWindows,
+        rereads: tuple[Reread, ...],
         pace: Pace,
         snapshot: bytes | None,
     ) -> None:
@@ -104,6 +105,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         self._beat = beat
         self._load_segments = load_segments
         self._load_windows = load_windows
+        self._rereads = rereads
         self._group: KeyGroup | None = None
         self._told_at = datetime.now(UTC)
         self._rest = beat
@@ -137,10 +139,13 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
             self._view.catch_up_to(head)
             self._take_over(group, now, out)
             told = out.urgent
-            for received_at, blob, framed, meter, again in segments(message):
+            for received_at, blob, framed, meter, read_version in segments(message):
+                if read_version is not None and was_read_again(self._rereads, received_at, read_version):
+                    out.ended["duplicate", ""] += blob.count(b"\n") + 1
+                    continue
                 timed = len(group.received)
                 group.fold(blob, received_at, now, out, framed, meter)
-                if again:
+                if read_version is not None:
                     # It waited: its first receipt is not what the flow is behind by, nor how old a balance is.
                     del group.received[timed:]
                     continue
@@ -232,8 +237,13 @@ def _timestamp(instant: datetime | None) -> float:
 
 
 def builder(
-    view: CatalogView, rules: Rules, beat: timedelta, load_segments: LoadSegments, load_windows: LoadWindows
+    view: CatalogView,
+    rules: Rules,
+    beat: timedelta,
+    load_segments: LoadSegments,
+    load_windows: LoadWindows,
+    rereads: tuple[Reread, ...],
 ) -> Callable[[bytes | None], RateLogic]:
     """What makes the logic of a key group, new or from its snapshot."""
     pace = Pace()
-    return lambda snapshot: RateLogic(view, rules, beat, load_segments, load_windows, pace, snapshot or None)
+    return lambda snapshot: RateLogic(view, rules, beat, load_segments, load_windows, rereads, pace, snapshot or None)

@@ -21,7 +21,7 @@ from dataflows.rate import builder
 from dataflows.route import Router
 from dataflows.sources.control import ControlSource
 from dataflows.sources.signals import SignalSource
-from rating.dedup import LoadSegments
+from rating.dedup import LoadSegments, Reread
 from rating.rows import Outcome
 from rating.rules import Rules
 from rating.windows import LoadWindows
@@ -50,6 +50,7 @@ class Wiring(Struct, frozen=True):
     beat: timedelta
     load_segments: LoadSegments
     load_windows: LoadWindows
+    rereads: tuple[Reread, ...]
     balances: FixedPartitionedSink[Outcome, None]
     ledger: FixedPartitionedSink[Outcome, int]
     kafka: KafkaOutputs | None = None
@@ -62,7 +63,7 @@ def rating_flow(wiring: Wiring) -> Dataflow:
     messages = op.flat_map("route", op.merge("usage", *usage), Router(wiring.view).route)
     notices = op.input("control", flow, wiring.pace.keeping(wiring.control))
     keyed = op.merge("by_key_group", messages, notices)
-    logic = builder(wiring.view, wiring.rules, wiring.beat, wiring.load_segments, wiring.load_windows)
+    logic = builder(wiring.view, wiring.rules, wiring.beat, wiring.load_segments, wiring.load_windows, wiring.rereads)
     outcomes = op.stateful_batch("rate", keyed, logic)
     op.output("balances", outcomes, wiring.balances)
     op.output("ledger", outcomes, wiring.ledger)

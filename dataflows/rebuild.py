@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,11 +21,14 @@ from msgspec import Struct
 
 from dataflows.messages import RawBatch
 from dataflows.recovery_copies import Copied, holds_an_epoch, newest_copy, states
+from rating.events import INSTANT_MIN
 from sinks.postgres.connecting import connect
 from sinks.postgres.generations import raise_generation
 from sinks.postgres.ledger import rewind, sole_writer
 
 LEDGER_STEP = "ledger"
+CLOCK_SKEW_MAX = timedelta(minutes=1)
+"""The clock of a log may be ahead by so much of that by which the store was copied."""
 
 
 class RecoveryStoreThere(Exception):
@@ -99,7 +103,10 @@ def rebuild(store: Path, dsn: str, usage: Mapping[str, Source], partitions: int)
         commits = {int(part): sequence for part, sequence in states(fresh, LEDGER_STEP).items()}
         deleted = rewind(connection, commits)
         since = "its beginning" if copy is None else f"{copy.copied_at:%Y-%m-%d %H:%M:%S} UTC"
-        generation = raise_generation(connection, f"the recovery store was made anew, as of {since}")
+        read_from = INSTANT_MIN if copy is None else copy.copied_at + CLOCK_SKEW_MAX
+        generation = raise_generation(
+            connection, f"the recovery store was made anew, as of {since}", read_from=read_from
+        )
         # Whoever fails between here and the end tries again, with the same outcome.
         connection.commit()
         if store.exists():

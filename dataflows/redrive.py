@@ -302,7 +302,7 @@ class Redrive:
 
         def append(locked: dict[Identity, bytes]) -> None:
             self._log.append_again(
-                Again(locked[identity], microseconds(row.received_at), row.meter)
+                Again(locked[identity], microseconds(row.received_at), row.meter, row.read_version)
                 for identity, row in first_receipts.items()
                 if identity in locked
             )

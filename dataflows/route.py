@@ -46,7 +46,7 @@ class Router:
             self._group_by_subject.clear()
         group_by_subject = self._group_by_subject
         parts: list[list[bytes]] = [[] for _ in range(KEY_GROUPS)]
-        for received_us, blob, meter, again in batch.segments:
+        for received_us, blob, meter, read_version in batch.segments:
             lines_by_group: list[list[bytes]] = [[] for _ in range(KEY_GROUPS)]
             blob = blob.strip()
             lines = blob.split(b"\n")
@@ -59,7 +59,7 @@ class Router:
             for part, of_group in zip(parts, lines_by_group, strict=True):
                 if of_group:
                     joined = b"\n".join(of_group)
-                    part += (segment_header(received_us, len(joined), framed, meter, again), joined)
+                    part += (segment_header(received_us, len(joined), framed, meter, read_version), joined)
         head = view.version
         for group, part in enumerate(parts):
             if part:

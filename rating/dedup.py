@@ -55,6 +55,29 @@ def part_of(source: str, meter: str) -> str:
     return f"{source}\0{meter}" if meter else source
 
 
+class Reread(Struct, frozen=True):
+    """A history of the ledger in which the log is read again, with all that its control log says by then."""
+
+    read_from: datetime
+    """Events that were received after this instant are read again."""
+    control_version: int
+    """The newest entry of the control log as it began: all of them are read with that one seen at least."""
+
+
+def was_read_again(rereads: Iterable[Reread], received_at: datetime, read_version: int) -> bool:
+    """
+    Whether what is driven again is of a reading that was undone: the event itself has been read once more since.
+
+    Then it was rated where it stands, or waits anew, and its id may have been forgotten by now.
+
+    Args:
+        rereads: In which the log was read again.
+        received_at: When the event was first received.
+        read_version: The entry of the control log that had at least been seen when it was read, and had to wait.
+    """
+    return any(one.control_version > read_version and one.read_from < received_at for one in rereads)
+
+
 class Segment(Struct, array_like=True):
     """A sealed segment: its number, and what tells when it may be forgotten."""
 

@@ -26,6 +26,8 @@ RECEIVED = b"r"
 """When they were first received, in microseconds since the epoch; without it, when the entry was made."""
 METER = b"m"
 """The key of the one meter whose usage is to be counted, since the rest was."""
+READ_VERSION = b"v"
+"""Of events that are driven again: the entry of the control log that had been seen when they were read, and waited."""
 
 
 class LogMemory(NamedTuple):
@@ -54,6 +56,8 @@ class Again(NamedTuple):
     """When it was first received, in microseconds since the epoch."""
     meter: str
     """The one meter whose usage is to be counted; empty: all of it."""
+    read_version: int
+    """The entry of the control log that had at least been seen when it was read, and had to wait."""
 
 
 def stream_key(partition: int) -> str:
@@ -99,26 +103,28 @@ class EventLog:
         of them again is safe.
         """
         pipeline = self._client.pipeline(transaction=False)
-        self._append(lines, received_us, meter, pipeline)
+        self._append(lines, received_us, meter, None, pipeline)
         pipeline.execute()
 
     def append_again(self, events: Iterable[Again]) -> None:
         """
         Append events that were read before, in one go: as `append` does, but each with its own first receipt and meter.
         """
-        alike: dict[tuple[int, str], list[bytes]] = {}
-        for line, received_us, meter in events:
-            alike.setdefault((received_us, meter), []).append(line)
+        alike: dict[tuple[int, str, int], list[bytes]] = {}
+        for line, received_us, meter, read_version in events:
+            alike.setdefault((received_us, meter, read_version), []).append(line)
         pipeline = self._client.pipeline(transaction=False)
-        for (received_us, meter), lines in alike.items():
-            self._append(lines, received_us, meter, pipeline)
+        for (received_us, meter, read_version), lines in alike.items():
+            self._append(lines, received_us, meter, read_version, pipeline)
         pipeline.execute()
 
     def memory(self) -> LogMemory:
         """The memory of the log's server. Raises `redis.RedisError` where it does not answer."""
         return log_memory(self._client)
 
-    def _append(self, lines: list[bytes], received_us: int | None, meter: str, pipeline: Any) -> None:
+    def _append(
+        self, lines: list[bytes], received_us: int | None, meter: str, read_version: int | None, pipeline: Any
+    ) -> None:
         by_partition: dict[int, list[bytes]] = {}
         for line, subject in zip(lines, subjects(b"\n".join(lines), lines), strict=True):
             partition = crc32((subject or "").encode()) % self.partitions
@@ -128,6 +134,8 @@ class EventLog:
             more[RECEIVED] = b"%d" % received_us
         if meter:
             more[METER] = meter.encode()
+        if read_version is not None:
+            more[READ_VERSION] = b"%d" % read_version
         for partition, found in by_partition.items():
             for start in range(0, len(found), ENTRY_EVENTS_MAX):
                 pipeline.xadd(

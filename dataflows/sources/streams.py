@@ -17,7 +17,7 @@ import redis
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from dataflows.messages import RawBatch, Segment
-from sinks.event_log import CONTROL_HEAD, EVENTS, METER, RECEIVED, partitions_of, stream_key
+from sinks.event_log import CONTROL_HEAD, EVENTS, METER, READ_VERSION, RECEIVED, partitions_of, stream_key
 from sinks.metrics import SourceLag
 
 IDLE = timedelta(milliseconds=5)
@@ -142,7 +142,13 @@ def _segment(entry_id: bytes, fields: dict[bytes, bytes]) -> Segment:
     """An entry; one that was driven again says when it was first received, and what of it is to be counted."""
     received = fields.get(RECEIVED)
     received_us = int(entry_id.split(b"-")[0]) * 1000 if received is None else int(received)
-    return Segment(received_us, fields[EVENTS], fields.get(METER, b"").decode(), received is not None)
+    read_version = fields.get(READ_VERSION)
+    return Segment(
+        received_us,
+        fields[EVENTS],
+        fields.get(METER, b"").decode(),
+        None if read_version is None else int(read_version),
+    )
 
 
 def _order(entry_id: str) -> tuple[int, int]:

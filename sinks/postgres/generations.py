@@ -8,11 +8,15 @@ outside of the ledger does so by generation, then by revision.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from msgspec import Struct
+
+from rating.dedup import Reread
+from sinks.postgres.connecting import connect
 
 SQL = Path(__file__).parent / "sql"
 
@@ -37,7 +41,9 @@ def read_state(connection: psycopg.Connection[Any]) -> LedgerState:
     return LedgerState(number or 0, history or "", commits, control_head)
 
 
-def raise_generation(connection: psycopg.Connection[Any], why: str, above: int = 0) -> int:
+def raise_generation(
+    connection: psycopg.Connection[Any], why: str, above: int = 0, read_from: datetime | None = None
+) -> int:
     """
     Begin another history, within the connection's transaction.
 
@@ -45,10 +51,21 @@ def raise_generation(connection: psycopg.Connection[Any], why: str, above: int =
         connection: To the ledger.
         why: In a sentence, for people.
         above: A generation that a reader has seen.
+        read_from: Where the log is read again: events that were received after this instant surely are.
 
     Returns:
         The new generation: above that, and above all that the ledger had.
     """
-    row = connection.execute((SQL / "raise_generation.sql").read_bytes(), {"why": why, "above": above}).fetchone()
+    values = {"why": why, "above": above, "read_from": read_from}
+    row = connection.execute((SQL / "raise_generation.sql").read_bytes(), values).fetchone()
     assert row is not None, "the row that was inserted is returned"
     return int(row[0])
+
+
+def read_rereads(dsn: str) -> tuple[Reread, ...]:
+    """The histories in which the log was read again."""
+    with connect(dsn, autocommit=True, application_name="tollway-history") as connection:
+        found = connection.execute(
+            "select read_from, control_version from generations where read_from is not null order by number"
+        ).fetchall()
+    return tuple(Reread(read_from.astimezone(UTC), control_version) for read_from, control_version in found)

@@ -50,7 +50,7 @@ TAKEN_BACK = ("charges", "balances")
 
 STAGED_COLUMNS = {
     "parked_events": "source, id, reason, message, subject, customer_id, event_time, control_version, raw, received_at,"
-    " meter, dimensions, quantity, event_type",
+    " meter, dimensions, quantity, event_type, read_version",
     "dead_letters": "digest, reason, meter, message, path, raw",
     "seen_ids": "key_group, segment, ids, oldest_needed",
 }
@@ -265,6 +265,7 @@ def rows_of(outcome: Outcome, *commit: int) -> dict[Hashable, tuple[Any, ...]]:
             json_text({name: _storable(text) for name, text in parked.dimensions.items()}),
             parked.quantity,
             parked.type,
+            outcome.catalog_version,
         )
     for rejected in outcome.rejected:
         digest = hashlib.sha256(rejected.raw).digest()

@@ -42,6 +42,8 @@ class WaitingRow(NamedTuple):
     event_type: str
     """Empty in a row of before this column was there."""
     bytes: int
+    read_version: int
+    """The entry of the control log that had at least been seen when the event was read, and had to wait."""
 
     @property
     def identity(self) -> Identity:

@@ -32,7 +32,7 @@ def _logic(start: datetime) -> RateLogic:
     records = [*metered("a"), plan(card("a")), customer(), subscription(SettlementMode.CREDIT_THEN_INVOICE, start)]
     view: Any = _View()
     view.log = list(records)
-    return RateLogic(view, Rules(), BEAT, lambda _group, _numbers: (), lambda _customer, _meter: (), Pace(), None)
+    return RateLogic(view, Rules(), BEAT, lambda _group, _numbers: (), lambda _customer, _meter: (), (), Pace(), None)
 
 
 def _message(name: str, now: datetime) -> bytes:

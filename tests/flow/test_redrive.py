@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from threading import Event
 from typing import Any
 
 import msgspec
@@ -16,8 +18,11 @@ import pytest
 import redis
 
 import dataflows.redrive
+import rating.dedup
 from dataflows.catalog_view import CatalogView
+from dataflows.rebuild import rebuild
 from dataflows.redrive import Redrive
+from dataflows.sources.streams import StreamSource
 from rating.catalog import FeatureSet, MeterSet, PlanVersion, Record, SettlementMode, VersionMove
 from rating.meters import Aggregation, Feature, Meter
 from rating.outcome import ParkCode, Parked
@@ -398,6 +403,37 @@ def test_an_event_without_a_time_is_rated_in_the_period_of_its_first_receipt(pri
     drain(priced)
     assert usage(priced)["calls", start] == 3
     assert query(priced, "select count(*) from dead_letters") == [(0,)]
+
+
+def test_a_rebuild_counts_what_was_driven_again_once(priced: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The event is rated where it stands, since its customer is known then, and its id may be forgotten later.
+
+    What waited since before the rebuild and is driven again only after it counts once, too.
+    """
+    monkeypatch.setattr(rating.dedup, "SEGMENT_SIZE", 4)
+    settings = {"dedup_horizon_seconds": 60}
+    start = EARLIER.replace(day=1)
+    write_records(priced, subscribed("c", start=start))
+    received_then(priced, "late", "x", NOW - 3 * HOUR, n=3, kind="paid")
+    received_then(priced, "later", "y", NOW - 3 * HOUR, n=5, kind="paid")
+    for minutes in range(120, 0, -10):
+        received_then(priced, f"e{minutes}", "c", NOW - timedelta(minutes=minutes), n=1, kind="paid")
+    drain(priced, **settings)
+    write_records(priced, [customer(("x",), "id-c", "c")])
+    drain(priced, **settings)
+    drain(priced, **settings)
+    assert sum(usage(priced).values()) == 15
+    shutil.rmtree(priced.settings.home / "recovery")
+    source = StreamSource(priced.redis_url, 1 << 20, 86_400, Event())
+    assert rebuild(priced.settings.home / "recovery", priced.postgres_dsn, {"events": source}, 4).copy is None
+    drain(priced, **settings)
+    assert sum(usage(priced).values()) == 15
+    write_records(priced, [customer(("x", "y"), "id-c", "c")])
+    drain(priced, **settings)
+    drain(priced, **settings)
+    assert sum(usage(priced).values()) == 20
+    assert reasons(priced) == {}
 
 
 def test_what_was_received_after_its_period_closed_is_told_so_and_stays(priced: Stores) -> None:

@@ -18,7 +18,7 @@ gone as (
         = (looked.owner, looked.source, looked.id, looked.meter, looked.control_version)
     returning
         p.source, p.id, looked.reason, looked.message, p.subject, looked.customer_id, p.event_time, looked.seen_to,
-        p.parked_at, p.raw, looked.received_at, p.meter, p.dimensions, p.quantity, looked.event_type,
+        p.parked_at, p.raw, looked.received_at, p.meter, p.dimensions, p.quantity, looked.event_type, p.read_version,
         case when looked.customer_id is null then 'subject:' || p.subject else 'customer:' || looked.customer_id end
         as owner
 ),
@@ -28,11 +28,11 @@ firsts as materialized (
 moved as (
     insert into parked_events (
         source, id, reason, message, subject, customer_id, event_time, control_version, parked_at, raw, received_at,
-        meter, dimensions, quantity, event_type
+        meter, dimensions, quantity, event_type, read_version
     )
     select
         source, id, reason, message, subject, customer_id, event_time, seen_to, parked_at, raw, received_at,
-        meter, dimensions, quantity, event_type
+        meter, dimensions, quantity, event_type, read_version
     from firsts
     on conflict (owner, source, id, meter) do nothing
 ),

@@ -17,16 +17,17 @@ firsts as materialized (
 waiting as (
     insert into parked_events as p (
         source, id, reason, message, subject, customer_id, event_time, control_version, raw, received_at, meter,
-        dimensions, quantity, event_type, unseen
+        dimensions, quantity, event_type, unseen, read_version
     )
     select
         source, id, reason, message, subject, customer_id, event_time, control_version, raw, received_at, meter,
-        dimensions, quantity, event_type, late
+        dimensions, quantity, event_type, late, read_version
     from firsts
     on conflict (owner, source, id, meter) do update set
         reason = excluded.reason,
         message = excluded.message,
         control_version = greatest(p.control_version, excluded.control_version),
+        read_version = greatest(p.read_version, excluded.read_version),
         unseen = p.unseen or excluded.unseen
     where p.raw = excluded.raw
 ),
