@@ -2,19 +2,19 @@
 How commands talk: data to stdout, all else to stderr.
 
 Exit codes: 0 done; 1 done, but some input was refused, or what was asked for is not there; 2 bad usage,
-catalog, file or setting; 3 a server can't be reached or started, or went away; 70 a defect of Tollway.
+catalog, file or setting; 3 a server can't be reached or started, or went away; 70 a defect of Tollway; 130 and 141
+ended by Ctrl-C, or since nobody reads the output any more.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 import msgspec
 import typer
@@ -25,6 +25,8 @@ from config.settings import Settings, load_settings
 from rating.money import minor_digits, plain
 
 OK, REFUSED, BAD_INPUT, NO_SERVER, DEFECT = 0, 1, 2, 3, 70
+INTERRUPTED, CLOSED = 130, 141
+"""As a shell tells that a program was ended by Ctrl-C, or since the reader of its output had seen enough."""
 
 WIDTH_OFF_TERMINAL = 500
 """Where nobody's terminal sets a width, a row of a table stays on one line."""
@@ -33,14 +35,8 @@ WIDTH_OFF_TERMINAL = 500
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?|–")
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> NoReturn:
-        """The reader has seen enough: `tollway charges acme | head -1`."""
-        raise BrokenPipeError(errno.EPIPE, "the reader is gone")
-
-
 talk = Console(stderr=True, highlight=False, markup=False, emoji=False)
-out = _Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL)
+out = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL)
 
 
 def say(line: str) -> None:
