@@ -9,7 +9,6 @@ ended by Ctrl-C, or since nobody reads the output any more.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,10 +18,10 @@ from typing import Any, BinaryIO
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from config.settings import Settings, load_settings
 from rating.money import minor_digits, plain
+from tollway.table import lay_out, short_decimal
 
 OK, REFUSED, BAD_INPUT, NO_SERVER, DEFECT = 0, 1, 2, 3, 70
 INTERRUPTED, CLOSED = 130, 141
@@ -30,9 +29,6 @@ INTERRUPTED, CLOSED = 130, 141
 
 WIDTH_OFF_TERMINAL = 500
 """Where nobody's terminal sets a width, a row of a table stays on one line."""
-
-
-NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?|–")
 
 
 talk = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -118,7 +114,7 @@ def shown(value: object) -> str:
     if value is None:
         return "–"
     if isinstance(value, Decimal):
-        return plain(value)
+        return short_decimal(plain(value))
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(value))
@@ -130,12 +126,12 @@ def money(amount: Decimal, currency: str) -> str:
 
 
 def print_table(title: str, columns: list[str], rows: list[list[object]]) -> None:
-    """Print a table for people; columns of numbers are flush right."""
+    """Print a table for people; columns of numbers are flush right, and nothing but text is broken into lines."""
+    if title:
+        out.print(title, style="italic", soft_wrap=True)
     cells = [[shown(cell) for cell in row] for row in rows]
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for index, column in enumerate(columns):
-        of_numbers = bool(rows) and all(NUMBER.fullmatch(row[index]) for row in cells)
-        table.add_column(column, overflow="fold", justify="right" if of_numbers else "left")
-    for row in cells:
-        table.add_row(*row)
-    out.print(table)
+    head, lines = lay_out(columns, cells, out.width)
+    if head is not None:
+        out.print(head, style="bold", soft_wrap=True)
+    for line in lines:
+        out.print(line, soft_wrap=True)
