@@ -16,6 +16,7 @@ from rating.carried import earlier_parts
 from rating.catalog import NEVER, Catalog, Placement, SettlementMode, Subscription
 from rating.charge import costs_unused, first_piece, prorated
 from rating.credits import Account, AccountState
+from rating.lanes import Lanes
 from rating.periods import Period
 from rating.prices import Flat, Free, PaymentTerm, Pricing
 from rating.rules import Rules
@@ -41,6 +42,7 @@ class Calendar:
         catalog: The process's catalog; it grows while the calendar is in use.
         rules: The deployment's rules.
         accounts: By customer, those that it looks after; the caller adds to them.
+        lanes: Theirs.
         read_through: The latest instant at which an event that was read had been received.
         load_windows: Gives back what the ledger has of a period that left the state.
     """
@@ -50,12 +52,14 @@ class Calendar:
         catalog: Catalog,
         rules: Rules,
         accounts: dict[str, Account],
+        lanes: Lanes,
         read_through: datetime | None,
         load_windows: LoadWindows | None = None,
     ) -> None:
         self.catalog = catalog
         self.rules = rules
         self.accounts = accounts
+        self.lanes = lanes
         self.read_through = read_through
         self.load_windows = load_windows
         self.epoch = 0
@@ -114,8 +118,7 @@ class Calendar:
         if left:
             self._bring_back(account, meter)
         account.add(meter)
-        for part in earlier_parts(account, meter):
-            account.shut_lanes(part)
+        self.lanes.stop(account, earlier_parts(account, meter))
         advanced_to = account.state.advanced_to
         assert advanced_to is not None
         if closes_at <= max(now, advanced_to) and not meter.closed:
@@ -201,7 +204,7 @@ class Calendar:
         Returns:
             Whether meters left the state.
         """
-        assert not account.lanes
+        assert not self.lanes.of(account)
         state = account.state
         reached = state.advanced_to or now
         now = max(now, reached)

@@ -17,7 +17,7 @@ uncovered and may be paid with it.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 
@@ -26,7 +26,7 @@ from msgspec import Struct, field
 from rating.catalog import NEVER, Catalog, Customer, Grant, Placement, SettlementMode, Subscription
 from rating.money import ZERO
 from rating.periods import Period
-from rating.usage import FLOOR, Lane, MeterKey, MeterState, Slice, book, cut_slices, move_payment, share, slice_at
+from rating.usage import MeterKey, MeterState, Slice, book, cut_slices, move_payment, share, slice_at
 
 
 class AccountState(Struct, array_like=True):
@@ -109,8 +109,6 @@ class Account:
         self.restricted = False
         self.headroom: Decimal | None = ZERO
         """A lower bound of what can be spent before access or a threshold could change; None: nothing can change."""
-        self.lanes: list[Lane[Account]] = []
-        """Where its usage gathers, by subject and event type."""
         self.placements: dict[str | None, Placement] = {}
         """What `placements_at` found last."""
         self.placed_within = Period(NEVER, NEVER)
@@ -448,20 +446,8 @@ class Account:
             self.state.overage -= paid
         return paid
 
-    def empty_lanes(self) -> None:
-        """Hand what has gathered in the lanes over to the meters."""
-        for lane in self.lanes:
-            self.empty(lane)
-
-    def empty(self, lane: Lane[Account]) -> None:
-        """Hand what has gathered in a lane over to its meter."""
-        if lane.events:
-            self.take(lane.meter, lane.part, lane.quantity, lane.events)
-            lane.limit = lane.room
-            lane.events = 0
-
     def use(self, meter: MeterState, quantity: Decimal, at: datetime, window_seconds: int) -> Slice:
-        """Count one event's usage of a meter, by a way other than its lanes. Returns the slice it went to."""
+        """Count one event's usage of a meter. Returns the slice it went to."""
         slices = meter.slices
         part = slices[-1] if slices else None
         if part is None or not part.start <= at < part.end:
@@ -470,9 +456,6 @@ class Account:
                 part.late_quantity += quantity
             if part is not meter.slices[-1]:
                 meter.rechain = True
-        for lane in self.lanes:
-            if lane.meter is meter:
-                lane.narrow(quantity)
         part.quantity += quantity
         part.events += 1
         meter.usage += quantity
@@ -491,43 +474,6 @@ class Account:
         meter.dirty = True
         if part is not meter.slices[-1]:
             meter.rechain = True
-
-    def place_lanes(self) -> None:
-        """Tell the lanes where in the state their usage goes. It holds until more changes than what they gather."""
-        meters = self.state.meters
-        for lane in self.lanes:
-            slices = lane.meter.slices
-            lane.place = (self.state.customer_id, _place(lane.meter, meters), _place(lane.part, slices))
-
-    def join(self, lane: Lane[Account]) -> None:
-        """Take in a lane, with half of the headroom that is left; a second lane of a meter has to wait for a share."""
-        if self.headroom is None:
-            lane.bound(None, 1)
-        elif self.headroom > 0 and not any(other.meter is lane.meter for other in self.lanes):
-            self.headroom = FLOOR.divide(self.headroom, 2)
-            lane.bound(self.headroom, 1)
-        self.lanes.append(lane)
-
-    def shut_lanes(self, meter: MeterState) -> None:
-        """Let the next usage in lanes of a meter be settled at once: it changes the cost of another meter too."""
-        meter.piece = None
-        for lane in self.lanes:
-            if lane.meter is meter:
-                self.empty(lane)
-                if self.headroom is not None:
-                    lane.bound(ZERO, 1)
-
-    def share_headroom(self) -> None:
-        """Share the headroom out among the lanes, one share kept for usage that has no lane."""
-        lanes = self.lanes
-        if not lanes:
-            return
-        headroom = self.headroom
-        if headroom is not None:
-            headroom = self.headroom = FLOOR.divide(headroom, len(lanes) + 1)
-        meters = [id(lane.meter) for lane in lanes]
-        for lane, meter in zip(lanes, meters, strict=True):
-            lane.bound(headroom, meters.count(meter))
 
 
 def _may_pay(grant: Grant, part: Slice) -> bool:
@@ -550,8 +496,3 @@ def _change(part: Slice) -> Decimal:
 
 def _given_back(part: Slice) -> Decimal:
     return min(_change(part), ZERO)
-
-
-def _place(sought: object, among: Sequence[object]) -> int:
-    """The place of this very object."""
-    return next(place for place, found in enumerate(among) if found is sought)

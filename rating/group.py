@@ -24,11 +24,12 @@ from xxhash import xxh32_intdigest
 from rating.access import balance_row
 from rating.calendar import NOTHING, TICK, Calendar, is_in_arrears
 from rating.carried import add_to_period, carry_over, unbind_earlier
-from rating.catalog import ALWAYS, NEVER, Catalog, key_group
+from rating.catalog import Catalog, key_group
 from rating.charge import Piece, is_given, total
 from rating.credits import Account, AccountState
 from rating.dedup import LoadSegments, SeenEvents, SeenState, mark_of, part_of
 from rating.events import CloudEvent, EventDecoder, refuse_instant
+from rating.lanes import Gathered, Lane, Lanes
 from rating.meters import PLAIN_INTEGER_LIMIT, Aggregation, add, new_tally, quantity, tally_value
 from rating.money import ZERO, use_exact
 from rating.outcome import ParkCode, Parked, RejectCode, Rejected, waits_because
@@ -38,7 +39,7 @@ from rating.rows import MismatchRow, Outcome, UsedSubject
 from rating.rules import Rules
 from rating.telling import charge_rows
 from rating.undo import Undo, copied
-from rating.usage import Gathered, Lane, MeterState, close_windows, price_meter, slice_at
+from rating.usage import MeterState, close_windows, price_meter, slice_at
 from rating.windows import LoadWindows, windows_that_left
 
 SNAPSHOT_VERSION = 1
@@ -148,7 +149,8 @@ class KeyGroup:
         self.seen = SeenEvents(number, state.seen, rules.dedup_horizon, load_segments)
         self.accounts: dict[str, Account] = {}
         self.dirty: list[Account] = []
-        self.calendar = Calendar(catalog, rules, self.accounts, state.read_through, load_windows)
+        self.lanes = Lanes(rules.with_lanes)
+        self.calendar = Calendar(catalog, rules, self.accounts, self.lanes, state.read_through, load_windows)
         self._waiting = state.waiting
         self._waiting_since = -1
         """The epoch in which the last of them came."""
@@ -162,17 +164,11 @@ class KeyGroup:
         self._routed: dict[str, set[tuple[str, str]]] = {}
         """By customer, the routes that lead to it."""
         self._moves_seen = len(catalog.moved_subjects)
-        self._lanes: dict[str, dict[str, Lane[Account]]] = {}
-        """By event type, then by subject."""
-        self._lanes_close_at = NEVER
-        """From here on usage received is too late for some lane."""
         self._lane_check_events = rules.lane_check_events or LANE_CHECK_EVENTS
         self._unchecked = 0
         """Events since a fold by a lane was last checked."""
         self._parts_remembered = 0
         """How many parts of events that wait are remembered since ids were last sealed."""
-        self._lanes_open_from = ALWAYS[0]
-        """Up to here usage received is too early for some lane."""
         self._routes_version = -1
         self._decoder = EventDecoder(())
         self._decoder_version = -1
@@ -229,7 +225,7 @@ class KeyGroup:
             self._let_pass(min(received_at, now), out)
         # The clock of events is that of their receiving: what passed since has its effect after them.
         now = min(received_at, now)
-        if self._lanes_close_at <= received_at or received_at < self._lanes_open_from:
+        if self.lanes.closes_at <= received_at or received_at < self.lanes.opens_at:
             self._forget_routes()
         read_through = self.calendar.read_through
         if read_through is None or read_through < received_at:
@@ -248,7 +244,7 @@ class KeyGroup:
         # Usage ahead of its arrival counts by what was known then: lanes know what became known since.
         lanes_reach = too_far if received_at >= self.catalog.changed_at_by_group[self.number] else received_at
         # What is driven again for one meter is not what its lane would count.
-        lanes = {} if meter else self._lanes
+        lanes = {} if meter else self.lanes.by_type
         self._unchecked += len(events)
         checks_lanes = self._unchecked >= self._lane_check_events
         entries = zip(events, lines, map(xxh32_intdigest, lines), strict=True)
@@ -294,8 +290,8 @@ class KeyGroup:
                             lane.events = events_before + 1
                             if not events_before:
                                 self._touch(lane.account)
-                            lane.room = room = lane.room - value
-                            if room <= 0:
+                            lane.quantity_left = left = lane.quantity_left - value
+                            if left <= 0:
                                 self._settle_lane(lane, now, out)
                             continue
                     refused = refuse_instant(at, line)
@@ -463,16 +459,17 @@ class KeyGroup:
             self._waiting.append(Waiting(line, received_at, only))
             self._waiting_since = self.calendar.epoch
             return None
-        account.empty_lanes()
+        self.lanes.empty(account)
         account.packed = None
         headroom = account.headroom
-        undo = Undo(account)
+        undo = Undo(account, self.lanes)
         try:
             for meter, aggregation, value in measured.counted:
                 undo.note(meter, value)
                 used = value if aggregation in ADDITIVE else _tallied(account, meter, aggregation, value, at, event.id)
                 assert isinstance(used, Decimal)
                 part = account.use(meter, used, at, self.rules.window_seconds)
+                self.lanes.take_off(account, meter, used)
                 undo.used(part, used)
                 if headroom is not None:
                     piece = meter.piece
@@ -488,11 +485,20 @@ class KeyGroup:
         self._touch(account)
         if route.only_taker is not None and not part.is_late and knew_all:
             metered = route.meters[0]
-            span = (route.start, route.end)
-            self._open_lane(
-                Lane(event.subject, event.type, account, meter, part, span, metered.value, metered.aggregation)
+            self.lanes.open(
+                Lane(
+                    event.subject,
+                    event.type,
+                    account,
+                    meter,
+                    part,
+                    (route.start, route.end),
+                    metered.value,
+                    metered.aggregation,
+                    mark_of(account.state.number),
+                ),
+                route.owned_from,
             )
-            self._lanes_open_from = max(self._lanes_open_from, route.owned_from)
         if headroom is not None and headroom <= 0:
             last = [meter for meter, _, _ in measured.counted]
             self._guard(account, out, lambda: self._settle(account, now, out, last))
@@ -526,7 +532,7 @@ class KeyGroup:
 
     def _agrees(
         self,
-        lane: Lane[Account],
+        lane: Lane,
         event: CloudEvent,
         at: datetime,
         value: int | Decimal,
@@ -551,10 +557,10 @@ class KeyGroup:
                 return True
         assert not always, f"a lane of `{event.type}` took an event that does not belong to it"
         out.wrong_lanes += 1
-        self._close_lanes(lane.account)
+        self.lanes.close(lane.account)
         return False
 
-    def _settle_lane(self, lane: Lane[Account], now: datetime, out: Outcome) -> None:
+    def _settle_lane(self, lane: Lane, now: datetime, out: Outcome) -> None:
         """What has gathered in a lane may change access."""
         self._guard(lane.account, out, lambda: self._settle(lane.account, now, out, (lane.meter,)))
 
@@ -563,25 +569,6 @@ class KeyGroup:
         if not account.dirty:
             account.dirty = True
             self.dirty.append(account)
-
-    def _open_lane(self, lane: Lane[Account]) -> None:
-        """Let further events of a subject and type gather in a lane, in place of the one they had."""
-        lanes = self._lanes.setdefault(lane.event_type, {})
-        before = lanes.get(lane.subject)
-        if before is not None:
-            before.account.empty(before)
-            before.account.lanes.remove(before)
-        lanes[lane.subject] = lane
-        lane.mark = mark_of(lane.account.state.number)
-        self._lanes_close_at = min(self._lanes_close_at, lane.meter.closes_at)
-        lane.account.join(lane)
-
-    def _close_lanes(self, account: Account) -> None:
-        """What the lanes were opened under has changed."""
-        account.empty_lanes()
-        for lane in account.lanes:
-            del self._lanes[lane.event_type][lane.subject]
-        account.lanes.clear()
 
     def _reject(self, rejected: Rejected, out: Outcome) -> None:
         out.rejected.append(rejected)
@@ -797,7 +784,7 @@ class KeyGroup:
         Returns:
             Whether it was done.
         """
-        account.empty_lanes()
+        self.lanes.empty(account)
         before = copied(account.state)
         told = out.mark() if out is not None else None
         try:
@@ -887,17 +874,11 @@ class KeyGroup:
         """Forget where all events go: what concerns everybody changed."""
         self._routes.clear()
         self._routed.clear()
-        for lanes in self._lanes.values():
-            for lane in lanes.values():
-                lane.account.empty_lanes()
-                lane.account.lanes.clear()
-        self._lanes.clear()
-        self._lanes_close_at = NEVER
-        self._lanes_open_from = ALWAYS[0]
+        self.lanes.close_all()
 
     def _forget_routes_to(self, account: Account) -> None:
         """Forget which events go to an account: what the catalog says of it changed. All others go on as they do."""
-        self._close_lanes(account)
+        self.lanes.close(account)
         for key in self._routed.pop(account.state.customer_id, ()):
             self._routes.pop(key, None)
 
@@ -910,17 +891,13 @@ class KeyGroup:
 
     def _forget_subjects(self, moved: set[str]) -> None:
         """Forget where events of subjects go that changed hands: that concerns two customers."""
-        for lanes in self._lanes.values():
-            for subject in moved & lanes.keys():
-                lane = lanes.pop(subject)
-                lane.account.empty(lane)
-                lane.account.lanes.remove(lane)
+        self.lanes.close_subjects(moved)
         for key in [key for key in self._routes if key[0] in moved]:
             del self._routes[key]
 
     def _refresh(self, account: Account, now: datetime) -> None:
         """Read the catalog, and let time have its effect on the account up to `now`."""
-        self._close_lanes(account)
+        self.lanes.close(account)
         if self.calendar.advance(account, now):
             self._forget_routes_to(account)
 
@@ -986,7 +963,7 @@ class KeyGroup:
 
     def _settle_at(self, account: Account, now: datetime, out: Outcome, last: Sequence[MeterState] = ()) -> None:
         """Settle an account on which time has had its effect."""
-        account.empty_lanes()
+        self.lanes.empty(account)
         account.dirty = False
         account.packed = None
         state = account.state
@@ -1023,7 +1000,7 @@ class KeyGroup:
             if meter.closed:
                 account.told_in[meter.key] = self.calendar.epoch
             if close_windows(meter, self.rules.late_windows):
-                self._close_lanes(account)
+                self.lanes.close(account)
         for meter in reopened:
             if account.wanted:
                 # Others are still to come back, and no grant has paid yet: it comes back once more, with them.
@@ -1037,7 +1014,7 @@ class KeyGroup:
         balance = balance_row(account, now)
         if balance is None:
             return
-        account.share_headroom()
+        self.lanes.split_headroom(account)
         out.balances.append(balance)
         shown = (balance.access, balance.level, balance.blocked_features)
         if shown != account.shown:
@@ -1150,11 +1127,11 @@ class KeyGroup:
         gathered: list[Gathered] = []
         for account in self.accounts.values():
             if account.packed is None:
-                account.empty_lanes()
+                self.lanes.empty(account)
                 account.packed = _snapshot_encoder.encode(account.state)
-                account.place_lanes()
+                self.lanes.place(account)
             else:
-                gathered += [Gathered(lane.place, lane.quantity, lane.events) for lane in account.lanes if lane.events]
+                gathered += self.lanes.gathered(account)
             packed.append(msgspec.Raw(account.packed))
         waiting = [*self._waiting, *(held for events in self._held.values() for held in events)]
         state = GroupState(

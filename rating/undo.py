@@ -9,6 +9,7 @@ from decimal import Decimal
 from msgspec.structs import replace
 
 from rating.credits import Account, AccountState
+from rating.lanes import Lanes
 from rating.meters import Tally, UniqueTally
 from rating.money import ZERO
 from rating.usage import MeterState, Slice
@@ -35,10 +36,11 @@ def _copied(meter: MeterState) -> MeterState:
 class Undo:
     """What one event has added to the meters of an account so far. It costs little, since an event rarely fails."""
 
-    __slots__ = ("_account", "_noted")
+    __slots__ = ("_account", "_lanes", "_noted")
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, lanes: Lanes) -> None:
         self._account = account
+        self._lanes = lanes
         self._noted: list[_Noted] = []
 
     def note(self, meter: MeterState, value: Decimal | str) -> None:
@@ -62,9 +64,7 @@ class Undo:
                     part.late_quantity -= noted.quantity
                 if len(meter.slices) > noted.slices:
                     meter.slices = [found for found in meter.slices if found is not part]
-                for lane in self._account.lanes:
-                    if lane.meter is meter:
-                        lane.narrow(-noted.quantity)
+                self._lanes.take_off(self._account, meter, -noted.quantity)
             if isinstance(meter.tally, UniqueTally) and isinstance(noted.value, str):
                 if len(meter.tally) > noted.different:
                     meter.tally.discard_last(noted.value)

@@ -12,26 +12,16 @@ knows its *piece*: the linear stretch of the price it stands on, so that a charg
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
 from datetime import datetime
-from decimal import ROUND_FLOOR, Context, Decimal
-from typing import Any, Generic, TypeVar
+from decimal import Decimal
 
 from msgspec import Struct, field
 
 from rating.charge import Piece, commitment, continued, piece_at, top_up, total
-from rating.meters import Aggregation, Tally
+from rating.meters import Tally
 from rating.money import ZERO
 from rating.periods import window_at
 from rating.prices import Pricing
-
-Owner = TypeVar("Owner")
-
-NO_LIMIT = 10**30
-"""Units that no lane gathers between two beats."""
-FLOOR = Context(prec=28, rounding=ROUND_FLOOR, traps=[])
-"""For bounds only, which may be too small but never too great. No amount passes through it."""
-
 
 MeterKey = tuple[str, str, datetime]
 """Subscription, rate card, and start of the billing period."""
@@ -291,88 +281,3 @@ def merged(parts: list[Slice]) -> Slice:
         for grant_id, amount in part.paid.items():
             whole.paid[grant_id] = whole.paid.get(grant_id, ZERO) + amount
     return whole
-
-
-class Gathered(Struct, array_like=True, frozen=True, gc=False):
-    """What a lane has gathered since the account was packed."""
-
-    place: tuple[str, int, int]
-    """Customer, meter among the account's, slice among the meter's."""
-    quantity: int | Decimal
-    events: int
-
-
-class Lane(Generic[Owner]):
-    """
-    The way of events of one subject and type to their one meter, while their time lies within one slice and one route.
-
-    Folding an event touches the lane and nothing else; what has gathered goes to the meter before it is priced.
-
-    `span` is from when to when the route holds: a window may begin before a billing period, and end after it.
-    """
-
-    __slots__ = (
-        "account", "aggregation", "end", "event_type", "events", "limit", "mark", "meter", "part", "place", "read",
-        "room", "start", "subject",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        subject: str,
-        event_type: str,
-        account: Owner,
-        meter: MeterState,
-        part: Slice,
-        span: tuple[datetime, datetime],
-        read: Callable[[Any], Any],
-        aggregation: Aggregation,
-    ) -> None:
-        self.subject = subject
-        self.event_type = event_type
-        self.account = account
-        self.meter = meter
-        self.part = part
-        self.start = max(part.start, span[0])
-        self.end = min(part.end, span[1])
-        self.read = read
-        self.aggregation = aggregation
-        self.mark = 0
-        """Whose the ids of its events are."""
-        self.events = 0
-        self.place = ("", 0, 0)
-        """The customer, and the places of the meter and the slice in the state as it was packed."""
-        self.limit: int | Decimal = 0
-        """What may gather before the account has to be settled at once: until then, access can't change."""
-        self.room: int | Decimal = 0
-        """What of the limit is left: usage is taken off it, and an integer stays one."""
-
-    @property
-    def quantity(self) -> int | Decimal:
-        """What has gathered."""
-        return self.limit - self.room
-
-    def narrow(self, quantity: Decimal) -> None:
-        """The meter took usage by another way."""
-        self.limit -= quantity
-        self.room -= quantity
-
-    def bound(self, headroom: Decimal | None, sharers: int) -> None:
-        """
-        Set the limit of a lane that is empty, in whole units.
-
-        Args:
-            headroom: What this lane may spend, in the currency; None: there is no bound.
-            sharers: How many lanes share the room that the meter has left on its piece, this one included.
-        """
-        meter = self.meter
-        piece = meter.piece
-        limit = NO_LIMIT
-        if headroom is not None:
-            if piece is None or (piece.until is not None and meter.reached > piece.until):
-                limit = 0
-            else:
-                if piece.unit_price and headroom.is_finite():
-                    limit = min(limit, int(FLOOR.divide(headroom, piece.unit_price)))
-                if piece.until is not None:
-                    limit = min(limit, int(piece.until - meter.reached) // sharers)
-        self.limit = self.room = limit

@@ -58,13 +58,6 @@ from tollway.batch import BatchResult, rate_file
 WAITS = {ParkCode.UNKNOWN_SUBJECT, ParkCode.NO_SUBSCRIPTION, ParkCode.NO_FEATURE, ParkCode.UNPRICED}
 
 
-class SlowGroup(KeyGroup):
-    """A key group without lanes: every event goes the long way."""
-
-    def _open_lane(self, lane: Any) -> None:
-        pass
-
-
 # -- from plain data to records -----------------------------------------------------------------
 
 
@@ -261,9 +254,9 @@ class Engine:
     def __init__(self, history: History, chance: random.Random, with_lanes: bool = True, is_calm: bool = False) -> None:
         self.history = history
         self.chance = chance
-        self.kind = KeyGroup if with_lanes else SlowGroup
         self.is_calm = is_calm
         self.rules = Rules(
+            with_lanes=with_lanes,
             window_seconds=history.window,
             late_windows=history.late_windows,
             grace=history.grace,
@@ -390,7 +383,7 @@ class Engine:
     # -- the engine
 
     def _open(self, key: str, snapshot: bytes | None) -> KeyGroup:
-        return self.kind(
+        return KeyGroup(
             int(key),
             self.view.catalog,
             self.rules,

@@ -13,12 +13,12 @@ from msgspec.structs import replace
 
 import rating.group
 from rating.catalog import FeatureSet, MeterSet, Phase, Record, SettlementMode, Subscription, VersionMove, key_group
+from rating.lanes import Lane
 from rating.meters import Aggregation, Feature, Meter
 from rating.outcome import ParkCode
 from rating.prices import Graduated, Pricing, Tier
 from rating.rows import Outcome
 from rating.rules import Rules
-from rating.usage import Lane
 from tests.simulation.settling import (
     DAY,
     HOUR,
@@ -180,9 +180,7 @@ def test_lanes_on_and_lanes_off_give_the_same_rows(
     records = [*metered("a"), *metered("b"), *metered("both"), plan(phases=phases), customer(), held, *grants]
     rows = []
     for lanes in (True, False):
-        world = world_at(START + 3 * HOUR, *records, window_seconds=window)
-        if not lanes:
-            world.group._open_lane = lambda _lane: None  # type: ignore[method-assign,assignment]
+        world = world_at(START + 3 * HOUR, *records, window_seconds=window, with_lanes=lanes)
         place = 0
         for number, (kind, at, amount) in enumerate(events):
             world.fold(event(str(number), kind, amount, at))
@@ -338,12 +336,13 @@ def test_a_grant_closes_no_lane_but_its_customers() -> None:
     world = two_customers()
     ours, theirs = world.group.accounts[ID], world.group.accounts[OTHER]
     world.fold(event("1", "a", 1, START), event("2", "a", 2, START, subject="d"))
-    gathering = theirs.lanes[0]
+    lanes = world.group.lanes
+    gathering = lanes.of(theirs)[0]
     world.apply(grant("g", 5))
-    assert theirs.lanes == [gathering]
-    assert not ours.lanes
+    assert lanes.of(theirs) == [gathering]
+    assert not lanes.of(ours)
     world.use(event("3", "a", 4, START), event("4", "a", 8, START, subject="d"))
-    assert theirs.lanes == [gathering]
+    assert lanes.of(theirs) == [gathering]
     assert world.balance.consumed == 5
     assert world.balances[OTHER].charged == 10
 
@@ -353,7 +352,7 @@ def test_a_subject_that_moves_closes_its_lanes_whoever_had_it() -> None:
     world = two_customers("moving")
     world.beat(START + HOUR)
     world.fold(event("1", "a", 1, START + HOUR, subject="moving"))
-    assert len(world.group.accounts[ID].lanes) == 1
+    assert len(world.group.lanes.of(world.group.accounts[ID])) == 1
     world.beat(START + 2 * HOUR)
     world.apply(customer(("moving",), customer_id=OTHER, key="d", recorded_at=START + 2 * HOUR))
     world.use(event("2", "a", 2, START + 2 * HOUR, subject="moving"))
