@@ -24,7 +24,8 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from config.settings import SettingError
-from tollway.console import BAD_INPUT, DEFECT, error
+from tollway.console import BAD_INPUT, CLOSED, DEFECT, INTERRUPTED, REFUSED, error
+from tollway.output import OutputFailed
 
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Running": {
@@ -105,6 +106,7 @@ class Commands(TyperGroup):
             ctx.fail(f"There is no command `{cmd_name}`." + (f" Did you mean `{nearest[0]}`?" if nearest else ""))
         module, _, name = PLACES[cmd_name].partition(":")
         found = getattr(import_module(f"tollway.commands.{module}"), name)
+        _interrupt_by_exception()
         if isinstance(found, typer.Typer):
             return typer.main.get_group(found)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -150,8 +152,16 @@ def run(arguments: list[str]) -> int:
         with _terminated_by_exception():
             code = app(arguments, prog_name="tollway", standalone_mode=False)
             sys.stdout.flush()
+    except OutputFailed as failure:
+        if failure.closed:
+            return CLOSED
+        error(
+            f"standard output can't be written: {failure}\n"
+            "hint: make room where it goes, and ask again; what the command did is done"
+        )
+        return REFUSED
     except typer.Abort:
-        return 130
+        return INTERRUPTED
     except TyperException as failure:
         failure.show() if hasattr(failure, "show") else error(str(failure))
         return BAD_INPUT
@@ -159,7 +169,7 @@ def run(arguments: list[str]) -> int:
         error(str(failure))
         return BAD_INPUT
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except Exception as failure:
         return _failed(failure)
     return code if isinstance(code, int) else 0
@@ -191,7 +201,15 @@ def _terminated_by_exception() -> Iterator[None]:
         raise SystemExit(128 + number)
 
     before = signal.signal(signal.SIGTERM, end)
+    interrupting = signal.getsignal(signal.SIGINT)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupting)
+
+
+def _interrupt_by_exception() -> None:
+    """From here on let Ctrl-C unwind what runs, where it would have ended the process at once."""
+    if current_thread() is main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,45 +2,37 @@
 How commands talk: data to stdout, all else to stderr.
 
 Exit codes: 0 done; 1 done, but some input was refused, or what was asked for is not there; 2 bad usage,
-catalog, file or setting; 3 a server can't be reached or started, or went away; 70 a defect of Tollway.
+catalog, file or setting; 3 a server can't be reached or started, or went away; 70 a defect of Tollway; 130 and 141
+ended by Ctrl-C, or since nobody reads the output any more.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from config.settings import Settings, load_settings
 from rating.money import minor_digits, plain
+from tollway.table import lay_out, short_decimal
 
 OK, REFUSED, BAD_INPUT, NO_SERVER, DEFECT = 0, 1, 2, 3, 70
+INTERRUPTED, CLOSED = 130, 141
+"""As a shell tells that a program was ended by Ctrl-C, or since the reader of its output had seen enough."""
 
 WIDTH_OFF_TERMINAL = 500
 """Where nobody's terminal sets a width, a row of a table stays on one line."""
 
 
-NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?|–")
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> NoReturn:
-        """The reader has seen enough: `tollway charges acme | head -1`."""
-        raise BrokenPipeError(errno.EPIPE, "the reader is gone")
-
-
 talk = Console(stderr=True, highlight=False, markup=False, emoji=False)
-out = _Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL)
+out = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL)
 
 
 def say(line: str) -> None:
@@ -122,7 +114,7 @@ def shown(value: object) -> str:
     if value is None:
         return "–"
     if isinstance(value, Decimal):
-        return plain(value)
+        return short_decimal(plain(value))
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(value))
@@ -134,12 +126,12 @@ def money(amount: Decimal, currency: str) -> str:
 
 
 def print_table(title: str, columns: list[str], rows: list[list[object]]) -> None:
-    """Print a table for people; columns of numbers are flush right."""
+    """Print a table for people; columns of numbers are flush right, and nothing but text is broken into lines."""
+    if title:
+        out.print(title, style="italic", soft_wrap=True)
     cells = [[shown(cell) for cell in row] for row in rows]
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for index, column in enumerate(columns):
-        of_numbers = bool(rows) and all(NUMBER.fullmatch(row[index]) for row in cells)
-        table.add_column(column, overflow="fold", justify="right" if of_numbers else "left")
-    for row in cells:
-        table.add_row(*row)
-    out.print(table)
+    head, lines = lay_out(columns, cells, out.width)
+    if head is not None:
+        out.print(head, style="bold", soft_wrap=True)
+    for line in lines:
+        out.print(line, soft_wrap=True)

@@ -7,16 +7,30 @@ the package adds one name to site-packages; it is put first on the path here. In
 
 from __future__ import annotations
 
-import atexit
-import os
+import signal
 import sys
-from pathlib import Path
 
-APP = Path(__file__).parent / "_app"
+
+def _die_of_interrupts() -> None:
+    """
+    While modules are loaded, let Ctrl-C end the process at once, as it does programs that have nothing to clean up.
+
+    Python's own handler would show where in them it was. It is put back when a command starts.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    _die_of_interrupts()
+    import atexit
+    import os
+    from pathlib import Path
+
+    from tollway.output import guard
+
+    guard()
     codes: list[int] = []
 
     def end() -> None:
@@ -28,8 +42,9 @@ def main() -> None:
 
     # What is registered first is called last.
     atexit.register(end)
-    if APP.is_dir():
-        sys.path.insert(0, str(APP))
+    app = Path(__file__).parent / "_app"
+    if app.is_dir():
+        sys.path.insert(0, str(app))
     from tollway.cli import run
 
     codes.append(run(sys.argv[1:]))

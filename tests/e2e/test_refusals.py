@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -110,27 +108,3 @@ def test_what_is_refused_is_named_with_the_remedy(index: int, results: list[tupl
     if case.line != "doctor":
         assert result.out == ""
     assert not (folder / "home").exists()
-
-
-def test_a_reader_that_has_seen_enough_is_no_failure_to_report(tmp_path: Path) -> None:
-    """`tollway quote … | head -1` shows no traceback."""
-    quote = b'{"price": {"type": "unit", "amount": "1"}, "usage": "2"}\n'
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tollway", "quote"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=Home(tmp_path).environment(),
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdin.write(quote)
-    process.stdin.flush()
-    assert b'"amount":"2"' in process.stdout.readline(), "a line is answered as soon as it is there"
-    process.stdout.close()
-    process.stdin.write(quote)
-    process.stdin.close()
-    assert process.wait(30) == 1
-    with process.stderr as said:
-        assert said.read() == b""

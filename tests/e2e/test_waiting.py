@@ -86,7 +86,7 @@ def test_the_command_line_lists_what_waits_and_says_where_it_stops(waiting: Stor
     assert len(msgspec.json.decode(out)) == 5
     assert told == ""
     out, told = tollway(waiting, "parked", "--limit", "2")
-    assert out.startswith("Parked events ")
+    assert out.startswith("Parked events\n")
     assert "the newest 2 of 5: 3 unknown_subject, 1 no_feature, 1 period_closed" in told
     out, _ = tollway(waiting, "parked", "--customer", "acme", "--json")
     (late,) = msgspec.json.decode(out)

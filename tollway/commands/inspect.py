@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any
 
 import redis
@@ -17,6 +18,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many at most, newest first.")]
 CustomerKey = Annotated[str, typer.Argument(help="The customer's key or id.")]
 
+VISIBLE = ("live", "settled", "pending", "overage")
+"""The figures that gateways see."""
 DEAD_REASONS = (*RejectCode, "duplicate_mismatch")
 FREE_BYTES_MIN = 1 << 30
 
@@ -34,14 +37,12 @@ def balance(customer: CustomerKey, as_json: Json = False) -> None:
     if as_json:
         print_json({"customer": booked.customer_key, "visible": live, "ledger": booked})
         return
+    access, reason = live.get("access", booked.access), live.get("reason", booked.reason)
     print_table(
-        f"{booked.customer_key}: {live.get('access', booked.access)} {live.get('reason', booked.reason)}",
+        f"{booked.customer_key}: {access} {reason}".rstrip(),
         ["", booked.currency],
         [
-            ["live", live.get("live", booked.live)],
-            ["settled", live.get("settled", booked.settled)],
-            ["pending", live.get("pending", booked.pending)],
-            ["overage", live.get("overage", booked.overage)],
+            *([name, Decimal(live.get(name, getattr(booked, name)))] for name in VISIBLE),
             ["funded", booked.funded],
             ["consumed", booked.consumed],
             ["expired", booked.expired],
