@@ -94,7 +94,7 @@ class Calendar:
                 placement, subscription, card, period = now_known, held, now_known.card, now_known.period
             else:
                 period = Period(period.start, period.start)
-        closes_at = self._closes_at(subscription, placement.counted.end)
+        closes_at = self._closes_at(subscription, placement.ends)
         opened_through = account.state.standing_through.get(subscription.id, subscription.active_from)
         gone_at = closes_at + self.rules.keep_closed
         left = period.start < opened_through and self.read_through is not None and gone_at <= self.read_through
@@ -147,7 +147,7 @@ class Calendar:
 
         One that a move has cut does not come back: usage of one part is what the next one begins at.
         """
-        if self.load_windows is None or placement.goes_on or placement.period.end < placement.counted.end:
+        if self.load_windows is None or placement.goes_on or placement.period.end < placement.ends:
             return False
         feature = self.catalog.features.get(placement.card.feature_key or "")
         metered = self.catalog.meters.get(feature.meter_key or "") if feature is not None else None
@@ -173,6 +173,12 @@ class Calendar:
         meter.closed = True
         account.state.transitions += 1
         meter.dirty = True
+
+    def is_over(self, account: Account, meter: MeterState, now: datetime) -> bool:
+        """Whether the billing period of a meter is over with all its parts, its grace apart."""
+        subscription = self.catalog.subscriptions[account.state.customer_id][meter.subscription_id]
+        placement = self.catalog.placement(subscription, meter.card_key, meter.period_start)
+        return max(meter.period_end, meter.period_end if placement is None else placement.ends) <= now
 
     def _closes_at(self, subscription: Subscription, period_end: datetime) -> datetime:
         return closes_at(subscription, period_end, self.rules.grace)
@@ -281,7 +287,7 @@ class Calendar:
                 meter.booked_from = _due_at(self.pricing(account, meter), meter.period_start, end)
                 meter.booked = meter.booked and meter.period_start < meter.booked_from
             if placement is not None:
-                meter.closes_at = self._closes_at(subscription, max(end, placement.counted.end))
+                meter.closes_at = self._closes_at(subscription, max(end, placement.ends))
                 self._go_on_from(account, meter, placement)
             before = self._pricings.pop(meter.key, None)
             if has_moved and before != self.pricing(account, meter):

@@ -281,6 +281,8 @@ class Placement(Struct, frozen=True):
     """The cadence's whole period; `period` is shorter where the subscription or its phase starts or ends inside."""
     counted: Period
     """Where usage counts for tiers: more than `period` where a move within changes the price."""
+    ends: datetime
+    """Where the billing period is over, with all its parts, also where a move has taken the card away before."""
 
     @property
     def goes_on(self) -> bool:
@@ -475,7 +477,7 @@ class Catalog:
                 full = period_at(subscription.anchor, Cadence.parse(card.cadence or plan.cadence), at)
             period = Period(max(full.start, start), min(full.end, *stops) if stops else full.end)
             if not any(period.start < move.at < period.end for move in subscription.moves):
-                yield Placement(subscription, plan, card, period, full, period)
+                yield Placement(subscription, plan, card, period, full, period, period.end)
                 continue
             placement = self._placement_through_moves(subscription, card, period, full, at)
             if placement is not None:
@@ -501,7 +503,7 @@ class Catalog:
             return None
         priced = stretch.card
         if is_fee(priced) and stretch.start == whole.start:
-            return Placement(subscription, stretch.plan, priced, whole, full, whole)
+            return Placement(subscription, stretch.plan, priced, whole, full, whole, whole.end)
         if is_fee(priced):
             # Its first period is the next one. Until then, the usage of its feature is only counted.
             if priced.feature_key is None:
@@ -511,7 +513,7 @@ class Catalog:
             # Of all parts of a period, the last has the minimum.
             priced = replace(priced, pricing=_without_minimum(priced.pricing))
         period, counted = Period(stretch.start, stretch.end), Period(stretch.counted_from, stretch.counted_to)
-        return Placement(subscription, stretch.plan, priced, period, full, counted)
+        return Placement(subscription, stretch.plan, priced, period, full, counted, whole.end)
 
     def _begun_with(self, subscription: Subscription, card: RateCard) -> list[datetime]:
         """

@@ -905,7 +905,7 @@ class KeyGroup:
         """Close every period that is over at `now`, without waiting out its grace."""
         use_exact()
         for account in [*self.accounts.values()]:
-            ended = [m for m in account.state.meters if not m.closed and m.period_end <= now]
+            ended = [m for m in account.state.meters if not m.closed and self.calendar.is_over(account, m, now)]
             for meter in ended:
                 self.calendar.close(account, meter)
             if ended:

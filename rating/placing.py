@@ -78,7 +78,7 @@ def place(
     assert subscription is not None
 
     def opened(placement: Placement) -> tuple[MeterState, datetime]:
-        return _SOME_METER, closes_at(subscription, placement.counted.end, rules.grace)
+        return _SOME_METER, closes_at(subscription, placement.ends, rules.grace)
 
     placements = {found.card.feature_key: found for found in catalog.placements_at(subscription, at)}
     meters = meters_of(catalog.features_of(event.type), placements, opened)

@@ -399,6 +399,56 @@ def test_a_period_has_one_minimum(used: int, expected: Decimal) -> None:
     assert sum(amount for span, amount in by_period(world).items() if span[0] < APRIL) == expected
 
 
+@pytest.mark.parametrize(("back", "expected"), [(1, D(22)), (3, D(40))])
+def test_a_period_has_one_minimum_also_where_its_price_was_gone_for_a_while(back: int, expected: Decimal) -> None:
+    """All parts close together, so late usage of the first one comes in time; as the log is read again, too."""
+    floor = {"minimum_amount": D(20)}
+    records = [
+        *metered("a"),
+        *metered("b"),
+        version(1, card("a", price(Unit(D(1), **floor))), card("b")),
+        version(2, card("b")),
+        version(3, card("a", price(Unit(D(2), **floor))), card("b")),
+    ]
+    gone, returns = VersionMove(MID, 2, MID), VersionMove(MID + 9 * DAY, back, MID + 9 * DAY)
+    worlds = []
+    for known in (False, True):
+        world = world_of(*records, replace(moved(), moves=(gone, returns) if known else ()))
+        world.beat(START + DAY)
+        world.use(event("1", "a", 3, START + DAY))
+        world.beat(MID)
+        world.apply(*([] if known else [replace(moved(), moves=(gone,))]))
+        world.beat(MID + 5 * DAY)
+        assert world.balance.charged == 3
+        world.use(event("2", "a", 1, MID - HOUR), event("no", "a", 1, MID))
+        world.restart()
+        world.beat(MID + 9 * DAY)
+        world.apply(*([] if known else [replace(moved(), moves=(gone, returns))]))
+        world.use(event("3", "a", 18, MID + 9 * DAY))
+        world.beat(APRIL + 2 * DAY)
+        assert world.ended == {("rated", ""): 3, ("parked", "no_feature"): 1}
+        assert sum(amount for span, amount in by_period(world).items() if span[0] < APRIL) == expected
+        worlds.append(by_period(world))
+    assert worlds[0] == worlds[1]
+
+
+def test_a_price_that_is_gone_for_good_owes_its_minimum_when_the_period_closes() -> None:
+    """Not when the grace after the move is over: it may come back until then. A file is rated the same."""
+    floor = price(Unit(D(1), minimum_amount=D(20)))
+    records = [*metered("a"), *metered("b"), version(1, card("a", floor), card("b")), version(2, card("b"))]
+    held = moved((MID, 2))
+    world = world_of(*records, held)
+    world.use(event("1", "a", 4, START))
+    world.beat(APRIL + DAY - HOUR)
+    assert world.balance.charged == 4
+    world.beat(APRIL + DAY)
+    assert by_period(world) == {(START, MID): 20}
+    lines = line(event("1", "a", 4, START))
+    for until, amount in ((MID + 5 * DAY, D(4)), (APRIL, D(20))):
+        result = rate_file([customer(), *records, held], BytesIO(lines), until)
+        assert sum((row.amount for row in result.charges.values()), ZERO) == amount
+
+
 def test_a_trial_of_the_new_version_does_not_begin_anew() -> None:
     """Phases are counted from where the subscription began; how long one is follows the version then in force."""
     trial = Phase("trial", (card("a", unit("0")),), "P7D")

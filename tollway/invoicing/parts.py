@@ -69,7 +69,7 @@ def before_parts(catalog: Catalog, charges: Sequence[Charge]) -> dict[PeriodKey,
 def period_end(catalog: Catalog, charge: Charge) -> datetime:
     """Where the whole period of a charge ends, all of its parts together."""
     placement = _placement(catalog, charge)
-    return charge.period_end if placement is None else max(charge.period_end, placement.counted.end)
+    return charge.period_end if placement is None else max(charge.period_end, placement.ends)
 
 
 def details_of(charge: Charge, pricing: Pricing, before: Before | None) -> list[Detail]:
