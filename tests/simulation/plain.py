@@ -349,6 +349,10 @@ class Oracle:
         """Those that were charged for several cards as of the same instant."""
         self.shared: set[str] = set()
         """Those of whom a grant repaid a part of what several periods owed."""
+        self.surprised: set[str] = set()
+        """Those that were charged as of the instant at which a grant was recorded: it may be read a moment later."""
+        self.outlived: set[str] = set()
+        """Those of whom a grant, that was recorded late, might have paid for a period that may have left the state."""
         self.tangled: set[str] = set()
         """Those of whom a period, whose units do not all cost the same, was not used in the order of time."""
         self.lost = False
@@ -705,6 +709,8 @@ class Oracle:
             self.disordered.add(period.customer)
         if at == latest and self._latest_period.get(period.customer, period) is not period:
             self.tied.add(period.customer)
+        if any(grant["created"] == self.now for grant in self.grants[period.customer].values()):
+            self.surprised.add(period.customer)
         self.latest[period.customer] = max(at, latest)
         self._latest_period[period.customer] = period
         if change > 0:
@@ -770,6 +776,8 @@ class Oracle:
                     for piece in period.pieces if pays(grant, period.feature) else []:
                         at = piece.time_for(grant)
                         if piece.owed and at < ends(grant) and (period.repays or grant["from"] <= at):
+                            if not period.repays and period.closes_at + self.history.keep_closed <= grant["created"]:
+                                self.outlived.add(customer)
                             able.append((max(grant["from"], at), place, number, period, piece, grant))
             for *_, period, piece, grant in sorted(able, key=lambda found: found[:3]):
                 self._pay(period, piece, grant)
@@ -836,7 +844,7 @@ class Oracle:
         limits = [Fraction(0), *map(Fraction, self.customers[customer]["thresholds"])] if sums["funded"] else []
         is_narrow = any(grant["features"] for grant in self.grants[customer].values())
         unordered = self.disordered | (self.tied if is_narrow else set())
-        is_moot = customer in self.tangled | (self.contested & unordered)
+        is_moot = customer in self.tangled | (self.contested & unordered) | (set() if self.in_file else self.outlived)
         return Balance(
             funded=sums["funded"],
             settled=sums["settled"],
@@ -854,7 +862,8 @@ class Oracle:
             paid={grant: paid for grant, paid in self.paid.items() if paid and grant in self.grants[customer]},
             is_moot=is_moot,
             is_contested=customer in self.contested,
-            is_moot_if_late=any(grant["from"] < grant["created"] for grant in self.grants[customer].values()),
+            is_moot_if_late=customer in self.surprised
+            or any(grant["from"] < grant["created"] for grant in self.grants[customer].values()),
             is_moot_by_card=is_moot or customer in self.shared | (self.contested & self.tied),
         )
 
