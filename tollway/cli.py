@@ -26,6 +26,7 @@ from typer.exceptions import TyperException
 from config.settings import SettingError
 from tollway.console import BAD_INPUT, CLOSED, DEFECT, INTERRUPTED, REFUSED, error
 from tollway.output import OutputFailed
+from tollway.usage_errors import usage_message
 
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Running": {
@@ -103,7 +104,8 @@ class Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in PLACES:
             nearest = get_close_matches(cmd_name, PLACES, n=1)
-            ctx.fail(f"There is no command `{cmd_name}`." + (f" Did you mean `{nearest[0]}`?" if nearest else ""))
+            meant = f"did you mean `{nearest[0]}`? " if nearest else ""
+            ctx.fail(f"there is no command `{cmd_name[:40]}`\nhint: {meant}`tollway --help` lists all")
         module, _, name = PLACES[cmd_name].partition(":")
         found = getattr(import_module(f"tollway.commands.{module}"), name)
         _interrupt_by_exception()
@@ -163,7 +165,10 @@ def run(arguments: list[str]) -> int:
     except typer.Abort:
         return INTERRUPTED
     except TyperException as failure:
-        failure.show() if hasattr(failure, "show") else error(str(failure))
+        if type(failure).__name__ == "NoArgsIsHelpError":
+            failure.show()  # type: ignore[attr-defined]
+        else:
+            error(usage_message(failure, arguments))
         return BAD_INPUT
     except SettingError as failure:
         error(str(failure))

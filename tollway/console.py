@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +20,9 @@ import typer
 from rich.console import Console
 
 from config.settings import Settings, load_settings
+from rating.events import INSTANT_MAX, INSTANT_MIN
 from rating.money import minor_digits, plain
+from tollway.instants import HOW, parse_instant
 from tollway.table import lay_out, short_decimal
 
 OK, REFUSED, BAD_INPUT, NO_SERVER, DEFECT = 0, 1, 2, 3, 70
@@ -62,7 +64,9 @@ def open_input(name: str, what: str) -> tuple[BinaryIO, int | None]:
         stream = path.open("rb")
         return stream, path.stat().st_size if path.is_file() else None
     except OSError as failure:
-        raise typer.BadParameter(f"`{name}` can't be read: {failure.strerror}. Give the path of {what}") from failure
+        raise typer.BadParameter(
+            f"`{name}` can't be read: {failure.strerror}\nhint: give the path of {what}"
+        ) from failure
 
 
 def settings() -> Settings:
@@ -71,14 +75,19 @@ def settings() -> Settings:
 
 
 def instant(text: str, option: str = "--as-of") -> datetime:
-    """An instant given on the command line. Raises `typer.BadParameter` where it is none, or has no time zone."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
-        raise typer.BadParameter(f"`{option}`: expected an instant like 2026-04-01T00:00:00Z, got `{text[:40]}`")
-    return found.astimezone(UTC)
+    """
+    An instant given on the command line, a date for its start in UTC.
+
+    Raises:
+        typer.BadParameter: It is none, has no time zone, or is in a year that nothing can be in.
+    """
+    found = parse_instant(text)
+    if found is None:
+        raise typer.BadParameter(f"`{option}`: expected an instant or a date, got `{text[:40]}`\nhint: {HOW}")
+    if not INSTANT_MIN <= found < INSTANT_MAX:
+        years = f"{INSTANT_MIN.year} to {INSTANT_MAX.year - 1}"
+        raise typer.BadParameter(f"`{option}`: expected a year of {years}, got `{text[:40]}`\nhint: {HOW}")
+    return found
 
 
 def print_json(value: object) -> None:

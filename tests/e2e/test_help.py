@@ -53,11 +53,13 @@ def test_each_command_is_a_function_that_says_what_it_does() -> None:
 
 
 def test_the_program_is_called_tollway_however_it_is_started(tmp_path: Path) -> None:
-    """`python -m tollway` says `tollway` in its usage; a mistyped command is named, with the nearest one."""
+    """`python -m tollway` says `tollway` of itself; a mistyped command is named, with the nearest one."""
     result = Home(tmp_path).run("balence")
     assert result.code == console.BAD_INPUT
-    assert result.err.startswith("Usage: tollway [OPTIONS] COMMAND")
-    assert "no command `balence`. Did you mean `balance`?" in result.err
+    assert result.err == (
+        "error: there is no command `balence`\nhint: did you mean `balance`? `tollway --help` lists all\n"
+    )
+    assert "hint: `tollway grant --help` shows how to use it" in Home(tmp_path).here("grant", "acme").err
 
 
 def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,8 +37,18 @@ CASES = [
     Case("signals acme --limit 0", 2, ("--limit", "1")),
     Case("grant acme fifty", 2, ("`amount`", "like 50 or 12.5", "`fifty`")),
     Case("grant acme NaN", 2, ("`amount`", "`NaN`")),
-    Case("invoice acme --as-of yesterday", 2, ("`--as-of`", "2026-04-01T00:00:00Z", "`yesterday`")),
-    Case("invoice acme --as-of 2026-04-01", 2, ("`--as-of`",)),
+    Case("invoice acme --as-of yesterday", 2, ("`--as-of`", "hint: write it as in 2026-", "in UTC", "`yesterday`")),
+    Case("invoice acme --as-of 2026-04-01T00:00:00", 2, ("`--as-of`", "in UTC")),
+    Case("invoice acme --as-of 9999-04-01", 2, ("`--as-of`", "1970 to")),
+    Case("invoice acme --as-of 2026-04-01", 1, ("no ledger",)),
+    Case("move acme --at tomorrow", 2, ("`--at`", "this_billing_cycle", "a date", "in UTC")),
+    Case("move acme --at 2026-04-01", 1, ("no ledger",)),
+    Case("grant acme 5 --effective-at 1.4.2026", 2, ("`--effective-at`", "in UTC")),
+    Case("grant acme -5", 2, ("expected a number above 0, got `-5`", "hint: write it without the minus")),
+    Case("grant acme -0.5", 2, ("got `-0.5`",)),
+    Case("grant acme 5 --keyy k", 2, ("error: no such option: --keyy", "hint: did you mean `--key`?")),
+    Case("grant acme", 2, ("error: missing argument `amount`", "hint: `tollway grant --help`")),
+    Case("key create --role x", 2, ("error: `--role`: `x` is not one of `ingest`", "hint: `tollway key create")),
     Case("demo --rate 1", 2, ("--rate", "100")),
     Case("parked --reason lost", 2, ("`--reason`", "unknown_subject", "`lost`")),
     Case("dead-letters --reason lost", 2, ("`--reason`", "malformed", "`lost`")),
@@ -103,6 +113,9 @@ def test_what_is_refused_is_named_with_the_remedy(index: int, results: list[tupl
     case = CASES[index]
     result, folder = results[index]
     assert result.code == case.code, result.err
+    if case.line != "doctor":
+        assert result.err.startswith("error: ")
+        assert "\nhint: " in result.err
     for words in case.says:
         assert words in result.err
     if case.line != "doctor":

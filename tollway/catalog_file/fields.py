@@ -11,15 +11,13 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Final, TypeVar
 
-import msgspec
-
 from rating.catalog import SettlementMode
 from rating.fields import Fields, PriceError, unexpected
 from tollway.control import MoveTiming
+from tollway.instants import HOW, parse_instant
 
 _T = TypeVar("_T")
 _INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,8}")
-_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def as_fields(value: object, path: str) -> Fields:
@@ -94,17 +92,10 @@ def take_instant(fields: Fields, name: str) -> datetime | None:
 def _instant(value: object, path: str) -> datetime | None:
     if value is None:
         return None
-    hint = "write it as in 2026-03-01T12:00:00Z, or as 2026-03-01 for the start of that day in UTC"
-    if isinstance(value, str):
-        text = f"{value}T00:00:00Z" if _DATE.fullmatch(value) else value
-        try:
-            at: datetime = msgspec.convert(text, datetime)
-        except msgspec.ValidationError:
-            pass
-        else:
-            if at.tzinfo is not None:
-                return at
-    raise unexpected(path, "an RFC 3339 instant with an offset", value, hint)
+    at = parse_instant(value) if isinstance(value, str) else None
+    if at is None:
+        raise unexpected(path, "an RFC 3339 instant with an offset", value, HOW)
+    return at
 
 
 def take_moment(fields: Fields, name: str) -> datetime | MoveTiming | None:

@@ -248,5 +248,7 @@ def _serve_metrics(host: str, port: int, cluster: Cluster) -> None:
 def _regular(path: Path) -> Path:
     """The absolute path, by which the recovery store knows how far a file was read."""
     if not path.is_file():
-        raise typer.BadParameter(f"`--file`: `{path}` is not a file. Give the path of a JSONL file of CloudEvents")
+        raise typer.BadParameter(
+            f"`--file`: `{path}` is not a file\nhint: give the path of a JSONL file of CloudEvents"
+        )
     return path.absolute()

@@ -52,7 +52,11 @@ def grant(
     priority: Annotated[int, typer.Option(min=1, max=1000, help="Lower is used up first.")] = 10,
     feature: Annotated[list[str] | None, typer.Option(help="Only for this feature; may be repeated.")] = None,
     effective_at: Annotated[
-        str | None, typer.Option(help="From when on it pays, RFC 3339; it may have passed. Default: now.")
+        str | None,
+        typer.Option(
+            help="From when on it pays: an instant, RFC 3339, or a date for its start in UTC; it may have passed."
+            " Default: now."
+        ),
     ] = None,
     expires_after: Annotated[str | None, typer.Option(help="ISO 8601 duration from then on, for example P30D.")] = None,
     as_json: Json = False,
@@ -86,7 +90,8 @@ def invoice(
         bool, typer.Option("--preview", help="Show what the next invoice would bill, and draw up none.")
     ] = False,
     as_of: Annotated[
-        str | None, typer.Option(help="Only periods that began strictly before this instant, RFC 3339.")
+        str | None,
+        typer.Option(help="Only periods that began strictly before this instant, RFC 3339, or date: its start in UTC."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -147,4 +152,7 @@ def _amount(text: str) -> Decimal:
     try:
         return parse_decimal(text)
     except ValueError:
-        raise typer.BadParameter(f"`amount`: expected a decimal like 50 or 12.5, got `{text[:40]}`") from None
+        raise typer.BadParameter(
+            f"`amount`: expected a decimal like 50 or 12.5, got `{text[:40]}`\n"
+            "hint: write it with a point, and without its currency"
+        ) from None

@@ -11,6 +11,7 @@ from rating.catalog import Subscription
 from tollway.commands.stores import stores
 from tollway.console import instant, print_json, say
 from tollway.control import Changes, ControlCode, ControlError, ControlPlane, MoveTiming, in_force
+from tollway.instants import HOW, parse_instant
 
 
 def move(
@@ -19,7 +20,8 @@ def move(
     at: Annotated[
         str,
         typer.Option(
-            help="From when on: immediate, this_billing_cycle, next_billing_cycle, or an instant, RFC 3339.",
+            help="From when on: immediate, this_billing_cycle, next_billing_cycle, or an instant, RFC 3339, or a date"
+            " for its start in UTC.",
         ),
     ] = MoveTiming.IMMEDIATE.value,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -32,7 +34,7 @@ def move(
 
     Example: tollway move acme --version 2 --at this_billing_cycle
     """
-    moment: datetime | MoveTiming = MoveTiming(at) if at in tuple(MoveTiming) else instant(at, "--at")
+    moment = _moment(at)
     with (
         stores() as (endpoints, _),
         ControlPlane(endpoints.postgres_dsn, endpoints.redis_url) as plane,
@@ -50,6 +52,15 @@ def move(
         say(f"Subscription {moved.id} is on {moved.plan_key} v{moved.last_version} from {since} on.")
     if waits:
         say(f"warning: {waits}")
+
+
+def _moment(text: str) -> datetime | MoveTiming:
+    if text in tuple(MoveTiming):
+        return MoveTiming(text)
+    if parse_instant(text) is None:
+        words = ", ".join(MoveTiming)
+        raise typer.BadParameter(f"`--at`: expected {words}, an instant or a date, got `{text[:40]}`\nhint: {HOW}")
+    return instant(text, "--at")
 
 
 def _held(changes: Changes, name: str) -> Subscription:

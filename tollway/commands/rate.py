@@ -26,7 +26,9 @@ LISTED_MAX = 1000
 def rate(
     file: Annotated[str, typer.Argument(help="A JSONL file of CloudEvents, or - for standard input.")],
     catalog: Annotated[Path, typer.Option(help="The catalog, in YAML.")],
-    as_of: Annotated[str | None, typer.Option(help="The present instant, RFC 3339. Default: now.")] = None,
+    as_of: Annotated[
+        str | None, typer.Option(help="The present instant, RFC 3339, or date: its start in UTC. Default: now.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """

@@ -39,7 +39,9 @@ app = typer.Typer(
 
 @app.command("copy")
 def copy(
-    at: Annotated[str, typer.Option(help="What instant to name the copy by; without it, the present one.")] = "",
+    at: Annotated[
+        str, typer.Option(help="What instant, RFC 3339, or date (its start in UTC) to name the copy by. Default: now.")
+    ] = "",
     ends_with_input: Annotated[bool, typer.Option("--end-with-input", hidden=True)] = False,
     as_json: Json = False,
 ) -> None:
