@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Final
 
 from msgspec import Struct
@@ -113,9 +114,11 @@ def load_kafka(env: Mapping[str, str]) -> KafkaSettings | None:
     begin_at = _begin_at(texts.pop("begin_at")) if "begin_at" in texts else {}
     client = {name.replace("_", "."): text for name, text in texts.items()}
     if not client.get(SERVERS):
+        nearest = get_close_matches(SERVERS, client, n=1, cutoff=0.8)
+        meant = f"did you mean it where `{variable(nearest[0])}` is? " if nearest else ""
         raise SettingError(
             f"`{PREFIX}BOOTSTRAP_SERVERS` is not set, but another `{PREFIX}…` variable is\n"
-            "hint: name the brokers, for example broker-1:9092,broker-2:9092, or leave Kafka's variables out"
+            f"hint: {meant}name the brokers, for example broker-1:9092,broker-2:9092, or leave Kafka's variables out"
         )
     for name in FIXED.keys() & client.keys():
         raise SettingError(f"`{variable(name)}` can't be chosen: {FIXED[name]}\nhint: leave the variable out")

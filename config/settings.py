@@ -269,6 +269,10 @@ def _nearest(name: str) -> str:
     match get_close_matches(name.removeprefix(PREFIX).lower(), names, n=1):
         case [nearest]:
             return f"did you mean `{PREFIX}{nearest.upper()}`?"
+    prefixes = [prefix for prefix in RESERVED_PREFIXES if get_close_matches(prefix, [name[: len(prefix)]], cutoff=0.9)]
+    match prefixes:
+        case [prefix]:
+            return f"did you mean a setting that begins with `{prefix}`? docs/reference/settings.md lists all"
         case _:
             return f"the names are {', '.join(names)}, in capitals and after `{PREFIX}`"
 

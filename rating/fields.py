@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from decimal import Decimal
+from difflib import get_close_matches
 from typing import Final
 
 from rating.money import DIGITS_MAX, ZERO, is_within_bounds, parse_decimal
@@ -108,7 +109,9 @@ class Fields:
         """Refuse fields that were never asked for."""
         for name in self._left:
             path = f"{self.path}.{_clipped(str(name))}"
-            raise PriceError(f"`{path}`: unknown field", path, "remove it; known here: " + ", ".join(self._known))
+            nearest = get_close_matches(str(name)[:_GOT_LENGTH_MAX], self._known, n=1)
+            hint = f"did you mean `{nearest[0]}`? " if nearest else "remove it; "
+            raise PriceError(f"`{path}`: unknown field", path, f"{hint}known here: {', '.join(self._known)}")
 
 
 def _number(value: object) -> Decimal | None:

@@ -30,6 +30,7 @@ class Case(Struct, frozen=True):
     """Words that standard error has to have."""
     files: dict[str, str] = {}
     settings: dict[str, str] = {}
+    stdin: str = ""
 
 
 CASES = [
@@ -66,7 +67,12 @@ CASES = [
     # Catalogs.
     Case("apply missing.yaml", 2, ("`missing.yaml`", "hint:")),
     Case("apply no.yaml", 2, ("hint:",), {"no.yaml": "meters: ["}),
-    Case("apply no.yaml", 2, ("`$.plants`", "meters, features, plans"), {"no.yaml": "plants: []"}),
+    Case(
+        "apply no.yaml",
+        2,
+        ("`$.plants`", "did you mean `plans`? known here: meters, features, plans"),
+        {"no.yaml": "plants: []"},
+    ),
     Case("apply no.yaml", 2, ("price.amount", "line 7", "hint:"), {"no.yaml": CATALOG.replace("AMOUNT", "one")}),
     Case(
         "rate events.jsonl --catalog no.yaml",
@@ -74,10 +80,35 @@ CASES = [
         ("$.features[0].meter", "line 5", "METER"),
         {"no.yaml": CATALOG.replace("AMOUNT", "1"), "events.jsonl": ""},
     ),
+    Case(
+        "rate /dev/null --catalog no.yaml",
+        2,
+        ("`$.meters[0].key` (line 3)", "did you mean `key` where `ky` is?"),
+        {"no.yaml": CATALOG.replace("{key: calls, event_type", "{ky: calls, event_type")},
+    ),
+    Case(
+        "rate /dev/null --catalog no.yaml",
+        2,
+        ("price.amount` (line 7)", "did you mean `amount` where `amout` is?"),
+        {"no.yaml": CATALOG.replace("amount: AMOUNT", "amout: 1").replace("METER", "calls")},
+    ),
+    Case(
+        "apply -",
+        2,
+        ("`$.plants`", "did you mean `plans`?"),
+        stdin="plants: []",
+    ),
     # Settings.
     Case("doctor", 2, (), settings={"TOLLWAY_WINDOW_SECONDS": "0"}),
     Case("up", 2, ("`TOLLWAY_WINDOW_SECONDS`", ">= 1", "`0`", "hint:"), settings={"TOLLWAY_WINDOW_SECONDS": "0"}),
     Case("up", 2, ("`TOLLWAY_WINDOWS_SECOND`", "TOLLWAY_WINDOW_SECONDS"), settings={"TOLLWAY_WINDOWS_SECOND": "5"}),
+    Case("down", 2, ("`TOLLWAY_APY_PORT`", "`TOLLWAY_API_`"), settings={"TOLLWAY_APY_PORT": "5"}),
+    Case(
+        "up",
+        2,
+        ("`TOLLWAY_KAFKA_BOOTSTRAP_SERVERS`", "where `TOLLWAY_KAFKA_BOOTSTRAP_SERVER` is"),
+        settings={"TOLLWAY_KAFKA_BOOTSTRAP_SERVER": "localhost:1"},
+    ),
     # Nothing there, and nobody there.
     Case("balance acme", 1, ("no ledger", "tollway apply FILE", "TOLLWAY_HOME")),
     Case("grant acme 5", 1, ("no ledger",)),
@@ -101,7 +132,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Result, Path
         for name, text in case.files.items():
             (folder / name).write_text(text)
         home = Home(folder / "home", case.settings)
-        return home.run(*case.line.split(), folder=folder), folder
+        return home.run(*case.line.split(), folder=folder, stdin=case.stdin.encode()), folder
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(run, CASES))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Final
 
 from rating.fields import PriceError
@@ -44,7 +45,22 @@ def located(lines: dict[str, int]) -> Iterator[None]:
             path = _snake(path)
             if path.endswith(("unit_price.amount", "flat_price.amount")):
                 path = path.removesuffix(".amount")
+        misspelt = _misspelt(path, lines)
+        if misspelt is not None:
+            parent, _, name = path.rpartition(".")
+            hint = f"did you mean `{name}` where `{misspelt}` is? If not, {_snake(error.hint)}"
+            raise CatalogFileError(what, path, hint, lines[f"{parent}.{misspelt}"]) from error
         raise error_at(what, path, _snake(error.hint), lines) from error
+
+
+def _misspelt(path: str, lines: dict[str, int]) -> str | None:
+    """Of a field that is missing, the name beside it in the file that may be meant for it."""
+    if path in lines:
+        return None
+    parent, _, name = path.rpartition(".")
+    beside = (other.removeprefix(f"{parent}.") for other in lines if other.startswith(f"{parent}."))
+    found = get_close_matches(name, [one for one in beside if "." not in one and "[" not in one], n=1, cutoff=0.75)
+    return found[0] if found else None
 
 
 @contextmanager

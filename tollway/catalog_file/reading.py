@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from msgspec import Struct
 
-from config.limits import CUSTOMERS_AT_ONCE
+from config.limits import CUSTOMERS_AT_ONCE, FILE_BYTES
 from rating.meters import Feature, Meter
 from tollway.catalog_file.customers import read_customer
 from tollway.catalog_file.document import read_yaml
@@ -32,13 +33,14 @@ class CatalogFile(Struct, frozen=True):
 
 def load_catalog_file(path: Path | str) -> CatalogFile:
     """
-    Read a catalog file.
+    Read a catalog file, or standard input where it is called `-`.
 
     Raises:
         CatalogFileError: It can't be opened, is no YAML, or says something that can't be used.
     """
     try:
-        text = Path(path).read_bytes()
+        # One byte more than is taken: who sends without an end is refused for that.
+        text = sys.stdin.buffer.read(FILE_BYTES.number + 1) if str(path) == "-" else Path(path).read_bytes()
     except OSError as error:
         what = f"can't open this file: {error.strerror}"
         hint = "name a YAML file, such as config/catalog/ai_tokens.yaml"

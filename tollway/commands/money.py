@@ -21,7 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def apply(
-    file: Annotated[Path, typer.Argument(help="A catalog, in YAML.")],
+    file: Annotated[Path, typer.Argument(help="A catalog, in YAML, or - for standard input.")],
     as_json: Json = False,
 ) -> None:
     """

@@ -25,7 +25,7 @@ LISTED_MAX = 1000
 
 def rate(
     file: Annotated[str, typer.Argument(help="A JSONL file of CloudEvents, or - for standard input.")],
-    catalog: Annotated[Path, typer.Option(help="The catalog, in YAML.")],
+    catalog: Annotated[Path, typer.Option(help="The catalog, in YAML, or - for standard input.")],
     as_of: Annotated[
         str | None, typer.Option(help="The present instant, RFC 3339, or date: its start in UTC. Default: now.")
     ] = None,
@@ -44,6 +44,10 @@ def rate(
     Example: tollway rate usage.jsonl --catalog config/catalog/ai_tokens.yaml --json
     """
     now = instant(as_of) if as_of else datetime.now(UTC)
+    if file == "-" and str(catalog) == "-":
+        raise typer.BadParameter(
+            "`--catalog`: standard input can't be both the catalog and the events\nhint: put one of them in a file"
+        )
     chosen = settings()
     loaded = load_catalog_file(catalog)
     events, size = open_input(file, "a JSONL file of CloudEvents")
