@@ -46,6 +46,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "move": ("moves:move", "Move a subscription to another version of its plan"),
     },
     "Looking things up": {
+        "customers": ("listing:customers", "Who was set up, and what each has left"),
+        "plans": ("listing:plans", "Plans and their versions"),
+        "subscriptions": ("listing:subscriptions", "Who is on which plan"),
         "balance": ("inspect:balance", "What a customer has left; may it go on?"),
         "charges": ("inspect:charges", "What a customer used, and what it cost"),
         "credits": ("inspect:credits_", "How a customer's credits came and went"),

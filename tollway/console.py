@@ -90,6 +90,11 @@ def instant(text: str, option: str = "--as-of") -> datetime:
     return found
 
 
+def tell_cut(limit: int, which: str = "newest") -> None:
+    """Say that a list stopped at its limit, and how to get more."""
+    say(f"These are the {which} {limit}: there are more, and `--limit` shows them.")
+
+
 def print_json(value: object) -> None:
     """Print one JSON document on one line, amounts as strings in plain notation."""
     sys.stdout.write(json_text(value) + "\n")

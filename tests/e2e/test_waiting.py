@@ -115,7 +115,7 @@ def test_the_command_line_tells_unpriced_usage_by_meter_and_dimensions(waiting: 
     assert [(one["meter"], one["quantity"]) for one in others] == [("calls", "1"), ("tokens", None)]
     out, told = tollway(waiting, "unpriced", "--limit", "1")
     assert "model=large" in out
-    assert "These are the first 1; `--limit` shows more." in told
+    assert "These are the first 1: there are more, and `--limit` shows them." in told
     assert "move to that with `--at this_billing_cycle`" in told
     out, _ = tollway(waiting, "unpriced", "--customer", "acme", "--meter", "tokens", "--json")
     assert [one["events"] for one in msgspec.json.decode(out)] == [2]

@@ -17,7 +17,7 @@ from tollway.api.plans import stored_plans
 from tollway.api.problems import not_found
 from tollway.api.stores import ApiStores
 from tollway.api.wire import Json, compact, instant, labelled
-from tollway.control import never_was
+from tollway.control import status_at
 from tollway.ledger_reads import Connection
 
 
@@ -72,7 +72,7 @@ def _body(found: notes.Noted, plans: dict[tuple[str, int], StoredPlan]) -> Json:
         {
             "id": held.id,
             "name": plan.body.name,
-            "status": _status(held, datetime.now(UTC)),
+            "status": status_at(held, datetime.now(UTC)),
             "customer_id": held.customer_id,
             "plan": {"id": plan.id, "key": held.plan_key, "version": version},
             "currency": plan.body.currency,
@@ -92,16 +92,6 @@ def _body(found: notes.Noted, plans: dict[tuple[str, int], StoredPlan]) -> Json:
         }
         | found.notes
     )
-
-
-def _status(held: Subscription, now: datetime) -> str:
-    if never_was(held):
-        return "inactive"
-    if held.active_from > now:
-        return "scheduled"
-    if held.active_to is None:
-        return "active"
-    return "canceled" if held.active_to > now else "inactive"
 
 
 def _phases(held: Subscription, plan: StoredPlan) -> list[Json]:

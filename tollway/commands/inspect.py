@@ -12,7 +12,7 @@ from rating.outcome import ParkCode, RejectCode
 from sinks.redis.balances import balance_key
 from tollway import ledger_reads
 from tollway.commands.stores import stores
-from tollway.console import print_json, print_table, say
+from tollway.console import print_json, print_table, say, tell_cut
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many at most, newest first.")]
@@ -134,15 +134,18 @@ def signals(customer: CustomerKey, limit: Limit = 100, as_json: Json = False) ->
     Example: tollway signals acme --json
     """
     with stores() as (_, connection):
-        found = ledger_reads.signals(connection, customer, limit=limit)
+        found = ledger_reads.signals(connection, customer, limit=limit + 1)
+    cut, found = len(found) > limit, found[:limit]
     if as_json:
         print_json(found)
-        return
-    print_table(
-        f"Signals of {customer}",
-        ["raised", "kind", "feature", "reason", "live"],
-        [[s.raised_at, s.kind, s.feature_key, s.reason, s.live] for s in found],
-    )
+    else:
+        print_table(
+            f"Signals of {customer}",
+            ["raised", "kind", "feature", "reason", "live"],
+            [[s.raised_at, s.kind, s.feature_key, s.reason, s.live] for s in found],
+        )
+    if cut:
+        tell_cut(limit)
 
 
 def parked(
@@ -230,7 +233,7 @@ def unpriced(
     if found and not as_json:
         say("Give it a price in a new version of the plan, and move to that with `--at this_billing_cycle`.")
     if cut:
-        say(f"These are the first {limit}; `--limit` shows more.")
+        tell_cut(limit, "first")
 
 
 def _in_words(by_reason: dict[str, int]) -> str:

@@ -13,7 +13,7 @@ from sinks.postgres.migrate import migrate
 from tollway import catalog_file, invoicing
 from tollway.commands.stores import stores
 from tollway.commands.tables import print_invoice
-from tollway.console import instant, money, print_json, print_table, say, settings
+from tollway.console import instant, money, print_json, print_table, say, settings, tell_cut
 from tollway.control import ControlPlane
 from tollway.embedded import servers
 
@@ -127,12 +127,15 @@ def invoices(
     Example: tollway invoices acme
     """
     with stores() as (_, connection):
-        found = invoicing.invoices(connection, customer, limit=limit)
+        found = invoicing.invoices(connection, customer, limit=limit + 1)
+    cut, found = len(found) > limit, found[:limit]
     if as_json:
         print_json(found)
-        return
-    columns = ["number", "status", "customer", "drawn up", "amount", "credits", "overage", "total", "currency"]
-    print_table("Invoices", columns, [_row(one) for one in found])
+    else:
+        columns = ["number", "status", "customer", "drawn up", "amount", "credits", "overage", "total", "currency"]
+        print_table("Invoices", columns, [_row(one) for one in found])
+    if cut:
+        tell_cut(limit)
 
 
 def _row(found: invoicing.Invoice) -> list[object]:

@@ -23,7 +23,7 @@ from tollway.control.drafts import CustomerDraft, GrantDraft, MoveTiming, PlanDr
 from tollway.control.errors import ControlCode, ControlError, from_meter_error, within
 from tollway.control.grants import PRIORITY_MAX
 from tollway.control.plane import ControlPlane
-from tollway.control.terms import goes_on, in_force, is_planned, never_was, planned
+from tollway.control.terms import goes_on, in_force, is_planned, never_was, planned, status_at
 from tollway.control.transaction import Transaction, utc_now
 from tollway.control.writing import CHANNEL, CONTROL_LOCK
 
@@ -52,6 +52,7 @@ __all__ = [
     "is_planned",
     "never_was",
     "planned",
+    "status_at",
     "utc_now",
     "within",
 ]

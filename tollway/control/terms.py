@@ -27,6 +27,17 @@ def is_planned(held: Subscription, now: datetime) -> bool:
     return held.active_from > now and not never_was(held)
 
 
+def status_at(held: Subscription, now: datetime) -> str:
+    """What is said of a subscription at an instant: scheduled, active, canceled (it ends later) or inactive."""
+    if never_was(held):
+        return "inactive"
+    if held.active_from > now:
+        return "scheduled"
+    if held.active_to is None:
+        return "active"
+    return "canceled" if held.active_to > now else "inactive"
+
+
 def in_force(held: Iterable[Subscription], now: datetime) -> Subscription | None:
     """Of a customer's subscriptions the one that is in force at an instant; there is one at most."""
     current = [one for one in held if one.active_from <= now and goes_on(one, now)]

@@ -14,6 +14,8 @@ balance by construction. Each function reads on the connection that it is given,
     parked, parked_counts           events that wait for the catalog
     unpriced                        what of rated events no feature prices
     dead_letters                    events that were refused
+    list_customers, list_plans,     what was set up
+      list_subscriptions
     rows, structs, statement        the statements of `tollway/sql/`, by name
 """
 
@@ -21,6 +23,14 @@ from tollway.ledger_reads.balances import Balance, balance
 from tollway.ledger_reads.charged import Charge, ChargeStatus, ChargeWindow, charges
 from tollway.ledger_reads.customers import CustomerHead, NotFound, find_customer
 from tollway.ledger_reads.grants import CreditGrant, GrantStatus, credit_grants
+from tollway.ledger_reads.listed import (
+    ListedCustomer,
+    ListedPlan,
+    ListedSubscription,
+    list_customers,
+    list_plans,
+    list_subscriptions,
+)
 from tollway.ledger_reads.statements import Connection, rows, statement, structs
 from tollway.ledger_reads.told import (
     CUSTOMERS_MAX,
@@ -55,6 +65,9 @@ __all__ = [
     "CustomerHead",
     "DeadLetter",
     "GrantStatus",
+    "ListedCustomer",
+    "ListedPlan",
+    "ListedSubscription",
     "NotFound",
     "ParkedEvent",
     "SignalRecord",
@@ -67,6 +80,9 @@ __all__ = [
     "dead_letters",
     "find_customer",
     "is_storable",
+    "list_customers",
+    "list_plans",
+    "list_subscriptions",
     "parked",
     "parked_counts",
     "rows",

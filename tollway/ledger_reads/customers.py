@@ -43,5 +43,9 @@ def find_customer(connection: Connection, customer: str) -> CustomerHead:
     """The customer with an id, or else with a key. Raises `NotFound`."""
     found = rows(connection, "find_customer", {"customer": customer}) if is_storable(customer) else []
     if not found:
-        raise NotFound("customer", customer, "name it by its id or key; `GET /api/v1/customers` lists them all")
+        raise NotFound(
+            "customer",
+            customer,
+            "name it by its id or key; `tollway customers`, and over HTTP `GET /api/v1/customers`, list them",
+        )
     return msgspec.convert(found[0], CustomerHead)
