@@ -8,10 +8,10 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from rating.account import Account
 from rating.carried import later_parts
 from rating.catalog import SettlementMode
-from rating.credits import Account
-from rating.money import ZERO, plain
+from rating.money import plain
 from rating.rows import BalanceRow, PeriodUsage
 
 
@@ -40,21 +40,21 @@ def balance_row(account: Account, now: datetime) -> BalanceRow | None:
     customer = account.customer
     if customer is None:
         return None
-    state = account.state
-    live = account.settled - state.overage
+    state, wallet = account.state, account.wallet
+    live = wallet.settled - state.overage
     blocks = account.mode is SettlementMode.CREDIT_ONLY or (account.mode is not None and customer.block_when_exhausted)
     blocked = blocks and live <= 0
     shut: list[str] = []
     stops = [live] if live > 0 else []
     is_deleted = customer.deleted_at is not None
     for feature_key in account.features:
-        left = _available_for(account, feature_key, now)
+        left = wallet.available_for(feature_key, now) - state.overage
         if left > 0:
             stops.append(left)
         elif blocks and not blocked:
             shut.append(feature_key)
     # Where there is more than one grant, it matters which usage comes first to exhaust one.
-    burning = [g for g in account.live_grants if g.remaining and g.effective_at <= now < g.ends_at]
+    burning = [grant for grant in wallet.in_force(now) if grant.remaining]
     if len(burning) > 1:
         for feature in account.features or (None,):
             stops += [g.remaining for g in burning if g.grant.pays_for(feature)][:1]
@@ -64,19 +64,19 @@ def balance_row(account: Account, now: datetime) -> BalanceRow | None:
             stops.append(live - limit)
             break
         level, threshold = level + 1, plain(limit)
-    account.headroom = min(stops, default=BOUNDLESS) if blocks or account.funded else None
+    account.headroom = min(stops, default=BOUNDLESS) if blocks or wallet.funded else None
     return BalanceRow(
         customer_id=state.customer_id,
         customer_key=customer.key,
         currency=customer.currency,
-        funded=account.funded,
-        settled=account.settled,
+        funded=wallet.funded,
+        settled=wallet.settled,
         live=live,
-        pending=account.pending,
+        pending=wallet.pending,
         overage=state.overage,
-        consumed=account.consumed,
-        expired=account.expired,
-        voided=account.voided,
+        consumed=wallet.consumed,
+        expired=wallet.expired,
+        voided=wallet.voided,
         uncovered=state.uncovered,
         charged=state.charged,
         access=Access.BLOCKED if blocked or is_deleted else Access.ALLOWED,
@@ -88,19 +88,6 @@ def balance_row(account: Account, now: datetime) -> BalanceRow | None:
         as_of=now,
         usage=_usage(account, now) if account.metered else (),
     )
-
-
-def _available_for(account: Account, feature_key: str | None, now: datetime) -> Decimal:
-    """What is left that may pay for a feature now, less what is owed."""
-    left = sum(
-        (
-            live.remaining
-            for live in account.live_grants
-            if live.effective_at <= now < live.ends_at and live.grant.pays_for(feature_key)
-        ),
-        ZERO,
-    )
-    return left - account.state.overage
 
 
 def _usage(account: Account, now: datetime) -> tuple[PeriodUsage, ...]:

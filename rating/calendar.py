@@ -12,14 +12,15 @@ import heapq
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from rating.account import Account, AccountState
 from rating.carried import earlier_parts
 from rating.catalog import NEVER, Catalog, Placement, SettlementMode, Subscription
 from rating.charge import costs_unused, first_piece, prorated
-from rating.credits import Account, AccountState
 from rating.lanes import Lanes
 from rating.periods import Period
 from rating.prices import Flat, Free, PaymentTerm, Pricing
 from rating.rules import Rules
+from rating.settle import repay_uncovered
 from rating.usage import MeterKey, MeterState
 from rating.windows import LoadWindows, bring_back, comes_back, tally_of
 
@@ -233,7 +234,7 @@ class Calendar:
                 meter.booked = meter.dirty = True
                 state.transitions += 1
         left = self._drop_closed(account, now)
-        for meter in account.cover(now) if state.uncovered else []:
+        for meter in repay_uncovered(account, now) if state.uncovered else []:
             meter.dirty = meter.rechain = True
         self._schedule(account, goes_on)
         return left
@@ -403,7 +404,7 @@ class Calendar:
         state = account.state
         now = state.advanced_to
         assert now is not None
-        instants = [boundary for boundary in account.boundaries if boundary > now][:1]
+        instants = [boundary for boundary in account.wallet.boundaries if boundary > now][:1]
         if account.granted_next is not None:
             instants.append(account.granted_next)
         for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():
@@ -420,7 +421,7 @@ class Calendar:
         state = account.state
         now = state.advanced_to
         assert now is not None
-        instants = [boundary for boundary in account.boundaries if boundary > now][:1]
+        instants = [boundary for boundary in account.wallet.boundaries if boundary > now][:1]
         if account.granted_next is not None:
             instants.append(account.granted_next)
         for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from decimal import Decimal
 
-from rating.credits import Account
+from rating.account import Account
 from rating.meters import Tally, UniqueTally, add, merged_value
 from rating.money import ONE, ZERO
 from rating.prices import Pricing

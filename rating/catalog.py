@@ -242,7 +242,7 @@ class Grant(Struct, frozen=True, tag="grant", tag_field="kind"):
 
     def burn_order(self) -> tuple[Any, ...]:
         """
-        Sorts grants into the order in which they are used up: see `rating.credits`.
+        Sorts grants into the order in which they are used up: see `rating.wallet`.
 
         The older grant is the one that was created first, also where a later one was backdated.
         """

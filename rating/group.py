@@ -22,11 +22,11 @@ from msgspec.structs import replace
 from xxhash import xxh32_intdigest
 
 from rating.access import balance_row
+from rating.account import Account, AccountState
 from rating.calendar import NOTHING, TICK, Calendar, is_in_arrears
 from rating.carried import add_to_period, carry_over, unbind_earlier
 from rating.catalog import Catalog, key_group
 from rating.charge import Piece, is_given, total
-from rating.credits import Account, AccountState
 from rating.dedup import LoadSegments, SeenEvents, SeenState, mark_of, part_of
 from rating.events import CloudEvent, EventDecoder, refuse_instant
 from rating.lanes import Gathered, Lane, Lanes
@@ -37,6 +37,7 @@ from rating.placing import metered_fields
 from rating.routes import ADDITIVE, Measured, Part, Route, measure, route_to
 from rating.rows import MismatchRow, Outcome, UsedSubject
 from rating.rules import Rules
+from rating.settle import repay_uncovered, settle
 from rating.telling import charge_rows
 from rating.undo import Undo, copied
 from rating.usage import MeterState, close_windows, price_meter, slice_at
@@ -986,13 +987,13 @@ class KeyGroup:
                 continue
             if opens:
                 # What is owed for having the plan comes before what was used since.
-                account.settle(meter, meter.slices[:1], now)
+                settle(account, meter, meter.slices[:1], now)
             told.append((meter, meter.rechain))
             meter.rechain = False
         for meter, whole in told:
-            account.settle(meter, meter.slices if whole else meter.slices[-1:], now)
-        if account.returned or reopened or (state.overage and account.live_grants):
-            whole_ones = [*account.cover(now), *reopened]
+            settle(account, meter, meter.slices if whole else meter.slices[-1:], now)
+        if account.wallet.has_refunds or reopened or (state.overage and account.wallet.live_grants):
+            whole_ones = [*repay_uncovered(account, now), *reopened]
             told = [found for found in told if not any(found[0] is meter for meter in whole_ones)]
             told += {id(meter): (meter, True) for meter in whole_ones}.values()
         for meter, whole in told:
@@ -1039,7 +1040,7 @@ class KeyGroup:
                     self._missed_in = self.calendar.epoch
                 if account.reopened_in is None and not account.wanted:
                     # Nothing comes back: what is open is not kept waiting for it.
-                    account.returned = True
+                    account.wallet.has_refunds = True
                     account.state.transitions += 1
                     account.packed = None
                     self._guard(account, out, partial(self._settle, account, now, out))
@@ -1107,9 +1108,9 @@ class KeyGroup:
             has_start = bool(slices) and slices[0].start <= meter.period_start
             opens = not has_start and (meter.cost(pricing, ZERO) != ZERO or (given and not given_at_end))
         if opens:
-            slice_at(meter, meter.period_start, account.boundaries, self.rules.window_seconds)
+            slice_at(meter, meter.period_start, account.wallet.boundaries, self.rules.window_seconds)
         if meter.commitment or fee or given_at_end:
-            slice_at(meter, meter.period_end - TICK, account.boundaries, self.rules.window_seconds)
+            slice_at(meter, meter.period_end - TICK, account.wallet.boundaries, self.rules.window_seconds)
         elif not slices:
             # Opened for usage that did not come.
             return None

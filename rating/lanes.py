@@ -20,8 +20,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from rating.account import Account
 from rating.catalog import ALWAYS, NEVER
-from rating.credits import Account
 from rating.meters import Aggregation
 from rating.money import ZERO
 from rating.usage import MeterState, Slice

@@ -14,9 +14,9 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from rating.account import Account
 from rating.calendar import Calendar
 from rating.catalog import ALWAYS, NEVER, Placement, Subscription
-from rating.credits import Account
 from rating.events import CloudEvent
 from rating.meters import (
     PLAIN_INTEGER_LIMIT,

@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from itertools import groupby
 
-from rating.credits import Account
+from rating.account import Account
 from rating.money import ZERO
 from rating.rows import ChargeRow, WindowPart
 from rating.usage import MeterState, Slice, merged

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from rating.credits import Account, AccountState
+from rating.account import Account, AccountState
 from rating.lanes import Lanes
 from rating.meters import Tally, UniqueTally
 from rating.money import ZERO

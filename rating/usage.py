@@ -239,36 +239,6 @@ def close_windows(meter: MeterState, late_windows: int) -> bool:
     return True
 
 
-def share(charged: MeterState | Slice, payer: str | None) -> Decimal:
-    """What a grant paid of what was charged; without a grant, what is uncovered."""
-    return charged.uncovered if payer is None else charged.paid.get(payer, ZERO)
-
-
-def book(paid: dict[str, Decimal], grant_id: str, amount: Decimal) -> None:
-    """Add to what a grant paid, or take off it."""
-    paid[grant_id] = paid.get(grant_id, ZERO) + amount
-    if not paid[grant_id]:
-        del paid[grant_id]
-
-
-def move_payment(source: Slice, target: Slice, amount: Decimal) -> None:
-    """
-    Take an amount from what was paid for a slice to what was paid for another of the same meter.
-
-    First what is uncovered, then by the grants that paid last. What the slice was not charged stays owed between them.
-    """
-    uncovered = min(amount, max(source.uncovered, ZERO))
-    left = amount - uncovered
-    for grant_id in reversed(list(source.paid)):
-        taken = min(left, source.paid[grant_id])
-        if taken > 0:
-            left -= taken
-            book(source.paid, grant_id, -taken)
-            book(target.paid, grant_id, taken)
-    source.uncovered -= uncovered + left
-    target.uncovered += uncovered + left
-
-
 def merged(parts: list[Slice]) -> Slice:
     """The slices of one window as one."""
     whole = Slice(parts[0].start, parts[-1].end, parts[0].window_start)

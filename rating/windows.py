@@ -20,7 +20,8 @@ from rating.meters import Aggregation, HighestTally, LowestTally, Tally
 from rating.money import ZERO
 from rating.periods import window_at
 from rating.rows import ChargeRow, WindowPart
-from rating.usage import MeterKey, MeterState, Slice, book
+from rating.usage import MeterKey, MeterState, Slice
+from rating.wallet import book
 
 LoadWindows = Callable[[str, MeterKey], Sequence[ChargeRow]]
 """Given a customer and a rate card's billing period: what the ledger has of it, a row for each window."""

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rating.account import Account, AccountState
 from rating.catalog import SettlementMode
-from rating.credits import Account, AccountState
 from rating.money import ZERO, use_exact
 from rating.prices import Pricing, Tier, Volume
-from rating.usage import MeterState, Slice, move_payment, slice_at
+from rating.settle import shift_between_slices, shift_payment
+from rating.usage import MeterState, Slice, slice_at
 from tests.simulation.settling import HOUR, World, card, customer, event, grant, metered, plan, subscription
 from tests.world import START
 
@@ -52,10 +53,10 @@ def _each_with_each(account: Account, changed: list[Slice]) -> None:
     for target in changed:
         for source in changed:
             amount = min(target.amount - target.settled, source.settled - source.amount)
-            if amount > 0 and account._span(source) == account._span(target):
+            if amount > 0 and account.wallet.span_of(source.start) == account.wallet.span_of(target.start):
                 source.settled -= amount
                 target.settled += amount
-                move_payment(source, target, amount)
+                shift_payment(source, target, amount)
 
 
 @given(_changed(), st.lists(st.integers(0, 20), max_size=3))
@@ -64,11 +65,11 @@ def test_moving_what_was_paid_is_the_same_as_comparing_each_slice_with_each(
 ) -> None:
     use_exact()
     account = Account(AccountState("customer"))
-    account.boundaries = sorted(START + cut * HOUR for cut in cuts)
+    account.wallet.boundaries = sorted(START + cut * HOUR for cut in cuts)
     found, expected = _slices(shapes), _slices(shapes)
     for parts in (found, expected):
         parts.sort(key=lambda part: min(part.amount - part.settled, ZERO))
-    account._move(found)
+    shift_between_slices(account, found)
     _each_with_each(account, expected)
     assert found == expected
 

@@ -139,7 +139,7 @@ def run_charges(vector: Vector) -> World:
 def available(world: World, feature: str | None) -> tuple[Decimal, Decimal]:
     """What was granted that may pay for a feature, and what is left of it less what the feature owes."""
     account = world.group.accounts[ID]
-    grants = [found for found in account.grants if found.effective_at <= world.now]
+    grants = [found for found in account.wallet.grants if found.effective_at <= world.now]
     if feature is None:
         return sum((found.amount for found in grants), ZERO), world.balance.live
     may_pay = [g for g in grants if not g.features or feature in g.features]

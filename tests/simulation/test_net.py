@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 import rating.group
 import rating.meters
+from rating.account import Account
 from rating.calendar import Calendar
 from rating.catalog import FeatureSet, MeterSet, SettlementMode, key_group
-from rating.credits import Account
 from rating.meters import Aggregation, Feature, Meter, Tally, UniqueTally
 from rating.money import use_exact
 from rating.outcome import RejectCode
