@@ -14,9 +14,9 @@ from datetime import datetime
 from decimal import Decimal
 
 from rating.account import Account
-from rating.meters import Tally, UniqueTally, add, merged_value
 from rating.money import ONE, ZERO
 from rating.prices import Pricing
+from rating.tallies import Tally, UniqueTally, add, merged_value
 from rating.usage import MeterState
 
 

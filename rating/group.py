@@ -30,7 +30,7 @@ from rating.charge import Piece, is_given, total
 from rating.dedup import LoadSegments, SeenEvents, SeenState, mark_of, part_of
 from rating.events import CloudEvent, EventDecoder, refuse_instant
 from rating.lanes import Gathered, Lane, Lanes
-from rating.meters import PLAIN_INTEGER_LIMIT, Aggregation, add, new_tally, quantity, tally_value
+from rating.meters import PLAIN_INTEGER_LIMIT, Aggregation, quantity
 from rating.money import ZERO, use_exact
 from rating.outcome import ParkCode, Parked, RejectCode, Rejected, waits_because
 from rating.placing import metered_fields
@@ -38,6 +38,7 @@ from rating.routes import ADDITIVE, Measured, Part, Route, measure, route_to
 from rating.rows import MismatchRow, Outcome, UsedSubject
 from rating.rules import Rules
 from rating.settle import repay_uncovered, settle
+from rating.tallies import add, new_tally, tally_value
 from rating.telling import charge_rows
 from rating.undo import Undo, copied
 from rating.usage import MeterState, close_windows, price_meter, slice_at

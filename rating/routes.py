@@ -18,18 +18,9 @@ from rating.account import Account
 from rating.calendar import Calendar
 from rating.catalog import ALWAYS, NEVER, Placement, Subscription
 from rating.events import CloudEvent
-from rating.meters import (
-    PLAIN_INTEGER_LIMIT,
-    UNIQUE_MAX,
-    Aggregation,
-    Feature,
-    Meter,
-    compile_path,
-    dimension_text,
-    is_beyond,
-    quantity,
-)
+from rating.meters import PLAIN_INTEGER_LIMIT, Aggregation, Feature, Meter, compile_path, dimension_text, quantity
 from rating.outcome import ParkCode, RejectCode, Rejected
+from rating.tallies import UNIQUE_MAX, is_beyond
 from rating.usage import MeterState
 
 ADDITIVE = frozenset({Aggregation.SUM, Aggregation.COUNT})

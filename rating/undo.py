@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from rating.account import Account, AccountState
 from rating.lanes import Lanes
-from rating.meters import Tally, UniqueTally
 from rating.money import ZERO
+from rating.tallies import Tally, UniqueTally
 from rating.usage import MeterState, Slice
 
 

@@ -18,10 +18,10 @@ from decimal import Decimal
 from msgspec import Struct, field
 
 from rating.charge import Piece, commitment, continued, piece_at, top_up, total
-from rating.meters import Tally
 from rating.money import ZERO
 from rating.periods import window_at
 from rating.prices import Pricing
+from rating.tallies import Tally
 
 MeterKey = tuple[str, str, datetime]
 """Subscription, rate card, and start of the billing period."""

@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
-from rating.meters import Aggregation, HighestTally, LowestTally, Tally
+from rating.meters import Aggregation
 from rating.money import ZERO
 from rating.periods import window_at
 from rating.rows import ChargeRow, WindowPart
+from rating.tallies import HighestTally, LowestTally, Tally
 from rating.usage import MeterKey, MeterState, Slice
 from rating.wallet import book
 

@@ -18,22 +18,17 @@ from rating.meters import (
     Feature,
     Meter,
     MeterError,
-    Tally,
-    add,
     check_filters,
     compile_path,
     dimension_text,
     matches,
-    new_tally,
-    pack_tally,
     quantity,
     read_filters,
-    tally_value,
     top_field,
-    unpack_tally,
 )
 from rating.money import DIGITS_MAX, use_exact
 from rating.outcome import RejectCode
+from rating.tallies import Tally, add, new_tally, pack_tally, tally_value, unpack_tally
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "peers.json").read_text())["vectors"]
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -11,15 +11,16 @@ import pytest
 from msgspec.structs import replace
 
 import rating.group
-import rating.meters
+import rating.tallies
 from rating.account import Account
 from rating.calendar import Calendar
 from rating.catalog import FeatureSet, MeterSet, SettlementMode, key_group
-from rating.meters import Aggregation, Feature, Meter, Tally, UniqueTally
+from rating.meters import Aggregation, Feature, Meter
 from rating.money import use_exact
 from rating.outcome import RejectCode
 from rating.routes import measure
 from rating.rules import Rules
+from rating.tallies import Tally, UniqueTally
 from rating.usage import MeterState
 from tests.simulation.settling import (
     HOUR,
@@ -194,7 +195,7 @@ def test_the_longest_numbers_there_may_be_are_charged_exactly() -> None:
 
 
 def test_a_text_beyond_the_bound_is_refused_for_that_meter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rating.meters, "UNIQUE_MAX", 3)
+    monkeypatch.setattr(rating.tallies, "UNIQUE_MAX", 3)
     world = _world(Aggregation.UNIQUE_COUNT)
     for number in (1, 2, 3, 4, 2, 5):
         world.use(event(f"{number}-{len(world.outs)}", "a", number, START))

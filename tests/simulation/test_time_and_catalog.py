@@ -16,11 +16,12 @@ from msgspec.structs import replace
 from rating.catalog import FeatureSet, Grant, MeterSet, Phase, Record, SettlementMode, key_group
 from rating.dedup import SEGMENT_SIZE
 from rating.group import KeyGroup
-from rating.meters import AVERAGE_DIGITS, Aggregation, Feature, Meter
+from rating.meters import Aggregation, Feature, Meter
 from rating.money import quotient
 from rating.prices import Discounts, Flat, Graduated, Package, PaymentTerm, Pricing, Tier, Unit, Volume
 from rating.rows import Outcome
 from rating.rules import Rules
+from rating.tallies import AVERAGE_DIGITS
 from tests.simulation.settling import (
     DAY,
     HOUR,

@@ -16,9 +16,10 @@ from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeVar
 
 from config.settings import load_settings
-from rating.meters import AVERAGE_DIGITS, Aggregation, Feature, Meter
+from rating.meters import Aggregation, Feature, Meter
 from rating.money import ZERO, quotient
 from rating.periods import Cadence, add_duration, window_at
+from rating.tallies import AVERAGE_DIGITS
 from tollway.api.problems import Problem, bad_request
 from tollway.api.wire import instant
 from tollway.ledger_reads import Connection, rows
