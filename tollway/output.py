@@ -58,10 +58,15 @@ def guard() -> None:
             os.open(os.devnull, os.O_RDONLY)
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
     sys.stdout = _stream(_Output(1, "w", closefd=False), sys.stdout)
-    sys.stderr = _stream(_Messages(2, "w", closefd=False), sys.stderr)
+    sys.stderr = messages_to(2, sys.stderr)
+
+
+def messages_to(descriptor: int, before: Any = None) -> io.TextIOWrapper:
+    """A stream of messages to a descriptor, which stays open."""
+    return _stream(_Messages(descriptor, "w", closefd=False), before)
 
 
 def _stream(raw: io.FileIO, before: Any) -> io.TextIOWrapper:
     encoding, errors = (before.encoding, before.errors) if before is not None else ("utf-8", "backslashreplace")
-    by_line = raw.isatty() or raw.fileno() == 2
+    by_line = raw.isatty() or isinstance(raw, _Messages)
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=by_line)

@@ -147,6 +147,7 @@ def test_a_port_that_is_taken_stops_the_start_and_names_the_setting(tmp_path: Pa
         assert refused.code == 2
         assert "`TOLLWAY_API_PORT`" in refused.err
         assert "hint: name a free port" in refused.err
+        assert not home.path.exists(), "it is looked at before any server is started"
         with home.up("up", "--no-api"):
             assert "The API listens" not in home.log().read_text()
 
@@ -157,6 +158,28 @@ def test_a_port_that_is_taken_stops_the_start_and_names_the_setting(tmp_path: Pa
         assert second.run("up").code == 2
         assert time.monotonic() - started > serving.POLL_SECONDS
         assert answers(url)
+
+
+def test_a_port_of_metrics_that_is_taken_stops_the_start_before_any_server(tmp_path: Path) -> None:
+    """It is named, and no home is made."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        home = Home(tmp_path / "home", {"TOLLWAY_METRICS_PORT": str(taken.getsockname()[1])})
+        refused = home.run("up", "--no-api")
+    assert refused.code == 2
+    assert "`TOLLWAY_METRICS_PORT`" in refused.err
+    assert not home.path.exists()
+
+
+def test_missing_keys_are_told_before_the_dataflow_starts(tmp_path: Path) -> None:
+    """By `up` itself, as what has to be set right first, and not by the API's process that ends."""
+    home = Home(tmp_path / "home", {"TOLLWAY_API_PORT": "0", "TOLLWAY_API_KEYS": "required"})
+    refused = home.run("up")
+    assert refused.code == 2
+    assert "error: The API needs an API key" in refused.err
+    assert "hint: make one with `tollway key create" in refused.err
+    assert "HTTP API ended" not in refused.err
 
 
 def test_a_bad_setting_of_the_api_stops_the_start_of_up(tmp_path: Path) -> None:

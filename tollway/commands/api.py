@@ -12,12 +12,11 @@ from typing import Annotated
 import typer
 
 from config.logs import keep_few_alike
-from config.settings import SettingError
-from sinks.postgres.connecting import connect
 from sinks.postgres.migrate import migrate
-from tollway.api.listen import Place, held, hosts_of, listens
+from tollway.api.listen import held, hosts_of, listens
 from tollway.api.serve import Work, serve
-from tollway.api.settings import ApiSettings, load_api_settings
+from tollway.api.settings import load_api_settings
+from tollway.commands.asking import asks_for_keys
 from tollway.commands.durability import check_durability
 from tollway.console import say, settings
 from tollway.embedded import servers
@@ -67,26 +66,6 @@ def api(
         )
         serve(place, work, ready=lambda: None if end_with_input else say(listens(place)))
         say("The API stopped: every request that came was answered.")
-
-
-def asks_for_keys(listening: ApiSettings, place: Place, postgres_dsn: str) -> bool:
-    """
-    Whether requests need an API key.
-
-    Raises:
-        SettingError: They do, and there is none.
-    """
-    if listening.keys == "auto" and place.is_loopback:
-        return False
-    with connect(postgres_dsn) as connection:
-        found = connection.execute("select 1 from api_keys where revoked_at is null limit 1").fetchone()
-    if found is None:
-        why = "`TOLLWAY_API_KEYS` is `required`" if place.is_loopback else f"others reach {place.host}"
-        raise SettingError(
-            f"The API needs an API key, since {why}, and there is none\n"
-            "hint: make one with `tollway key create --role admin`, then start again"
-        )
-    return True
 
 
 def _end_with_input() -> None:

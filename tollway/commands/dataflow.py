@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tollway.embedded import locks
+from tollway.output import messages_to
 
 LOCK_SECONDS = 1.0
 """So long a dataflow that is just ending is waited for."""
@@ -85,7 +86,7 @@ def crashing_into(log: Path) -> Iterator[None]:
     stderr, kept = sys.stderr, os.dup(STDERR)
     with log.open("wb") as crash:
         # Stays open: a logger may hold on to it.
-        sys.stderr = os.fdopen(kept, "w", buffering=1, closefd=False)
+        sys.stderr = messages_to(kept)
         os.dup2(crash.fileno(), STDERR)
         try:
             yield

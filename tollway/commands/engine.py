@@ -24,10 +24,12 @@ from dataflows.sources.kafka import PartitionsAdded
 from sinks import metrics
 from sinks.postgres.migrate import migrate
 from sinks.postgres.totals import telling_totals
+from tollway.api.listen import Place, held
 from tollway.api.settings import ApiSettings, load_api_settings
+from tollway.commands.asking import asks_for_keys
 from tollway.commands.cluster import end_with_input, supervise
 from tollway.commands.copying import copying
-from tollway.commands.dataflow import alone, crash_log, crashing_into
+from tollway.commands.dataflow import alone, crash_log, crashing_into, running
 from tollway.commands.durability import check_durability
 from tollway.commands.serving import serving
 from tollway.console import say, settings
@@ -188,6 +190,7 @@ def _rate(
     stopping = Event()
     place = cluster.process_id if cluster is not None else None
     keeps_store = chosen.recovery and not (place and chosen.recovery_shared)
+    api_place = _check_ports(chosen, listening, place)
     with (
         servers(chosen, report=say) as endpoints,
         alone(chosen.home, place),
@@ -199,6 +202,8 @@ def _rate(
         applied = migrate(endpoints.postgres_dsn)
         if applied:
             say(f"Schema: applied {', '.join(applied)}")
+        if listening is not None and api_place is not None:
+            asks_for_keys(listening, api_place, endpoints.postgres_dsn)  # refuses where there are none
         _serve_metrics(chosen.metrics_host, chosen.metrics_port, cluster or ALONE)
         with (
             serving(listening, stopping) if listening else nullcontext(),
@@ -232,17 +237,47 @@ def _rate(
         say("Stopped: everything read is in the ledger.")
 
 
+def _check_ports(chosen: Settings, listening: ApiSettings | None, process_id: int | None) -> Place | None:
+    """
+    See that the ports are free before any server is started.
+
+    Returns:
+        Where the API will listen, if it is to. None too where a dataflow of this home seems to run, which is refused by
+        its lock: that the port is taken would be half of the story.
+
+    Raises:
+        SettingError: A port is taken, or an address is none of this machine.
+    """
+    if running(chosen.home, process_id) is not None:
+        return None
+    if chosen.metrics_port:
+        family = socket.AF_INET6 if ":" in chosen.metrics_host else socket.AF_INET
+        try:
+            with socket.create_server((chosen.metrics_host, chosen.metrics_port), family=family):
+                pass
+        except OSError as error:
+            raise _no_metrics(chosen.metrics_host, chosen.metrics_port, error) from error
+    if listening is None:
+        return None
+    with held(listening) as place:
+        return place
+
+
 def _serve_metrics(host: str, port: int, cluster: Cluster) -> None:
     if not port:
         return
     try:
         metrics.serve(host, port, cluster.process_id, cluster.size)
     except OSError as error:
-        raise SettingError(
-            f"Bad setting `TOLLWAY_METRICS_PORT`: port {port} of {host} can't be opened: {error.strerror}\n"
-            "hint: name a free port, or leave it out for no metrics"
-        ) from error
+        raise _no_metrics(host, port, error) from error
     say(f"Metrics: http://{host}:{port}/metrics")
+
+
+def _no_metrics(host: str, port: int, error: OSError) -> SettingError:
+    return SettingError(
+        f"Bad setting `TOLLWAY_METRICS_PORT`: port {port} of {host} can't be opened: {error.strerror}\n"
+        "hint: name a free port, or leave it out for no metrics"
+    )
 
 
 def _regular(path: Path) -> Path:

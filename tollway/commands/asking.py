@@ -1,0 +1,28 @@
+"""Whether the HTTP API asks for keys."""
+
+from __future__ import annotations
+
+from config.settings import SettingError
+from sinks.postgres.connecting import connect
+from tollway.api.listen import Place
+from tollway.api.settings import ApiSettings
+
+
+def asks_for_keys(listening: ApiSettings, place: Place, postgres_dsn: str) -> bool:
+    """
+    Whether requests need an API key.
+
+    Raises:
+        SettingError: They do, and there is none.
+    """
+    if listening.keys == "auto" and place.is_loopback:
+        return False
+    with connect(postgres_dsn) as connection:
+        found = connection.execute("select 1 from api_keys where revoked_at is null limit 1").fetchone()
+    if found is None:
+        why = "`TOLLWAY_API_KEYS` is `required`" if place.is_loopback else f"others reach {place.host}"
+        raise SettingError(
+            f"The API needs an API key, since {why}, and there is none\n"
+            "hint: make one with `tollway key create --role admin`, then start again"
+        )
+    return True
