@@ -252,8 +252,11 @@ class Calendar:
                 state.moves[subscription.id] = len(subscription.moves)
                 through = state.standing_through.get(subscription.id)
                 passed = through is not None and move.at < through
-                if passed and now < move.at:
-                    state.standing_through[subscription.id] = move.at
+                if passed:
+                    # What is due without usage has other periods from here on: of all before, one that is open changes.
+                    through = state.standing_through[subscription.id]
+                    from_here = max(move.at, min(move.recorded_at, now))
+                    state.standing_through[subscription.id] = min(through, from_here)
                 moved.append((subscription, move.at if passed and move.at <= now else None))
             through = state.standing_through.get(subscription.id)
             if moved and moved[-1][0] is subscription and through is not None:
@@ -285,8 +288,7 @@ class Calendar:
                 meter.period_end = end
                 self._price_anew(meter)
                 meter.rechain = bool(meter.slices)
-                meter.booked_from = _due_at(self.pricing(account, meter), meter.period_start, end)
-                meter.booked = meter.booked and meter.period_start < meter.booked_from
+                self._make_due(account, meter)
             if placement is not None:
                 meter.closes_at = self._closes_at(subscription, max(end, placement.ends))
                 self._go_on_from(account, meter, placement)
@@ -294,9 +296,12 @@ class Calendar:
             if has_moved and before != self.pricing(account, meter):
                 self._price_anew(meter)
                 meter.rechain = bool(meter.slices)
-                if placement is not None and not meter.amount and not meter.booked:
-                    # What was charged in advance stays so, also where the new version would charge it in arrears.
-                    meter.booked_from = _due_at(placement.card.pricing, meter.period_start, end)
+                self._make_due(account, meter)
+
+    def _make_due(self, account: Account, meter: MeterState) -> None:
+        """What the meter costs is due at another instant, as its price or its end has changed."""
+        meter.booked_from = _due_at(self.pricing(account, meter), meter.period_start, meter.period_end)
+        meter.booked = meter.booked and meter.period_start < meter.booked_from
 
     def _go_on_from(self, account: Account, meter: MeterState, placement: Placement) -> None:
         """A move that was taken back has put a part of its period before a meter: it goes on from that one."""
@@ -364,7 +369,7 @@ class Calendar:
         self, account: Account, subscription: Subscription, at: datetime, now: datetime
     ) -> list[datetime]:
         """Open what costs something without usage at an instant. Returns the ends of all periods that it falls in."""
-        ends = []
+        ends = self.catalog.period_ends(subscription, at) if subscription.moves else []
         standing = False
         for placement in self.catalog.placements_at(subscription, at):
             ends.append(placement.period.end)

@@ -465,6 +465,22 @@ class Catalog:
 
         What it finds for a card depends on nothing but where the period begins, whichever instant within is asked for.
         """
+        for plan, card, period, full in self._periods_at(subscription, at):
+            if not any(period.start < move.at < period.end for move in subscription.moves):
+                yield Placement(subscription, plan, card, period, full, period, period.end)
+                continue
+            placement = self._placement_through_moves(subscription, card, period, full, at)
+            if placement is not None:
+                yield placement
+
+    def period_ends(self, subscription: Subscription, at: datetime) -> list[datetime]:
+        """The ends of the billing periods at an instant, also of those in which a fee that is new is not due yet."""
+        return [period.end for _, _, period, _ in self._periods_at(subscription, at)]
+
+    def _periods_at(
+        self, subscription: Subscription, at: datetime
+    ) -> Iterator[tuple[PlanVersion, RateCard, Period, Period]]:
+        """The rate cards in force at an instant, each with its billing period and its cadence's whole one."""
         found = self._phase_through_moves(subscription, at)
         if found is None:
             return
@@ -475,13 +491,7 @@ class Catalog:
                 full = Period(start, end or add_duration(start, CADENCE_MAX))
             else:
                 full = period_at(subscription.anchor, Cadence.parse(card.cadence or plan.cadence), at)
-            period = Period(max(full.start, start), min(full.end, *stops) if stops else full.end)
-            if not any(period.start < move.at < period.end for move in subscription.moves):
-                yield Placement(subscription, plan, card, period, full, period, period.end)
-                continue
-            placement = self._placement_through_moves(subscription, card, period, full, at)
-            if placement is not None:
-                yield placement
+            yield plan, card, Period(max(full.start, start), min(full.end, *stops) if stops else full.end), full
 
     def _placement_through_moves(
         self, subscription: Subscription, card: RateCard, whole: Period, full: Period, at: datetime

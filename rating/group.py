@@ -979,11 +979,12 @@ class KeyGroup:
         reopened = [] if account.reopened_in is None else self._take_reopened(account)
         told: list[tuple[MeterState, bool]] = []
         for meter in dirty:
-            # What a period is used before it begins counts from then on.
-            if now < meter.booked_from:
+            # What a period is used before it begins counts from then on. What a move has put off is given back.
+            is_due = meter.booked_from <= now
+            if not is_due and not meter.amount:
                 continue
             meter.dirty = False
-            opens = self._price(account, meter)
+            opens = self._price(account, meter, is_due)
             if opens is None:
                 continue
             if opens:
@@ -1083,7 +1084,7 @@ class KeyGroup:
         account.state.transitions += bool(reopened)
         return reopened
 
-    def _price(self, account: Account, meter: MeterState) -> bool | None:
+    def _price(self, account: Account, meter: MeterState, is_due: bool) -> bool | None:
         """
         Bring a meter's amounts up to its usage.
 
@@ -1101,7 +1102,7 @@ class KeyGroup:
         given_at_end = False
         if meter.booked_from > meter.period_start and is_in_arrears(pricing):
             given_at_end = given
-            fee, pricing = total(pricing, ZERO), NOTHING
+            fee, pricing = total(pricing, ZERO) if is_due else ZERO, NOTHING
         slices = meter.slices
         opens = False
         # A piece is known once the price was looked at, or where usage begins on one that owes nothing without any.
@@ -1110,7 +1111,7 @@ class KeyGroup:
             opens = not has_start and (meter.cost(pricing, ZERO) != ZERO or (given and not given_at_end))
         if opens:
             slice_at(meter, meter.period_start, account.wallet.boundaries, self.rules.window_seconds)
-        if meter.commitment or fee or given_at_end:
+        if meter.commitment or fee or (given_at_end and is_due):
             slice_at(meter, meter.period_end - TICK, account.wallet.boundaries, self.rules.window_seconds)
         elif not slices:
             # Opened for usage that did not come.

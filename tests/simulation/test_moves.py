@@ -358,6 +358,86 @@ def test_a_move_from_the_start_of_the_period_changes_its_fees() -> None:
     assert world.balance.charged == 248
 
 
+ADVANCE, ARREARS = PaymentTerm
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "before", "open_", "over"),
+    [
+        (price(Flat(D(2))), price(Flat(D(9), ARREARS)), D(2), D(0), D(9)),
+        (price(Flat(D(9), ARREARS)), price(Flat(D(2))), D(0), D(2), D(2)),
+        (price(Flat(D(2), ARREARS)), price(Flat(D(9), ARREARS)), D(0), D(0), D(9)),
+        (price(Flat(D(2))), None, D(2), D(0), D(0)),
+        (None, price(Flat(D(9), ARREARS)), D(0), D(0), D(9)),
+        (price(Flat(D(2))), price(Flat(D(9), ARREARS), discounts=Discounts(percentage=D(100))), D(2), D(0), D(0)),
+    ],
+)
+def test_a_move_from_the_start_of_the_period_changes_when_its_fee_is_due(
+    old: Pricing | None, new: Pricing | None, before: Decimal, open_: Decimal, over: Decimal
+) -> None:
+    """What was charged in advance is given back until it is due; the gate is that of a log that is read again."""
+    records = [
+        *metered("a"),
+        version(1, card("a"), *([] if old is None else [card(None, old)])),
+        version(2, card("a"), *([] if new is None else [card(None, new)])),
+    ]
+    mode, move = SettlementMode.CREDIT_ONLY, VersionMove(START, 2, MID)
+    told = []
+    for known in (False, True):
+        world = world_of(*records, replace(moved(mode=mode), moves=(move,) if known else ()), grant("g", 12))
+        world.use(event("1", "a", 6, START))
+        world.beat(MID)
+        assert known or world.balance.charged == 6 + before
+        world.apply(*([] if known else [replace(moved(mode=mode), moves=(move,))]))
+        world.restart()
+        world.use(event("2", "a", 1, MID))
+        told.append((world.balance.charged, world.balance.live, world.balance.access))
+        world.beat(APRIL - timedelta(microseconds=1))
+        assert world.balance.charged == 7 + open_
+        world.beat(APRIL + DAY)
+        assert sum(row.amount for row in world.charges.values() if row.period_start == START) == 7 + over
+        told.append((world.balance.charged, world.balance.live, world.balance.access))
+    assert told[0] == (7 + open_, 5 - open_, "allowed")
+    assert told[:2] == told[2:]
+
+
+@pytest.mark.parametrize("new", [price(Flat(D(9), ARREARS)), price(Flat(D(9)))])
+@pytest.mark.parametrize("days", [1, 20])
+def test_usage_whose_price_becomes_a_fee_from_the_start_of_the_period_is_given_back(new: Pricing, days: int) -> None:
+    """In windows that have left the state too; a fee in arrears is due at the end."""
+    tiers = price(Graduated((Tier(D(5), D(1), D(3)), Tier(None, D(2)))))
+    world = world_of(*metered("a"), version(1, card("a", tiers)), version(2, card("a", new)), moved(), grant("g", 8))
+    for number in range(days):
+        world.beat(START + number * DAY)
+        world.use(event(str(number), "a", 1, START + number * DAY))
+    assert world.balance.consumed == min(3 + days, 8)
+    world.apply(moved((START, 2)))
+    assert by_period(world) == ({} if new.price.payment_term is ARREARS else {(START, APRIL): 9})  # type: ignore[union-attr]
+    world.restart()
+    world.use(event("last", "a", 1, world.now))
+    world.beat(APRIL)
+    assert by_period(world)[START, APRIL] == 9
+    world.apply(moved((START, 2), (START, 1)))
+    assert by_period(world)[START, APRIL] == 3 + total(
+        price(Graduated((Tier(D(5), D(1)), Tier(None, D(2))))), D(days + 1)
+    )
+
+
+def test_a_fee_that_a_move_brings_is_due_in_its_own_periods() -> None:
+    """A fee each week, in a plan by the month that asked for nothing: the next week's is due with the week."""
+    fee = card(None, price(Flat(D(7))), cadence="P1W")
+    records = [*metered("a"), version(1, card("a")), version(2, card("a"), fee)]
+    move = VersionMove(START + 15 * DAY, 2, START + 16 * DAY)
+    for read_at in (16, 30):
+        world = world_of(*records, moved())
+        world.beat(START + 16 * DAY)
+        world.now = START + read_at * DAY
+        world.apply(replace(moved(), moves=(move,)))
+        world.beat(START + 31 * DAY)
+        weeks = [(START + at * DAY, START + (at + 7) * DAY) for at in (21, 28)]
+        assert by_period(world, "fee") == dict.fromkeys(weeks, D(7))
+
+
 def test_a_feature_whose_price_becomes_a_fee_is_only_counted_until_the_next_period() -> None:
     """The fee is due from then on."""
     records = [*metered("a"), version(1, card("a")), version(2, card("a", price(Flat(D(7))))), moved((MID, 2))]
