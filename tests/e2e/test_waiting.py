@@ -15,7 +15,7 @@ import pytest
 from litestar.testing import TestClient
 from prometheus_client import REGISTRY
 
-from rating.outcome import ParkCode, Parked
+from rating.outcome import ParkCode, Parked, RejectCode, Rejected
 from rating.rows import Outcome
 from sinks import metrics
 from sinks.postgres.ledger import Ledger, rows_of
@@ -119,6 +119,33 @@ def test_the_command_line_tells_unpriced_usage_by_meter_and_dimensions(waiting: 
     assert "move to that with `--at this_billing_cycle`" in told
     out, _ = tollway(waiting, "unpriced", "--customer", "acme", "--meter", "tokens", "--json")
     assert [one["events"] for one in msgspec.json.decode(out)] == [2]
+
+
+def test_dead_letters_are_found_by_customer_and_time(waiting: Stores) -> None:
+    """With what their bytes call themselves, whatever these are; a list that stops says so."""
+    raws = [
+        b'{"id": "e1", "source": "gate", "subject": "acme", "data": {"n": -1}}',
+        b'{"id": 7, "subject": "blue"}',
+        b"\xff{",
+        b'{"id": "e3", "subject": "nobody"}',
+    ]
+    out = Outcome(1)
+    out.rejected += [Rejected(RejectCode.VALUE_NEGATIVE, "below 0", "$.data.n", raw) for raw in raws]
+    ledger = Ledger(waiting.postgres_dsn)
+    ledger.write(rows_of(out, 0, 2))
+    ledger.close()
+    listed, told = tollway(waiting, "dead-letters", "--json")
+    names = {(one["source"], one["id"], one["subject"]) for one in msgspec.json.decode(listed)}
+    assert names == {("gate", "e1", "acme"), (None, None, "blue"), (None, None, None), (None, "e3", "nobody")}
+    assert told == ""
+    listed, _ = tollway(waiting, "dead-letters", "--customer", "acme", "--json")
+    assert [one["id"] for one in msgspec.json.decode(listed)] == ["e1"]
+    listed, told = tollway(waiting, "dead-letters", "--limit", "1")
+    assert listed.splitlines()[1].split() == ["recorded", "reason", "meter", "subject", "id", "message"]
+    assert told == "These are the newest 1: there are more, and `--limit` shows them.\n"
+    for since, count in (("2026-01-01", 4), ("8000-01-01", 0)):
+        listed, _ = tollway(waiting, "dead-letters", "--since", since, "--json")
+        assert len(msgspec.json.decode(listed)) == count
 
 
 def test_the_api_lists_what_waits(waiting: Stores) -> None:

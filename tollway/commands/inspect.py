@@ -12,7 +12,7 @@ from rating.outcome import ParkCode, RejectCode
 from sinks.redis.balances import balance_key
 from tollway import ledger_reads
 from tollway.commands.stores import stores
-from tollway.console import print_json, print_table, say, tell_cut
+from tollway.console import instant, print_json, print_table, say, tell_cut
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many at most, newest first.")]
@@ -216,7 +216,7 @@ def unpriced(
             [
                 [
                     row.meter,
-                    ", ".join(f"{name}={text}" for name, text in sorted(row.dimensions.items())),
+                    ", ".join(f"{name}={text}" for name, text in sorted(row.dimensions.items())) or None,
                     row.events,
                     row.quantity,
                     row.since,
@@ -242,27 +242,43 @@ def _in_words(by_reason: dict[str, int]) -> str:
 
 def dead_letters(
     reason: Annotated[str | None, typer.Option(help="Only events refused for this reason.")] = None,
+    customer: Annotated[
+        str | None, typer.Option(help="Only events whose subject is this customer's now, by its key or id.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only events refused from this instant on, RFC 3339, or date: its start in UTC.")
+    ] = None,
     limit: Limit = 100,
     as_json: Json = False,
 ) -> None:
     """
-    Show events that were refused, with the reason, the JSON path and the bytes.
+    Show events that were refused, with the reason, the JSON path, and what they are called as far as that can be read.
 
     Where a meter is named, the event has no value for that one, and was rated for the others.
 
-    Example: tollway dead-letters --json
+    Example: tollway dead-letters --since 2026-11-01 --json
     """
     _known(reason, DEAD_REASONS)
+    begin = instant(since, "--since") if since else None
     with stores() as (_, connection):
-        found = ledger_reads.dead_letters(connection, reason=reason, limit=limit)
+        found = ledger_reads.dead_letters(connection, reason=reason, customer=customer, since=begin, limit=limit + 1)
+    cut, found = len(found) > limit, found[:limit]
     if as_json:
-        print_json(found)
-        return
-    print_table(
-        "Dead letters",
-        ["recorded", "reason", "meter", "path", "message", "raw"],
-        [[d.recorded_at, d.reason, d.meter, d.path, d.message, d.raw[:80].decode(errors="replace")] for d in found],
-    )
+        print_json([_with_names(letter) for letter in found])
+    else:
+        print_table(
+            "Dead letters",
+            ["recorded", "reason", "meter", "subject", "id", "message"],
+            [[d.recorded_at, d.reason, d.meter, d.event.subject, d.event.id, d.message] for d in found],
+        )
+    if cut:
+        tell_cut(limit)
+
+
+def _with_names(letter: ledger_reads.DeadLetter) -> dict[str, Any]:
+    """A dead letter with what its bytes say of themselves, null where that can't be read."""
+    names = {name: getattr(letter.event, name) or None for name in letter.event.__struct_fields__}
+    return {**{name: getattr(letter, name) for name in letter.__struct_fields__}, **names}
 
 
 def _known(reason: str | None, reasons: tuple[str, ...]) -> None:

@@ -6,7 +6,7 @@ Statements run on the connection that is given, whatever its transaction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -34,6 +34,13 @@ def rows(connection: Connection, name: str, values: Mapping[str, object]) -> lis
 def structs(connection: Connection, name: str, values: Mapping[str, object], kind: type[_T]) -> list[_T]:
     """The rows of the statement `sql/<name>.sql`, as structs."""
     return [msgspec.convert(row, kind) for row in rows(connection, name, values)]
+
+
+def streamed(connection: Connection, name: str, values: Mapping[str, object], kind: type[_T]) -> Iterator[_T]:
+    """As `structs`, a few rows at a time, so that any number of them takes little memory."""
+    with connection.transaction(), connection.cursor(name, row_factory=dict_row) as cursor:
+        for row in cursor.execute(statement(name), values):
+            yield msgspec.convert({column: _utc(value) for column, value in row.items()}, kind)
 
 
 @cache

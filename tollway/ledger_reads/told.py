@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
+from itertools import islice
+from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from rating.outcome import ParkCode
 from tollway.ledger_reads.customers import find_customer
-from tollway.ledger_reads.statements import Connection, rows, structs
+from tollway.ledger_reads.statements import Connection, rows, streamed, structs
 
 
 class SignalRecord(Struct, frozen=True):
@@ -85,6 +88,32 @@ class DeadLetter(Struct, frozen=True):
     recorded_at: datetime
     raw: bytes
 
+    @property
+    def event(self) -> EventNames:
+        """What the bytes call themselves, as far as they can be read."""
+        try:
+            said = msgspec.json.decode(self.raw, type=_Said)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return EventNames()
+        texts = {name: getattr(said, name) for name in said.__struct_fields__}
+        return EventNames(**{name: text for name, text in texts.items() if isinstance(text, str)})
+
+
+class EventNames(Struct, frozen=True):
+    """What an event is called by its sender; empty where that is not there."""
+
+    source: str = ""
+    id: str = ""
+    subject: str = ""
+
+
+class _Said(Struct, frozen=True):
+    """The same, as it may be where it was refused for just that."""
+
+    source: Any = ""
+    id: Any = ""
+    subject: Any = ""
+
 
 def signals(
     connection: Connection, customer: str, *, kind: str | None = None, limit: int | None = 100
@@ -135,6 +164,42 @@ def _id_of(connection: Connection, customer: str | None) -> str | None:
     return None if customer is None else find_customer(connection, customer).id
 
 
-def dead_letters(connection: Connection, *, reason: str | None = None, limit: int | None = 100) -> list[DeadLetter]:
-    """Events that were refused, newest first, all or those of one reason."""
-    return structs(connection, "dead_letters", {"reason": reason, "limit": limit}, DeadLetter)
+def dead_letters(
+    connection: Connection,
+    *,
+    reason: str | None = None,
+    customer: str | None = None,
+    since: datetime | None = None,
+    limit: int | None = 100,
+) -> list[DeadLetter]:
+    """
+    Events that were refused, newest first.
+
+    Args:
+        connection: Is read on, in autocommit.
+        reason: Only those refused for this reason.
+        customer: Only those whose subject is one of this customer's now, by its id or key.
+        since: Only those recorded from then on.
+        limit: How many at most.
+
+    Raises:
+        NotFound: There is no such customer.
+    """
+    values = {"reason": reason, "since": since}
+    if customer is None:
+        return structs(connection, "dead_letters", values | {"limit": limit}, DeadLetter)
+    # Whose an event is stands in its bytes only, which may be anything: they are read one after another.
+    subjects = _subjects_of(connection, customer)
+    found = (
+        letter
+        for letter in streamed(connection, "dead_letters", values | {"limit": None}, DeadLetter)
+        if letter.event.subject in subjects
+    )
+    return list(islice(found, limit))
+
+
+def _subjects_of(connection: Connection, customer: str) -> frozenset[str]:
+    """The customer's subjects, and its key. Raises `NotFound`."""
+    head = find_customer(connection, customer)
+    held = {row["subject"] for row in rows(connection, "subjects_of_customer", {"customer_id": head.id})}
+    return frozenset({head.key, *held})
