@@ -30,6 +30,16 @@ local function gives_way(seen, row)
   return row[10] >= (seen.as_of or '')
 end
 
+-- Whether the lowest threshold reached is another one than before, on the side that the level moved to. Where only the
+-- customer's thresholds changed, the level counts others: a balance that is at 0 has not run out once more. Both are
+-- texts, empty for none; a hash of an earlier release has none of them.
+local function passed(before, after, rises)
+  if not before then return true end
+  local was, is = tonumber(before) or math.huge, tonumber(after) or math.huge
+  if rises then return is < was end
+  return is > was
+end
+
 -- KEYS: the signal stream, then one balance hash per row.
 -- ARGV: the rows as MessagePack: {revision, access, reason, level, threshold, blocked, live, customer_id,
 --       customer_key, as_of, {field, value, ...}, has usage}; the stream's maximum length; the present instant; the
@@ -41,7 +51,8 @@ local function put_balances(keys, args)
   raised, generation = {}, tonumber(args[4])
   for index, row in ipairs(rows) do
     local key = keys[index + 1]
-    local seen = redis.call('HMGET', key, 'revision', 'access', 'level', 'blocked_features', 'usage', 'generation', 'as_of')
+    local seen = redis.call('HMGET', key, 'revision', 'access', 'level', 'blocked_features', 'usage', 'generation', 'as_of',
+      'threshold')
     if gives_way({revision = seen[1], generation = seen[6], as_of = seen[7]}, row) then
       local access, level = seen[2] or 'allowed', tonumber(seen[3] or '0')
       redis.call('HSET', key, 'generation', string.format('%d', generation), 'revision', string.format('%d', row[1]),
@@ -50,10 +61,10 @@ local function put_balances(keys, args)
       if row[2] ~= access then
         signal(stream, limit, key, row, row[2] == 'blocked' and 'access_blocked' or 'access_allowed', '', row[3], now)
       end
-      if row[4] > level then
+      if row[4] > level and passed(seen[8], row[5], true) then
         local kind = row[5] == '0' and 'credits_exhausted' or 'balance_low'
         signal(stream, limit, key, row, kind, '', row[5], now)
-      elseif row[4] < level then
+      elseif row[4] < level and passed(seen[8], row[5], false) then
         signal(stream, limit, key, row, 'balance_recovered', '', row[5], now)
       end
       local blocked_before = seen[4] or ''

@@ -56,7 +56,7 @@ def packed(row: BalanceRow) -> tuple[object, ...]:
     fields: tuple[str, ...] = (
         "customer_id", row.customer_id, "currency", row.currency, "settled", plain(row.settled), "live", live,
         "pending", plain(row.pending), "overage", plain(row.overage), "access", row.access, "reason", row.reason,
-        "level", str(row.level), "blocked_features", blocked, "as_of", as_of,
+        "level", str(row.level), "threshold", row.threshold, "blocked_features", blocked, "as_of", as_of,
     )  # fmt: skip
     if row.usage:
         fields += ("usage", _json(row.usage).decode())

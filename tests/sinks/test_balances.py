@@ -86,6 +86,36 @@ def test_an_older_row_of_the_same_revision_does_not_replace_a_later_one(stores: 
     assert visible(stores, "c1")["access"] == "blocked", "a greater revision holds, whatever its instant"
 
 
+def at(revision: int, live: int, *thresholds: int) -> BalanceRow:
+    """A balance, and which of the thresholds and of 0 it has reached."""
+    reached = [limit for limit in sorted({*thresholds, 0}, reverse=True) if live <= limit]
+    threshold = str(reached[-1]) if reached else ""
+    return row(revision)._replace(live=Decimal(live), level=len(reached), threshold=threshold)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        (at(1, 0, 5), at(2, 0, 5, 7), []),
+        (at(1, 0, 5, 7), at(2, 0), []),
+        (at(1, 4, 5), at(2, 4, 5, 7), []),
+        (at(1, 4, 5), at(2, 4, 7), []),
+        (at(1, 6, 5), at(2, 6, 5, 7), [b"balance_low"]),
+        (at(1, 6, 5, 7), at(2, 6, 5), [b"balance_recovered"]),
+        (at(1, 6, 5), at(2, 5, 5), [b"balance_low"]),
+        (at(1, 5, 5), at(2, 0, 5), [b"credits_exhausted"]),
+        (at(1, 0, 5), at(2, 3, 5), [b"balance_recovered"]),
+        (at(1, 0, 5), at(2, 9, 5), [b"balance_recovered"]),
+    ],
+)
+def test_a_change_of_thresholds_alone_exhausts_nothing_again(
+    before: BalanceRow, after: BalanceRow, kind: list[bytes], older: Balances
+) -> None:
+    """What is signalled is that the lowest threshold reached is another one, and not how many there are above it."""
+    older.put([before])
+    assert older.put([after]) == kind
+
+
 def test_who_is_only_in_an_earlier_history_is_shut_out_once(stores: Stores, older: Balances, newer: Balances) -> None:
     """It is signalled where it could go on; who is told in this generation, or is known, stays as it is."""
     older.put([row(900), row(900, customer=2), row(900, blocked=True, customer=3), row(900, customer=4)])
