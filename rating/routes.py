@@ -18,6 +18,7 @@ from rating.account import Account
 from rating.calendar import Calendar
 from rating.catalog import ALWAYS, NEVER, Placement, Subscription
 from rating.events import CloudEvent
+from rating.lanes import Lanes
 from rating.meters import PLAIN_INTEGER_LIMIT, Aggregation, Feature, Meter, compile_path, dimension_text, quantity
 from rating.outcome import ParkCode, RejectCode, Rejected
 from rating.tallies import UNIQUE_MAX, is_beyond
@@ -92,6 +93,52 @@ class Route(Struct, frozen=True, gc=False):
         takers = (*metered.takers, *metered.rest)
         is_plain = len(takers) == 1 and not takers[0].conditions and metered.aggregation in ADDITIVE
         return takers[0] if is_plain else None
+
+
+class KnownRoutes:
+    """
+    The routes that were found, by subject and event type, until something they rest on changes; and the lanes on them.
+
+    Args:
+        lanes: The key group's.
+    """
+
+    def __init__(self, lanes: Lanes) -> None:
+        self.lanes = lanes
+        self._routes: dict[tuple[str, str], Route] = {}
+        self._of: dict[str, set[tuple[str, str]]] = {}
+        """By customer, the routes that lead to it."""
+
+    def get(self, subject: str, event_type: str) -> Route | None:
+        """The route of a subject's events of a type."""
+        return self._routes.get((subject, event_type))
+
+    def keep(self, subject: str, event_type: str, route: Route) -> None:
+        """Remember a route."""
+        self._routes[subject, event_type] = route
+        self._of.setdefault(route.account.state.customer_id, set()).add((subject, event_type))
+
+    def customer_ids(self) -> list[str]:
+        """Customers that some route leads to."""
+        return [*self._of]
+
+    def forget_all(self) -> None:
+        """What concerns everybody has changed."""
+        self._routes.clear()
+        self._of.clear()
+        self.lanes.close_all()
+
+    def forget_account(self, account: Account) -> None:
+        """What the catalog says of a customer has changed. All others go on as they do."""
+        self.lanes.close(account)
+        for key in self._of.pop(account.state.customer_id, ()):
+            self._routes.pop(key, None)
+
+    def forget_subjects(self, moved: set[str]) -> None:
+        """Subjects have changed hands: that concerns two customers."""
+        self.lanes.close_subjects(moved)
+        for key in [key for key in self._routes if key[0] in moved]:
+            del self._routes[key]
 
 
 class Part(Struct, frozen=True, gc=False):

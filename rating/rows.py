@@ -170,6 +170,11 @@ class Outcome:
         """An outcome crosses to another process as MessagePack; within one it is handed on as it is."""
         return unpack_outcome, (pack_outcome(self),)
 
+    def reject(self, rejected: Rejected) -> None:
+        """An event ends as rejected."""
+        self.rejected.append(rejected)
+        self.ended["rejected", rejected.code] += 1
+
     def mark(self) -> tuple[int, int, bool]:
         """How much was said of customers, for `cut`."""
         return len(self.charges), len(self.balances), self.urgent

@@ -12,7 +12,7 @@ import redis
 from hypothesis import settings
 from msgspec import Struct
 
-import rating.group
+import rating.intake
 from config.settings import Settings
 from tests.databases import Databases
 from tollway.embedded import Endpoints, servers
@@ -23,7 +23,7 @@ settings.register_profile("explore")
 settings.load_profile("repeatable")
 
 # Each fold by a lane is checked against the slow way, here and in the processes that tests start.
-rating.group.LANE_CHECK_EVENTS = 1
+rating.intake.LANE_CHECK_EVENTS = 1
 os.environ["TOLLWAY_LANE_CHECK_EVENTS"] = "1"
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-import rating.group
+import rating.intake
 from rating.catalog import FeatureSet, MeterSet, Phase, Record, SettlementMode, Subscription, VersionMove, key_group
 from rating.lanes import Lane
 from rating.meters import Aggregation, Feature, Meter
@@ -140,7 +140,7 @@ def test_a_cancellation_closes_the_lanes_that_reach_beyond_it() -> None:
 
 def test_a_lane_that_is_wrong_is_found_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A check now and then finds a fold that does not belong to its lane; the event goes the slow way."""
-    monkeypatch.setattr(rating.group, "LANE_CHECK_EVENTS", 2)
+    monkeypatch.setattr(rating.intake, "LANE_CHECK_EVENTS", 2)
     whole = Lane.__init__
 
     def unbounded(

@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 import rating.group
+import rating.intake
 import rating.tallies
 from rating.account import Account
 from rating.calendar import Calendar
@@ -77,7 +78,7 @@ def test_an_event_that_fails_before_it_changes_anything_is_a_dead_letter(monkeyp
             raise ZeroDivisionError("of its own")
         return measured(meters, found, *more)
 
-    monkeypatch.setattr(rating.group, "measure", failing)
+    monkeypatch.setattr(rating.intake, "measure", failing)
     world = _world()
     bad = event("bad", "a", 5, START)
     out = world.fold(event("1", "a", 1, START), bad, event("2", "a", 2, START), event("3", "a", 4, START, "d"))
@@ -173,7 +174,7 @@ def test_a_store_that_is_away_is_no_dead_letter() -> None:
     def away() -> bool:
         raise ConnectionError
 
-    world.group.refresh = world.group._watched(away)
+    world.group.intake.refresh = world.group._watched(away)
     with pytest.raises(ConnectionError):
         world.fold(event("1", "a", 1, START, "unknown"))
 
