@@ -67,6 +67,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "When something is wrong": {
         "doctor": ("doctor:doctor", "Check settings, servers, schema, ledger and Kafka"),
+        "postgres": ("postgres:postgres", "Run psql, pg_dump or pg_restore on the ledger"),
     },
 }
 """
@@ -115,7 +116,7 @@ class Commands(TyperGroup):
         if isinstance(found, typer.Typer):
             return typer.main.get_group(found)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(cmd_name)(found)
+        single.command(cmd_name, context_settings=getattr(found, "context_settings", None))(found)
         return typer.main.get_command(single)
 
     def format_commands(self, _ctx: Any, formatter: Any) -> None:

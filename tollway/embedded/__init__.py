@@ -5,6 +5,16 @@ Real servers without an installation: Valkey and PostgreSQL as child processes u
 """
 
 from tollway.embedded.home import Endpoints, HomeStatus, servers, status, stop_servers
+from tollway.embedded.postgres import program_folder
 from tollway.embedded.server import ServerError, ServerStatus
 
-__all__ = ["Endpoints", "HomeStatus", "ServerError", "ServerStatus", "servers", "status", "stop_servers"]
+__all__ = [
+    "Endpoints",
+    "HomeStatus",
+    "ServerError",
+    "ServerStatus",
+    "program_folder",
+    "servers",
+    "status",
+    "stop_servers",
+]

