@@ -28,8 +28,9 @@ demo: $(STAMP) ## Event → charge → credit → invoice → block, live, on re
 run: $(STAMP) ## Start the embedded servers and the dataflow; stop with Ctrl-C
 	@$(BIN)/tollway up
 
-test: $(STAMP) ## Run the tests
-	@$(BIN)/python -m pytest
+test: $(STAMP) ## Run the tests: side by side, then those that look at the clock
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not timed"
+	@$(BIN)/python -m pytest -m timed
 
 check: $(STAMP) ## What CI runs: format, lint, strict types, tests
 	@$(BIN)/ruff format --check .

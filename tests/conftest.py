@@ -1,4 +1,4 @@
-"""Real servers for the tests: one home for the whole session, an empty state for each test that asks."""
+"""Real servers for the tests: one home for each worker, an empty state for each test that asks."""
 
 from __future__ import annotations
 
@@ -35,9 +35,41 @@ class Stores(Struct, frozen=True):
     settings: Settings
 
 
+WORKERS_PER_CORE = 2
+"""Most tests that start processes wait for them half of the time."""
+
+SHARED = {"own_broker": "kafka", "bootstrap": "kafka", "live_runs": "cases"}
+"""By fixture: what is made once for all tests that use it, in whichever module."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """So many workers share the tests with `-n auto`."""
+    return WORKERS_PER_CORE * (os.cpu_count() or 1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is made for several tests is made once: where workers share the tests, those stay with one of them."""
+    for item in items:
+        if (group := _group(item)) is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _group(item: pytest.Item) -> str | None:
+    """The tests of a module that share a fixture, and those of all modules that share what takes long to start."""
+    fixtures = item._fixtureinfo if isinstance(item, pytest.Function) else None  # no public name has them
+    if fixtures is None:
+        return None
+    for name, group in SHARED.items():
+        if name in fixtures.names_closure:
+            return group
+    scopes = {found[-1].scope for found in fixtures.name2fixturedefs.values() if found}
+    return item.nodeid.partition("::")[0] if "module" in scopes else None
+
+
 @pytest.fixture(scope="session")
 def servers_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
-    """The servers that all tests of the session share."""
+    """The servers that all tests of a worker share."""
     home = tmp_path_factory.mktemp("home")
     with servers(Settings(home=home)) as endpoints:
         yield endpoints

@@ -196,6 +196,7 @@ async def walk(url: str, number: int) -> dict[str, float]:
         return steps.took
 
 
+@pytest.mark.timed
 def test_the_asynchronous_client_goes_all_steps_and_sees_each_effect_within_a_second(
     service: Service, record_testsuite_property: Callable[[str, object], None]
 ) -> None:

@@ -219,6 +219,7 @@ def test_the_set_up_reads_back_as_it_was_sent(prepaid: Prepaid) -> None:
     assert expanded.phases[0].key == "default"
 
 
+@pytest.mark.timed
 def test_credits_burn_down_block_and_restore(
     prepaid: Prepaid, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
@@ -350,6 +351,7 @@ def test_an_invoice_matches_the_usage_to_the_cent(prepaid: Prepaid) -> None:
     assert voided["status"] == "voided"
 
 
+@pytest.mark.timed
 def test_events_that_cannot_be_rated_are_shown(prepaid: Prepaid) -> None:
     """
     An event of nobody is parked, one with a value that is no number is a dead letter: both with the reason.

@@ -172,6 +172,7 @@ def test_a_key_that_is_not_exactly_right_opens_nothing(guarded: Client, stores: 
     assert guarded.get("/metrics", headers={"authorization": f"bearer  {key} "}).status_code == 200
 
 
+@pytest.mark.timed
 def test_a_key_opens_and_stops_opening_within_a_second_in_every_worker(stores: Stores) -> None:
     """Two workers; each new connection may reach either of them."""
     admin = made(stores, Role.ADMIN)

@@ -117,6 +117,7 @@ def test_a_body_that_is_too_large_is_refused_announced_or_not(client: Client, pa
     assert client.post(path, content=b" " * limit, headers=json_type).status_code == 400
 
 
+@pytest.mark.timed
 def test_a_slow_client_is_hung_up_on_and_holds_up_nobody(stores: Stores) -> None:
     """Headers, a body and a rest that never end: hung up on or 408 in time; meanwhile others are answered at once."""
     with api_process(stores, TOLLWAY_API_TIMEOUT_SECONDS=str(SLOW_SECONDS)) as service, wires(service, 203) as slow:
@@ -144,6 +145,7 @@ def test_a_slow_client_is_hung_up_on_and_holds_up_nobody(stores: Stores) -> None
             assert huge.status() == 431
 
 
+@pytest.mark.timed
 def test_a_ledger_that_does_not_answer_is_given_up_on_while_the_gate_and_ingest_go_on(stores: Stores) -> None:
     """Reads and changes that wait for a lock get 503 in time, also hundreds of them; what needs Redis only is quick."""
     with (
@@ -264,6 +266,7 @@ def test_who_sends_slowly_gives_way_when_bytes_are_short(stores: Stores) -> None
         assert second.status() == 413, "the other one did not have to give way"
 
 
+@pytest.mark.timed
 def test_readers_of_long_lists_do_not_hold_up_the_gate(stores: Stores) -> None:
     """Ten at once read a thousand customers each, again and again: the gate answers as if there were a few."""
     with (
@@ -412,6 +415,7 @@ def stopped(stores: Stores) -> Iterator[None]:
     ],
     ids=["writes_hang", "stopped"],
 )
+@pytest.mark.timed
 def test_a_valkey_that_hangs_is_given_up_on(
     stores: Stores,
     hang: Callable[[Stores], AbstractContextManager[None]],

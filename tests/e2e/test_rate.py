@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import random
-import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -112,9 +112,11 @@ def test_a_hundred_thousand_messy_lines_are_rated_exactly(tmp_path: Path) -> Non
     (tmp_path / "usage.jsonl").write_bytes(b"\n\r\n".join(lines))
     arguments = ("rate", str(tmp_path / "usage.jsonl"), "--catalog", str(tmp_path / "catalog.yaml"), "--as-of", AS_OF)
     home = Home(tmp_path / "home")
-    started = time.monotonic()
+    started = os.times()
     result = home.run(*arguments, "--json")
-    assert time.monotonic() - started < SECONDS_MAX
+    ended = os.times()
+    used = ended.children_user + ended.children_system - started.children_user - started.children_system
+    assert used < SECONDS_MAX, "of the processor's time, so that it may be busy with others"
     assert result.code == 1, result.err
     assert not home.path.exists(), "no server was started"
 

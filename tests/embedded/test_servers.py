@@ -350,6 +350,7 @@ def test_root_works_where_user_namespaces_are_forbidden(home: Path, monkeypatch:
     assert states(home) == ("stopped", "stopped")
 
 
+@pytest.mark.timed
 def test_starting_again_takes_less_than_a_moment(home: Path) -> None:
     """A start of servers that have data takes no more than two seconds."""
     started = time.monotonic()

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from time import sleep
 from typing import Any
 
+import pytest
+
 from dataflows.messages import header, microseconds, segment_header
 from dataflows.rate import Pace, RateLogic
 from rating.catalog import SettlementMode
@@ -44,6 +46,7 @@ def _told(outcomes: list[Outcome]) -> list[int]:
     return [int(row.charged) for out in outcomes for row in out.balances]
 
 
+@pytest.mark.timed
 def test_usage_that_comes_now_and_then_is_told_within_the_beat() -> None:
     logic = _logic(datetime.now(UTC) - MONTH)
     logic.on_batch([_message("first", datetime.now(UTC))])

@@ -303,6 +303,7 @@ def test_a_crash_between_leaves_an_event_that_comes_twice(priced: Stores, monkey
     assert query(priced, "select count(*) from dead_letters") == [(0,)]
 
 
+@pytest.mark.timed
 def test_turns_are_bounded_whatever_waits(priced: Stores, record_property: Any) -> None:
     """400,000 events of nobody and 1,000 that filters keep: a change of others looks at none of them."""
     with psycopg.connect(priced.postgres_dsn) as connection:

@@ -147,25 +147,24 @@ def test_a_gate_outlives_lost_connections_to_redis(stores: Stores, kafka: KafkaS
 
 
 def test_an_answer_takes_microseconds(kafka: KafkaSettings) -> None:
-    """Ten thousand answers for each of four threads at once; on average well below 50 µs even so."""
+    """Ten thousand answers for each of four threads that take turns; on average well below 50 µs even so."""
     send(kafka, [row(b"allowed", 1)], kafka.topic_access)
     with Gate.from_kafka(client_of(kafka), kafka.topic_access) as gate:
         wait_for(lambda: gate.allows("c1"), "the row")
-        took: list[float] = []
+        answered: list[int] = []
 
         def ask() -> None:
-            started = time.perf_counter()
-            for _ in range(10_000):
-                assert gate.allows("c1", "tokens")
-            took.append((time.perf_counter() - started) / 10_000)
+            answered.append(sum(gate.allows("c1", "tokens") for _ in range(10_000)))
+
+        started = time.process_time()  # not what others on this machine take
 
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(took) == 4
-        assert sum(took) / 4 < 50e-6
+        assert answered == [10_000] * 4
+        assert (time.process_time() - started) / 10_000 < 50e-6
 
 
 @pytest.fixture

@@ -166,6 +166,7 @@ def test_money_that_does_not_add_up_is_told(stores: Stores) -> None:
         assert metrics.charged_amount.labels("EUR")._value.get() > 0
 
 
+@pytest.mark.timed
 def test_the_lag_grows_until_all_is_read(stores: Stores) -> None:
     """It is the age of the newest entry that was read, and next to nothing once there is nothing more to read."""
     append(stores, a_stream(stores, 3, 10))

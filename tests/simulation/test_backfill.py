@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from datetime import timedelta
 from decimal import Decimal
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -109,10 +109,10 @@ def test_half_a_year_by_the_hour_is_settled_in_a_moment(order: str) -> None:
         events.reverse()
     elif order == "shuffled":
         random.Random(1).shuffle(events)
-    began = perf_counter()
+    began = process_time()
     world.use(*events[: HOURS // 2])
     world.use(*events[HOURS // 2 :])
-    assert perf_counter() - began < 5, "it took 25 s where each slice was compared with each"
+    assert process_time() - began < 5, "it took 25 s where each slice was compared with each"
     used = sum(1 + hour % 7 for hour in range(HOURS))
     assert world.balance.charged == used * Decimal("0.05")
     assert world.balance.consumed == 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -59,8 +59,8 @@ def test_a_year_of_seconds_is_passed_at_once() -> None:
     """A control log of old may have such a cadence."""
     world = World(*metered("a"), replace(plan(card("a", unit())), cadence="PT1S"))
     world.now = START + 365 * DAY
-    began = perf_counter()
+    began = process_time()
     world.apply(customer(), subscription(INVOICE))
-    assert perf_counter() - began < 1, "it took minutes where each period was looked at"
+    assert process_time() - began < 1, "it took minutes where each period was looked at"
     world.use(event("1", "a", 2, world.now))
     assert world.balance.charged == 2
