@@ -24,7 +24,7 @@ from sinks.event_log import CONTROL_HEAD, EventLog
 from sinks.redis.balances import balance_key
 from tests import oracle
 from tests.conftest import Stores
-from tests.world import FEATURES, PRICES, customer_by_subject, line
+from tests.world import FEATURES, MONTH, PRICES, customer_by_subject, line
 
 PATIENCE_SECONDS = 60.0
 
@@ -118,8 +118,8 @@ def visible(stores: Stores, customer_key: str) -> dict[str, str]:
 
 
 def check_ledger(stores: Stores, stream: list[dict[str, Any]], customers: int) -> None:
-    """Ledger and Redis hold what the oracle says, to the last digit, and conserve."""
-    bill = oracle.rate(stream, customer_by_subject(customers), FEATURES)
+    """Ledger and Redis hold what the oracle says, to the last digit, and conserve. Months are from `MONTH` on."""
+    bill = oracle.rate(stream, customer_by_subject(customers), FEATURES, MONTH.day)
     periods = query(stores, "select customer_id, feature_key, period_start, usage, amount from usage_periods")
     assert {row[:3]: Fraction(row[3]) for row in periods} == dict(bill.usage)
     assert {row[:3]: Fraction(row[4]) for row in periods} == bill.amounts(PRICES)

@@ -2,14 +2,14 @@
 The naive oracle: rates a de-duplicated list of events in a plain loop, with fractions and no shared code.
 
 Knows only what the worlds in these tests use: SUM and COUNT meters, unit, graduated, volume and package prices,
-calendar months.
+months that begin on one of the days that each month has.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil
@@ -43,7 +43,7 @@ def price_of(price: dict[str, Any], usage: Fraction) -> Fraction:
 
 
 class Bill:
-    """Usage and cost of each customer, feature and calendar month."""
+    """Usage and cost of each customer, feature and month."""
 
     def __init__(self) -> None:
         self.usage: dict[tuple[str, str, datetime], Fraction] = defaultdict(Fraction)
@@ -62,10 +62,17 @@ class Bill:
         return totals
 
 
+def month_of(at: datetime, first_day: int) -> datetime:
+    """When the month of an instant began."""
+    before = at if at.day >= first_day else at.replace(day=1) - timedelta(days=1)
+    return before.replace(day=first_day, hour=0, minute=0, second=0, microsecond=0)
+
+
 def rate(
     events: Iterable[dict[str, Any]],
     customer_by_subject: dict[str, str],
     features: dict[str, tuple[str, str | None, dict[str, str]]],
+    first_day: int = 1,
 ) -> Bill:
     """
     Rate events.
@@ -74,6 +81,7 @@ def rate(
         events: CloudEvents as objects, with numbers that are exact.
         customer_by_subject: Whose usage a subject's is.
         features: By key: event type, the field of `data` to sum (None: count), and the fields that must match.
+        first_day: The day of a month with which each month begins, at midnight.
     """
     bill = Bill()
     seen: set[tuple[str, str]] = set()
@@ -85,7 +93,7 @@ def rate(
         seen.add(identity)
         bill.rated += 1
         at = datetime.fromisoformat(event["time"]).astimezone(UTC)
-        month = at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        month = month_of(at, first_day)
         customer = customer_by_subject[event["subject"]]
         bill.events[customer] += 1
         for feature, (event_type, field, filters) in features.items():

@@ -27,7 +27,26 @@ from rating.meters import Aggregation, Feature, Meter
 from rating.prices import Graduated, Package, Price, Pricing, Tier, Unit, Volume
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
-"""The anchor of all subscriptions: billing periods are calendar months."""
+"""The anchor of subscriptions unless said otherwise: billing periods are calendar months."""
+
+
+def period_around(now: datetime) -> datetime:
+    """
+    A beginning for the monthly billing period that is running at an instant.
+
+    It is ten days or more in the past, and its end is two weeks or more ahead: whichever day of a month and time of day
+    tests run at, no period begins or ends beside them, and there is time in it for usage. No month is without its day.
+    """
+    begun = (now - timedelta(days=10)).replace(hour=0, minute=0, second=0, microsecond=0)
+    return begun.replace(day=min(begun.day, 28))
+
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+"""When the tests began."""
+MONTH = period_around(NOW)
+"""The anchor of subscriptions in tests that run the engine, which has the machine's clock."""
+LAST_MONTH = (MONTH.replace(day=1) - timedelta(days=1)).replace(day=MONTH.day)
+"""The beginning of the period before."""
 
 PRICES: dict[str, dict[str, Any]] = {
     "input_tokens": {

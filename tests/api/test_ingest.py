@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -109,7 +110,7 @@ def test_a_gzip_body_is_read(client: Client, stores: Stores, path: str, code: in
     assert len(logged(stores)) == 3
 
 
-PACKED = gzip.compress(json.dumps(EVENT).encode())
+PACKED = gzip.compress(json.dumps(EVENT).encode(), mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -121,20 +122,21 @@ PACKED = gzip.compress(json.dumps(EVENT).encode())
         ("gzip", PACKED[:12], 400),
         ("gzip", PACKED + b"more", 400),
         ("gzip", PACKED[:-8] + bytes(8), 400),
-        ("gzip", gzip.compress(b" " * EVENTS_BYTES.number + b"{}"), 413),
-        ("gzip", gzip.compress(bytes(1 << 28)), 413),
+        ("gzip", lambda: gzip.compress(b" " * EVENTS_BYTES.number + b"{}"), 413),
+        ("gzip", lambda: gzip.compress(bytes(1 << 28)), 413),
         ("br", PACKED, 415),
-        ("gzip, gzip", gzip.compress(PACKED), 415),
+        ("gzip, gzip", gzip.compress(PACKED, mtime=0), 415),
         ("", PACKED, 400),
     ],
 )
 def test_a_compressed_body_is_bounded_and_is_what_it_says(
-    client: Client, stores: Stores, coding: str, content: bytes, code: int
+    client: Client, stores: Stores, coding: str, content: bytes | Callable[[], bytes], code: int
 ) -> None:
     """Broken gzip is 400, what unpacks to too much 413, another coding 415 with the one that is read."""
+    body = content() if callable(content) else content
     for path in (V1, f"{V1[:-6]}customers"):
         headers = {"content-type": EITHER, "content-encoding": coding}
-        answer = client.post(path, content=content, headers=headers)
+        answer = client.post(path, content=body, headers=headers)
         assert answer.status_code == code, answer.text
         assert answer.headers.get("accept-encoding") == ("gzip" if code == 415 else None)
     assert not logged(stores)

@@ -14,9 +14,9 @@ from tests.conftest import Stores
 from tests.engine_runs import drain
 
 V1 = "/api/v1"
-NOW = datetime.now(UTC)
-MONTH = NOW.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-"""Billing periods are calendar months; usage is of the one before the present one, and of that before."""
+YESTERDAY = datetime.now(UTC) - timedelta(days=1)
+MONTH = YESTERDAY.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+"""Billing periods are calendar months; usage is of the one before that of yesterday, and of that before."""
 LAST = (MONTH - timedelta(days=1)).replace(day=1)
 BEFORE = (LAST - timedelta(days=1)).replace(day=1)
 MODELS = ("small", "large")

@@ -7,7 +7,6 @@ import random
 import signal
 import socket
 import time
-from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -27,12 +26,10 @@ from tests.engine_runs import (
     wait_for,
     write_records,
 )
-from tests.world import catalog_records, customer_records, events
+from tests.world import MONTH, NOW, catalog_records, customer_records, events
 from tollway.commands.cluster import OTHERS_SECONDS
 from tollway.commands.engine import _cluster
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-MONTH = NOW.replace(day=1, hour=0, minute=0, second=0)
 CUSTOMERS = 40
 
 

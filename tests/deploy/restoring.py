@@ -19,10 +19,9 @@ from tests.conftest import Stores
 from tests.deploy.test_backup import copied, database
 from tests.engine_runs import append, engine_log, engine_process, query, visible, wait_for, write_records
 from tests.kafka.runs import environment
-from tests.world import catalog_records, customer_records
+from tests.world import MONTH, catalog_records, customer_records
 from tollway.gate import Gate
 
-MONTH = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 TOPPED_UP, USED_UP, SAME, LATER = "c0", "c1", "c2", "c3"
 """Customers: topped up since the backup; used up since then, by usage that is lost; neither; made since then."""
 AFTER_RESTORE = {TOPPED_UP: False, USED_UP: True, SAME: True, LATER: False}

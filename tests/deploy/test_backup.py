@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-from datetime import UTC, datetime
 from decimal import Decimal
 from threading import Event
 from typing import Any
@@ -20,10 +19,8 @@ from dataflows.recovery_copies import copy_store
 from sinks.postgres.ledger import LedgerOutdated, RecoveryStoreMissing
 from tests.conftest import Stores
 from tests.engine_runs import append, check_ledger, drain, query, write_records
-from tests.world import catalog_records, customer_records, events
+from tests.world import MONTH, NOW, catalog_records, customer_records, events
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-MONTH = NOW.replace(day=1, hour=0, minute=0, second=0)
 CUSTOMERS = 20
 
 

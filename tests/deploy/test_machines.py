@@ -25,10 +25,8 @@ from tests.conftest import Stores
 from tests.deploy.files import rescale
 from tests.engine_runs import append, check_ledger, engine_log, engine_process, write_records
 from tests.ports import free_ports
-from tests.world import catalog_records, customer_records, events
+from tests.world import MONTH, NOW, catalog_records, customer_records, events
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-MONTH = NOW.replace(day=1, hour=0, minute=0, second=0)
 CUSTOMERS = 20
 SHARE = 1000
 """So many events are read between two changes of the number of machines."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -16,11 +15,10 @@ from sinks.postgres.generations import read_state
 from sinks.redis.balances import balance_key
 from tests.conftest import Stores
 from tests.engine_runs import drain, query, write_records
-from tests.world import catalog_records, customer_records
+from tests.world import MONTH, catalog_records, customer_records
 from tollway.commands import agreement
 from tollway.commands.agreement import Agreement, compare
 
-MONTH = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 CUSTOMERS = 40
 
 

@@ -24,12 +24,10 @@ from tests.conftest import Stores
 from tests.deploy.restoring import calls
 from tests.deploy.test_backup import backed_up, restored
 from tests.engine_runs import append, check_ledger, drain, query, visible, write_records
-from tests.world import catalog_records, customer_records, events
+from tests.world import MONTH, NOW, catalog_records, customer_records, events
 from tollway.api.settings import ApiSettings
 from tollway.api.stores import ApiStores
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-MONTH = NOW.replace(day=1, hour=0, minute=0, second=0)
 CUSTOMERS = 8
 
 LEDGER = LedgerState(7, "x", 40, 90)

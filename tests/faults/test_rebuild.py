@@ -32,12 +32,10 @@ from tests.engine_runs import (
     wait_for,
     write_records,
 )
-from tests.world import catalog_records, customer_records, events
+from tests.world import MONTH, NOW, catalog_records, customer_records, events
 from tollway.commands.failures import explain
 from tollway.console import BAD_INPUT
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-MONTH = NOW.replace(day=1, hour=0, minute=0, second=0)
 CUSTOMERS = 20
 COUNT = 4000
 

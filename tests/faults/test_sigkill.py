@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -23,10 +22,8 @@ from tests.engine_runs import (
     wait_for,
     write_records,
 )
-from tests.world import catalog_records, customer_records, events
+from tests.world import MONTH, NOW, catalog_records, customer_records, events
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-MONTH = NOW.replace(day=1, hour=0, minute=0, second=0)
 CUSTOMERS = 12
 COUNT = 12_000
 

@@ -27,15 +27,13 @@ from tests.engine_runs import (
     wait_for,
     write_records,
 )
-from tests.world import catalog_records, customer_records, events, line
+from tests.world import MONTH, NOW, catalog_records, customer_records, events, line
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-MONTH = NOW.replace(day=1, hour=0, minute=0, second=0)
 CUSTOMERS = 8
 
 
 def world(*grants: str) -> list[Any]:
-    """The catalog with some customers, subscribed since the beginning of the present month."""
+    """The catalog with some customers, subscribed since the beginning of the period that is running."""
     records: list[Any] = catalog_records()
     for number in range(CUSTOMERS):
         records += customer_records(number, tuple(map(Decimal, grants)), start=MONTH)
@@ -43,7 +41,7 @@ def world(*grants: str) -> list[Any]:
 
 
 def usage(seed: int, count: int) -> list[dict[str, Any]]:
-    """Events of the present month up to now."""
+    """Events of the period that is running, up to now."""
     return list(events(random.Random(seed), count, CUSTOMERS, MONTH, NOW - MONTH))
 
 

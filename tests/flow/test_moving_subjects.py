@@ -17,9 +17,8 @@ from rating.catalog import Record, SettlementMode, key_group
 from tests.conftest import Stores
 from tests.engine_runs import append, drain, engine_process, query, visible, wait_for, write_records
 from tests.simulation.settling import card, customer, event, metered, plan, subscription
+from tests.world import MONTH, NOW
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-MONTH = NOW.replace(day=1, hour=0, minute=0, second=0)
 D = Decimal
 
 

@@ -33,10 +33,8 @@ from sinks.postgres.ledger import Ledger, rows_of
 from tests.conftest import Stores
 from tests.engine_runs import append, drain, query, wait_for, write_records
 from tests.simulation.settling import card, customer, plan, subscription
-from tests.world import line
+from tests.world import LAST_MONTH, MONTH, NOW, line
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-MONTH = NOW.replace(day=1, hour=0, minute=0, second=0)
 HOUR = timedelta(hours=1)
 INVOICE = SettlementMode.CREDIT_THEN_INVOICE
 
@@ -363,8 +361,8 @@ def test_large_events_go_back_a_few_at_a_time(priced: Stores, monkeypatch: pytes
 
 # -- through the whole flow -----------------------------------------------------------------------
 
-EARLIER = (MONTH - timedelta(days=1)).replace(day=10)
-"""In the month before this one, which has closed."""
+EARLIER = LAST_MONTH + timedelta(days=9)
+"""In the period before this one, which has closed."""
 
 
 def received_then(stores: Stores, name: str, subject: str, at: datetime, **data: Any) -> None:
@@ -384,7 +382,7 @@ def usage(stores: Stores) -> dict[tuple[str, datetime], Decimal]:
 @pytest.mark.parametrize("read_since", [False, True])
 def test_an_event_without_a_time_is_rated_in_the_period_of_its_first_receipt(priced: Stores, read_since: bool) -> None:
     """Also when it is placed long after that period has closed, and it is no duplicate with other content then."""
-    start = EARLIER.replace(day=1)
+    start = LAST_MONTH
     write_records(priced, subscribed("c", start=start))
     received_then(priced, "late", "x", EARLIER, n=3, kind="paid")
     if read_since:
@@ -414,7 +412,7 @@ def test_a_rebuild_counts_what_was_driven_again_once(priced: Stores, monkeypatch
     """
     monkeypatch.setattr(rating.dedup, "SEGMENT_SIZE", 4)
     settings = {"dedup_horizon_seconds": 60}
-    start = EARLIER.replace(day=1)
+    start = LAST_MONTH
     write_records(priced, subscribed("c", start=start))
     received_then(priced, "late", "x", NOW - 3 * HOUR, n=3, kind="paid")
     received_then(priced, "later", "y", NOW - 3 * HOUR, n=5, kind="paid")
@@ -439,7 +437,7 @@ def test_a_rebuild_counts_what_was_driven_again_once(priced: Stores, monkeypatch
 
 def test_what_was_received_after_its_period_closed_is_told_so_and_stays(priced: Stores) -> None:
     """Its customer comes later, but it was too late even so."""
-    start = EARLIER.replace(day=1)
+    start = LAST_MONTH
     write_records(priced, subscribed("c", start=start))
     late = {"specversion": "1.0", "id": "late", "source": "s", "type": "calls", "subject": "x"}
     append(priced, [late | {"time": EARLIER.isoformat(), "data": {"n": 3, "kind": "paid"}}])

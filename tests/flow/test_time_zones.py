@@ -15,12 +15,10 @@ from sinks.postgres.connecting import connect
 from tests.conftest import Stores
 from tests.docs.pages import ROOT
 from tests.engine_runs import append, check_ledger, drain, query, write_records
-from tests.world import catalog_records, customer_records, events
+from tests.world import MONTH, NOW, catalog_records, customer_records, events
 from tollway.api.app import create_app
 from tollway.api.stores import ApiStores
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-MONTH = NOW.replace(day=1, hour=0, minute=0, second=0)
 CUSTOMERS = 3
 EDGES = {
     "0001-01-01T00:00:00Z": "invalid_envelope",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
 from decimal import Decimal
 from random import Random
 from typing import Any
@@ -16,16 +15,14 @@ from dataflows.engine import run_engine
 from rating.catalog import Record
 from tests.conftest import Stores
 from tests.engine_runs import engine_process, query
-from tests.world import catalog_records, customer_records, events
+from tests.world import MONTH, NOW, catalog_records, customer_records, events
 from tollway.commands.failures import explain
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-MONTH = NOW.replace(day=1, hour=0, minute=0, second=0)
 CUSTOMERS = 12
 
 
 def world(*grants: str, customers: int = CUSTOMERS) -> list[Record]:
-    """The catalog with some customers, subscribed since the beginning of the present month."""
+    """The catalog with some customers, subscribed since the beginning of the period that is running."""
     records: list[Record] = catalog_records()
     for number in range(customers):
         records += customer_records(number, tuple(map(Decimal, grants)), start=MONTH)
@@ -33,7 +30,7 @@ def world(*grants: str, customers: int = CUSTOMERS) -> list[Record]:
 
 
 def usage(seed: int, count: int, customers: int = CUSTOMERS) -> list[dict[str, Any]]:
-    """Events of the present month up to now."""
+    """Events of the period that is running, up to now."""
     return list(events(Random(seed), count, customers, MONTH, NOW - MONTH))
 
 

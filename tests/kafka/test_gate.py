@@ -19,7 +19,8 @@ from tests.engine_runs import engine_log, visible, wait_for, write_records
 from tests.kafka.broker import Broker
 from tests.kafka.conftest import settings_at
 from tests.kafka.records import client_of, produce, send
-from tests.kafka.runs import CUSTOMERS, MONTH, drain, engine, usage, world
+from tests.kafka.runs import CUSTOMERS, drain, engine, usage, world
+from tests.world import MONTH
 from tollway.gate import Gate, Policy, WhenStale, WhenUnknown
 
 ROW = b'{"customer":"c1","access":"%s","reason":"","blocked_features":[%s],"live":"1.5","revision":%d,"as_of":""}'

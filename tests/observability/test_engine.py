@@ -26,10 +26,8 @@ from tests.cluster.test_cluster import children_of
 from tests.conftest import Stores
 from tests.engine_runs import append, drain, engine_log, engine_process, query, wait_for, write_records
 from tests.ports import free_port, free_ports
-from tests.world import catalog_records, customer_records, events
+from tests.world import MONTH, NOW, catalog_records, customer_records, events
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-MONTH = NOW.replace(day=1, hour=0, minute=0, second=0)
 CUSTOMERS = 30
 
 Page = dict[tuple[str, tuple[tuple[str, str], ...]], float]
