@@ -28,18 +28,20 @@ demo: $(STAMP) ## Event → charge → credit → invoice → block, live, on re
 run: $(STAMP) ## Start the embedded servers and the dataflow; stop with Ctrl-C
 	@$(BIN)/tollway up
 
+# Each test that starts a process would compile all of Tollway anew.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(STAMP) ## Run the tests: side by side, then those that look at the clock
 	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not timed"
 	@$(BIN)/python -m pytest -m timed
 
-check: $(STAMP) ## What CI runs: format, lint, strict types, tests
+check: $(STAMP) ## What CI runs: format, lint, strict types, and all repeats of the tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(MAKE) --no-print-directory test
+	@REPEATS=all $(MAKE) --no-print-directory test
 
 explore: $(STAMP) ## Look for cases that break a law, new ones each time
-	@HISTORIES=2000 HISTORIES_FROM=$${HISTORIES_FROM:-$$RANDOM$$RANDOM} $(BIN)/python -m pytest --hypothesis-profile=explore tests/rating tests/simulation tests/invoicing
+	@REPEATS=all HISTORIES=2000 HISTORIES_FROM=$${HISTORIES_FROM:-$$RANDOM$$RANDOM} $(BIN)/python -m pytest --hypothesis-profile=explore tests/rating tests/simulation tests/invoicing
 
 bench: $(STAMP) ## Measure throughput, CPU per event and time to the block signal
 	@$(BIN)/python -m tests.bench

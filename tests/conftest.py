@@ -15,10 +15,11 @@ from msgspec import Struct
 import rating.intake
 from config.settings import Settings
 from tests.databases import Databases
+from tests.repeats import repeats
 from tollway.embedded import Endpoints, servers
 
 # The same examples each time, so that a change is all that can break a test; `make explore` looks for new ones.
-settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("repeatable", derandomize=True, max_examples=repeats(100))
 settings.register_profile("explore")
 settings.load_profile("repeatable")
 

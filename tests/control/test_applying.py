@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from rating.catalog import SettlementMode, Subscription
 from tests.control.conftest import START, World
+from tests.repeats import repeats
 from tollway.catalog_file import Change, apply, read_catalog
 from tollway.control import ControlCode, ControlError, goes_on, instant_text, never_was
 
@@ -365,7 +366,7 @@ def check_one_at_a_time(subscriptions: list[Subscription]) -> None:
         assert one.active_to <= following.active_from
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=repeats(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=st.lists(ACTIONS, min_size=2, max_size=12))
 def test_a_file_changes_nothing_unless_it_says_something_new(world: World, actions: list[tuple[str, int]]) -> None:
     """Applied twice is applied once; said before, it makes nothing, whatever the API did meanwhile."""

@@ -21,6 +21,7 @@ from tests.conftest import Stores
 from tests.e2e.command import Home
 from tests.invoicing.books import APRIL, MARCH, MAY, Books, adds_up, pricing, unit
 from tests.rating.strategies import discounts, quantities, usage_prices
+from tests.repeats import repeats
 from tollway.invoicing import (
     ActionNotAvailable,
     Choice,
@@ -45,7 +46,9 @@ from tollway.ledger_reads import NotFound
 D = Decimal
 _customers = count(1)
 
-one_database = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+one_database = settings(
+    max_examples=repeats(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def amounts(found: list[Invoice]) -> list[Decimal]:

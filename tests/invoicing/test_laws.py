@@ -26,6 +26,7 @@ from rating.rules import Rules
 from tests import oracle
 from tests.invoicing.books import Books, adds_up, pricing, tiered, unit
 from tests.rating.strategies import discounts, quantities, usage_prices
+from tests.repeats import repeats
 from tests.world import (
     FEATURES,
     PRICES,
@@ -55,7 +56,9 @@ D = Decimal
 THREADS = 10
 _customers = count(1)
 
-one_database = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+one_database = settings(
+    max_examples=repeats(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def drawn(books: Books, key: str) -> list[Invoice]:

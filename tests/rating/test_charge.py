@@ -26,6 +26,7 @@ from rating.prices import (
     Volume,
 )
 from tests.rating.strategies import discounts, graduated, prices, pricings, quantities, usage_prices
+from tests.repeats import repeats
 
 D = Decimal
 TIERS = (Tier(D(10), D(1), D(100)), Tier(D(20), D("0.5")), Tier(None, D("0.1"), D(5)))
@@ -42,7 +43,7 @@ def numbers(piece: Piece) -> tuple[Decimal, Decimal | None, Decimal, Decimal]:
     return piece.start, piece.until, piece.base, piece.unit_price
 
 
-@settings(max_examples=500)
+@settings(max_examples=repeats(500))
 @given(pricing=pricings(prices), made_at=quantities, usage=quantities)
 @example(Pricing(Package(D(3), D(10)), "USD"), ZERO, D(5))
 def test_a_piece_tells_the_total_wherever_it_covers(pricing: Pricing, made_at: Decimal, usage: Decimal) -> None:

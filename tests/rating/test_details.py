@@ -12,6 +12,7 @@ from rating.details import Category, Detail, details
 from rating.money import ZERO, round_minor, use_exact
 from rating.prices import Discounts, Flat, Free, Graduated, PaymentTerm, Pricing, Tier, Unit, Volume
 from tests.rating.strategies import pricings, quantities, usage_prices
+from tests.repeats import repeats
 
 D = Decimal
 
@@ -26,7 +27,7 @@ def shown(rows: list[Detail]) -> Decimal:
     return sum((row.rounded for row in rows), ZERO)
 
 
-@settings(max_examples=400)
+@settings(max_examples=repeats(400))
 @given(pricings(usage_prices), quantities, quantities, st.booleans())
 def test_details_add_up_to_the_total(pricing: Pricing, before: Decimal, after: Decimal, closed: bool) -> None:
     """Exact amounts are the difference of the totals, and the minimum when the period closes."""
@@ -37,7 +38,7 @@ def test_details_add_up_to_the_total(pricing: Pricing, before: Decimal, after: D
     assert exact(details(pricing, after, before, closed)) == difference + added
 
 
-@settings(max_examples=300)
+@settings(max_examples=repeats(300))
 @given(pricings(usage_prices), st.lists(quantities, min_size=1, max_size=5))
 def test_rounded_splits_add_up_to_the_rounded_whole(pricing: Pricing, cuts: list[Decimal]) -> None:
     """However the period is cut into lines, the invoices show together what a single line would show."""

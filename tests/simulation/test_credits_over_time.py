@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from rating.catalog import Grant, SettlementMode
 from rating.meters import Aggregation
 from rating.rules import Rules
+from tests.repeats import repeats
 from tests.simulation.settling import DAY, HOUR, World, card, customer, event, grant, metered, plan, subscription, unit
 from tests.world import START
 
@@ -101,7 +102,7 @@ def end(found: Grant) -> datetime:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=repeats(300), deadline=None)
 @given(seed=st.integers(0, 2**32), mode=st.sampled_from(SettlementMode), ahead=st.booleans())
 def test_each_grant_pays_what_a_plain_loop_lets_it_pay(seed: int, mode: SettlementMode, ahead: bool) -> None:
     """By time of use: late usage finds the grants of its own time, whatever window shows it."""

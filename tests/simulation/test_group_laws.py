@@ -17,6 +17,7 @@ from rating.group import KeyGroup
 from rating.rows import Outcome
 from rating.rules import Rules
 from tests import oracle
+from tests.repeats import repeats
 from tests.world import FEATURES, PRICES, START, catalog_of, catalog_records, customer_records, events, line
 
 NUMBER = 7
@@ -143,7 +144,7 @@ streams = st.builds(
 funding = st.lists(st.decimals("0.01", "200", places=2), max_size=4).map(tuple)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=repeats(60), deadline=None)
 @given(stream=streams, seed=st.integers(0, 2**32), grants=funding)
 def test_cutting_and_ordering_the_stream_does_not_change_the_ledger(
     stream: list[dict[str, Any]], seed: int, grants: tuple[Decimal, ...]
@@ -159,7 +160,7 @@ def test_cutting_and_ordering_the_stream_does_not_change_the_ledger(
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=repeats(60), deadline=None)
 @given(stream=streams, seed=st.integers(0, 2**32), grants=funding, mode=st.sampled_from(SettlementMode))
 def test_resuming_from_any_snapshot_leaves_the_same_ledger(
     stream: list[dict[str, Any]], seed: int, grants: tuple[Decimal, ...], mode: SettlementMode
@@ -168,7 +169,7 @@ def test_resuming_from_any_snapshot_leaves_the_same_ledger(
     check_against_oracle(run(stream, seed, grants, mode, crash=True), stream)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=repeats(40), deadline=None)
 @given(stream=streams, seed=st.integers(0, 2**32), grants=funding)
 def test_access_belongs_to_the_balance_beside_it(
     stream: list[dict[str, Any]], seed: int, grants: tuple[Decimal, ...]

@@ -15,6 +15,7 @@ from rating.meters import Aggregation, Feature, Meter
 from rating.outcome import ParkCode, Rejected
 from rating.placing import Standing, metered_fields, place, place_unread
 from rating.rules import Rules
+from tests.repeats import repeats
 from tests.simulation.settling import DAY, HOUR, World, card, customer, grant, plan, subscription
 from tests.world import START, line
 
@@ -141,7 +142,7 @@ def standing(catalog: Catalog, event: dict[str, Any], received: Any, meter: str)
 
 
 @given(found=catalogs, event=events, received=receipts, meter=only)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=repeats(600), deadline=None)
 def test_an_event_is_parked_exactly_for_the_reason_that_is_given(
     found: list[Record], event: dict[str, Any], received: Any, meter: str
 ) -> None:
@@ -165,7 +166,7 @@ def test_an_event_is_parked_exactly_for_the_reason_that_is_given(
 
 
 @given(before=catalogs, change=records, event=events, received=receipts, meter=only)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=repeats(600), deadline=None)
 def test_a_change_is_looked_through_wherever_it_concerns(
     before: list[Record], change: Record, event: dict[str, Any], received: Any, meter: str
 ) -> None:

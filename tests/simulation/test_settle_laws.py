@@ -18,6 +18,7 @@ from rating.prices import Pricing, Tier, Volume
 from rating.rows import BalanceRow
 from rating.rules import Rules
 from tests.rating.strategies import amounts, pricings, usage_prices
+from tests.repeats import repeats
 from tests.simulation.settling import (
     DAY,
     HOUR,
@@ -103,7 +104,7 @@ def opened(records: list[Record], **rules: Any) -> World:
     return world
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=repeats(300), deadline=None)
 @given(records=worlds(), stream=streams(), seed=st.integers(0, 2**32))
 def test_however_the_stream_is_cut_the_same_grants_pay_the_same(
     records: list[Record], stream: list[dict[str, Any]], seed: int
@@ -148,7 +149,7 @@ def test_what_moves_between_the_windows_of_a_meter_stays_with_the_meter() -> Non
     assert batch.by_feature() == single.by_feature() == {"a": (D(64), D(64), D("63.1")), "b": (D(74), D("0.1"), D(0))}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=repeats(300), deadline=None)
 @given(
     records=worlds(rising=True, mode=SettlementMode.CREDIT_THEN_INVOICE),
     topups=st.lists(grants(), max_size=3),
@@ -177,7 +178,7 @@ def test_no_window_is_paid_for_below_zero(
     assert all(min(row.paid.values(), default=ZERO) > D("-1e-25") for row in world.charges.values())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=repeats(300), deadline=None)
 @given(records=worlds(blocks=True) | worlds(rising=True), stream=streams())
 def test_access_changes_at_the_same_event_in_a_batch_as_one_by_one(
     records: list[Record], stream: list[dict[str, Any]]

@@ -12,11 +12,12 @@ import os
 
 import pytest
 
+from tests.repeats import repeats
 from tests.simulation.checking import FEW_IDS, PATHS, check
 from tests.simulation.histories import make, shrunk, written
 from tests.simulation.plain import History
 
-HISTORIES = int(os.environ.get("HISTORIES", "250"))
+HISTORIES = int(os.environ.get("HISTORIES", repeats(250)))
 FIRST = int(os.environ.get("HISTORIES_FROM", "0"))
 AT_ONCE = 25
 ONCE_WRONG = (388, 341, 10128, 10565, 11160, 11502, 21714, 21946)

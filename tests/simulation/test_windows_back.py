@@ -20,6 +20,7 @@ from rating.prices import Pricing, Unit
 from rating.rows import ChargeRow, Outcome
 from rating.rules import Rules
 from rating.usage import MeterKey
+from tests.repeats import repeats
 from tests.simulation.settling import DAY, HOUR, ID, World, card, customer, event, grant, metered, plan, subscription
 from tests.simulation.test_settle_laws import grants, streams, worlds
 from tests.world import START
@@ -157,7 +158,7 @@ def test_windows_that_were_paid_for_in_full_are_not_asked_for() -> None:
     assert world.asked == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=repeats(100), deadline=None)
 @given(seed=st.integers(0, 2**32), mode=st.sampled_from(SettlementMode))
 def test_no_crash_loses_a_window_that_came_back(seed: int, mode: SettlementMode) -> None:
     """Whenever it happens, the ledger adds up to the balance, and to what a run without crashes leaves."""
@@ -193,7 +194,7 @@ def test_no_crash_loses_a_window_that_came_back(seed: int, mode: SettlementMode)
     assert found[0] == found[1]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=repeats(300), deadline=None)
 @given(
     records=worlds(rising=True),
     topups=st.lists(grants(), max_size=4),
