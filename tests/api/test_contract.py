@@ -110,6 +110,7 @@ def toml(values: list[Any]) -> str:
     return re.sub(r"\x7f|[\ud800-\udfff]", "", msgspec.json.encode(values).decode())
 
 
+@pytest.mark.timeout(1200)
 def test_every_answer_is_as_described(service: Service, known: dict[str, list[str]], tmp_path: Path) -> None:
     """No failure of the server; no status, media type, field or header that the description does not have."""
     config = tmp_path / "schemathesis.toml"
