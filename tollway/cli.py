@@ -81,7 +81,7 @@ NAME_WIDTH = max(map(len, PLACES))
 
 # A backspace on a line of its own keeps the lines below it as they are.
 EPILOG = """
-Data goes to standard output, all else to standard error. Settings are environment variables: TOLLWAY_HOME, say,
+Results go to standard output, all else to standard error. Settings are environment variables: TOLLWAY_HOME, say,
 is the folder of the servers' data, .tollway by default.
 
 \b

@@ -90,6 +90,11 @@ def instant(text: str, option: str = "--as-of") -> datetime:
     return found
 
 
+def show(line: str) -> None:
+    """Show people the result of a command, where it is a sentence and no table: on standard output, as data are."""
+    out.print(line, soft_wrap=True)
+
+
 def tell_cut(limit: int, which: str = "newest") -> None:
     """Say that a list stopped at its limit, and how to get more."""
     say(f"These are the {which} {limit}: there are more, and `--limit` shows them.")

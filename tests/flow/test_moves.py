@@ -156,7 +156,7 @@ def test_a_new_model_gets_its_price_and_nothing_begins_anew(stores: Stores) -> N
         )
         moved = msgspec.json.decode(home.ok("move", "acme", "--json").out, type=Subscription)
         assert [move.plan_version for move in moved.moves] == [2, 3]
-        assert home.ok("move", moved.id, "--version", "3").err.strip().endswith("is on pro v3 already.")
+        assert home.ok("move", moved.id, "--version", "3").out.strip().endswith("is on pro v3 already.")
         refused = home.run("move", "acme", "--version", "2", "--at", (NOW - timedelta(days=1)).isoformat())
         assert refused.code == 1
         assert "`at`" in refused.err

@@ -45,6 +45,8 @@ def doctor(
     """
     Check settings, servers, schema, ledger, gate and Kafka, and say what to do about what is wrong.
 
+    Settings are those of the shell that it is called in: another one may have started what runs with others.
+
     What Redis shows to gates is compared with the ledger: balance, access, revision and generation of a thousand
     customers, or with --all of every customer, and then those in Kafka's topic of access too.
 
@@ -62,7 +64,7 @@ def doctor(
     except SettingError as failure:
         checks.add("settings", False, str(failure), BAD_INPUT)
     else:
-        checks.add("settings", True, f"{len(SETTINGS)} settings, home folder {chosen.home}")
+        checks.add("settings", True, f"{len(SETTINGS)} settings, as this shell has them, home folder {chosen.home}")
         _check_home(checks, chosen)
         _check_servers(checks, chosen, everybody)
     _check_api(checks)
@@ -211,7 +213,12 @@ def _check_api(checks: _Checks) -> None:
     except SettingError as failure:
         checks.add("API settings", False, str(failure), BAD_INPUT)
     else:
-        checks.add("API settings", True, f"{len(API_SETTINGS)} settings, address {listening.host}:{listening.port}")
+        place = f"{listening.host}:{listening.port}"
+        checks.add(
+            "API settings",
+            True,
+            f"{len(API_SETTINGS)} settings, as this shell has them: an API started from here listens on {place}",
+        )
 
 
 def _check_kafka(checks: _Checks) -> None:

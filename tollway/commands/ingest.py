@@ -13,7 +13,7 @@ from rating.events import BYTE_ORDER_MARK, CloudEvent, EventDecoder, refuse_inst
 from rating.outcome import Rejected
 from sinks.event_log import EventLog
 from tollway.commands.durability import check_durability
-from tollway.console import OK, REFUSED, open_input, print_json, say, settings, talk
+from tollway.console import OK, REFUSED, open_input, print_json, say, settings, show, talk
 from tollway.embedded import ServerError, servers
 
 CHUNK_BYTES = 1 << 20
@@ -93,7 +93,7 @@ def ingest(
         ]
         print_json({"accepted": accepted, "refused": refused_total, "errors": errors})
     else:
-        say(f"{accepted} events are in the log, {refused_total} lines were refused.")
+        show(f"{accepted} events are in the log, {refused_total} lines were refused.")
     raise typer.Exit(REFUSED if refused_total else OK)
 
 

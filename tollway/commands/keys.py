@@ -10,7 +10,7 @@ import typer
 from sinks.postgres.migrate import migrate
 from tollway.api.keys import NAME_CHARACTERS_MAX, ApiKey, Role, create_key, list_keys, revoke_key
 from tollway.commands.stores import stores
-from tollway.console import print_json, print_table, say, settings
+from tollway.console import print_json, print_table, say, settings, show
 from tollway.embedded import servers
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -78,9 +78,10 @@ def revoke(
     """
     with stores() as (endpoints, connection), redis.Redis.from_url(endpoints.redis_url) as client:
         revoked = revoke_key(connection, client, key_id)
-    say(f"Revoked the API key {revoked.id}.")
     if as_json:
         print_json(_shown(revoked))
+    else:
+        show(f"Revoked the API key {revoked.id}.")
 
 
 def _shown(key: ApiKey) -> dict[str, object]:

@@ -13,7 +13,7 @@ from sinks.postgres.migrate import migrate
 from tollway import catalog_file, invoicing
 from tollway.commands.stores import stores
 from tollway.commands.tables import print_invoice
-from tollway.console import instant, money, print_json, print_table, say, settings, tell_cut
+from tollway.console import instant, money, print_json, print_table, say, settings, show, tell_cut
 from tollway.control import ControlPlane
 from tollway.embedded import servers
 
@@ -81,7 +81,7 @@ def grant(
     if as_json:
         print_json(made)
     else:
-        say(f"Granted {plain(made.amount)} {made.currency} to {customer}: grant {made.id}")
+        show(f"Granted {plain(made.amount)} {made.currency} to {customer}: grant {made.id}")
 
 
 def invoice(

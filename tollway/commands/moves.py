@@ -9,7 +9,7 @@ import typer
 
 from rating.catalog import Subscription
 from tollway.commands.stores import stores
-from tollway.console import instant, print_json, say
+from tollway.console import instant, print_json, say, show
 from tollway.control import Changes, ControlCode, ControlError, ControlPlane, MoveTiming, in_force
 from tollway.instants import HOW, parse_instant
 
@@ -46,10 +46,10 @@ def move(
     if as_json:
         print_json(moved)
     elif moved == held:
-        say(f"Subscription {held.id} is on {held.plan_key} v{held.last_version} already.")
+        show(f"Subscription {held.id} is on {held.plan_key} v{held.last_version} already.")
     else:
         since = moved.moves[-1].at.isoformat()
-        say(f"Subscription {moved.id} is on {moved.plan_key} v{moved.last_version} from {since} on.")
+        show(f"Subscription {moved.id} is on {moved.plan_key} v{moved.last_version} from {since} on.")
     if waits:
         say(f"warning: {waits}")
 
