@@ -18,10 +18,8 @@ from tollway.api import (
     charges,
     credits,
     customers,
-    features,
     ingest,
     invoices,
-    meters,
     operations,
     plans,
     subscription_moves,
@@ -35,6 +33,7 @@ from tollway.api.filters import check_query, filters_of
 from tollway.api.guard import GuardedApp
 from tollway.api.problems import answer
 from tollway.api.stores import ApiStores
+from tollway.openmeter import features, meters
 
 ABOUT = (
     "Usage in, charges, credits and access out. Paths and bodies under /api/v1 and /api/v3/openmeter are OpenMeter's; "

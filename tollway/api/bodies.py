@@ -20,6 +20,8 @@ from rating.events import BYTE_ORDER_MARK
 from tollway.api.encoding import encoding_of, unpacked
 from tollway.api.problems import Invalid, Problem
 from tollway.ledger_reads import is_storable
+from tollway.openmeter import codec
+from tollway.openmeter.dialect import dialect_of
 
 JSON: Final = "application/json"
 
@@ -43,7 +45,11 @@ class JsonRequest(Request[Any, Any, Any]):
         assert field is not None, "only a handler with a body asks for it"
         encoding = encoding_of(self)
         body = await self.body()
-        return decoded(body if encoding is None else unpacked(body, BODY_BYTES.number), field.annotation)
+        sent = body if encoding is None else unpacked(body, BODY_BYTES.number)
+        dialect = dialect_of(self.route_handler)
+        if dialect is None:
+            return decoded(sent, field.annotation)
+        return codec.taken(decoded(sent, codec.wire(field.annotation, dialect)), field.annotation)
 
 
 def decoded(body: bytes, kind: Any) -> Any:

@@ -23,7 +23,6 @@ from litestar.params import FromPath, FromQuery
 from rating.catalog import Catalog, Placement, RateCard, SettlementMode
 from rating.money import ZERO, plain, round_minor, use_exact
 from rating.prices import Flat, Pricing, discounts_to_v1, price_to_v1
-from tollway.api.features import features
 from tollway.api.filters import Asked
 from tollway.api.plan_v3 import price_v3
 from tollway.api.problems import bad_request
@@ -43,6 +42,7 @@ from tollway.api.wire import (
 )
 from tollway.invoicing import Before, before_parts, details_of, price_book, priced_by
 from tollway.ledger_reads import Charge, ChargeStatus, Connection, CustomerHead, charges, find_customer, rows
+from tollway.openmeter.features import features
 
 CREATED, ACTIVE, FINAL, DELETED = ("created", "active", "final", "deleted")
 REAL_TIME_USAGE: Final = "real_time_usage"
@@ -84,7 +84,7 @@ def list_charges(
         book = price_book(connection, head.id)
         found = list(_with_status(connection, head, book))
         before = before_parts(book, [charge for charge, _ in found])
-        ids = {feature["key"]: feature["id"] for feature in features(connection)} if found else {}
+        ids = {feature.key: feature.id for feature in features(connection)} if found else {}
     bodies = [
         _body(charge, state, book, before.get(_key(charge)), head.read_at, ids, REAL_TIME_USAGE in expanded)
         for charge, state in found

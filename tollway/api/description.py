@@ -22,6 +22,8 @@ from tollway.api.filters import EQUAL, described_filter, described_filters
 from tollway.api.plan_bodies import RateCardCreate
 from tollway.api.plan_v3 import RateCardCreateV3
 from tollway.api.wire import Json, camel_name
+from tollway.openmeter.codec import wire
+from tollway.openmeter.dialect import dialect_of
 
 METHODS: Final = ("get", "post", "put", "delete")
 JSON: Final = "application/json"
@@ -85,21 +87,36 @@ class _Types:
         for handler in handlers.values():
             field = handler.parsed_data_field
             if field is not None:
-                bodies[handler.handler_name] = field.annotation
+                bodies[handler.handler_name] = _sent(field.annotation, handler)
         for media_type, kind in EVENTS:
             bodies[media_type] = kind
         taken, components = _compiled(bodies, "{name}")
-        answered = {name: ANSWERS.get(name, Json) for name in handlers if ANSWERS.get(name, Json) is not None}
-        v1 = {name: body for name, body in answered.items() if _is_v1(handlers[name])}
+        answered = {name: body for name, handler in handlers.items() if (body := _answer(handler)) is not None}
+        v1 = {name: body for name, body in answered.items() if name in ANSWERS and _is_v1(handlers[name])}
         v3 = {name: body for name, body in answered.items() if name not in v1}
         self.taken = taken
         self.given, found_v3 = _compiled(v3 | {"problem_v3": ProblemV3, "price": PriceV3}, "{name}")
         given_v1, found_v1 = _compiled(v1 | {"problem_v1": Problem, "price_v1": Price}, "{name}V1")
         self.given |= {name: _camel(found) for name, found in given_v1.items()}
-        self.components = components | found_v3 | {name: _camel(found) for name, found in found_v1.items()}
+        self.components = (
+            components | _without_null(found_v3) | {name: _camel(found) for name, found in found_v1.items()}
+        )
         for card, price in ((RateCardCreate, "price_v1"), (RateCardCreateV3, "price")):
             # A price is read by the core, which says more of what is wrong with it than a schema can.
             self.components[card.__name__]["properties"]["price"] = {"anyOf": [self.given[price], {"type": "null"}]}
+
+
+def _sent(kind: Any, handler: HTTPRouteHandler) -> Any:
+    dialect = dialect_of(handler)
+    return kind if dialect is None else wire(kind, dialect)
+
+
+def _answer(handler: HTTPRouteHandler) -> Any:
+    """The type of an answer; None where there is no body."""
+    if dialect_of(handler) is None:
+        return ANSWERS.get(handler.handler_name, Json)
+    kind = handler.parsed_return_field.annotation
+    return None if kind is type(None) else _sent(kind, handler)
 
 
 def _is_v1(handler: HTTPRouteHandler) -> bool:
@@ -115,6 +132,18 @@ def _compiled(types: Mapping[Any, Any], template: str) -> tuple[dict[Any, Json],
         dict(zip(types, found, strict=True)),
         {template.format(name=name): part for name, part in components.items()},
     )
+
+
+def _without_null(schema: Any) -> Any:
+    """The schema of a view: what is null by default is left out there, and never null."""
+    match schema:
+        case {"default": None, "anyOf": [kind, {"type": "null"}]}:
+            return _without_null(kind)
+        case dict():
+            return {key: _without_null(value) for key, value in schema.items()}
+        case list():
+            return [_without_null(value) for value in schema]
+    return schema
 
 
 def _camel(schema: Any) -> Any:
@@ -194,7 +223,7 @@ def _body(handler: HTTPRouteHandler, types: _Types) -> Json | None:
 
 def _responses(path: str, method: str, handler: HTTPRouteHandler, types: _Types) -> Json:
     name, status = handler.handler_name, handler.status_code
-    body = ANSWERS.get(name, Json)
+    body = _answer(handler)
     found: Json = {str(status): {"description": GOOD[status]}}
     if body is str:
         found[str(status)]["content"] = {"text/plain": {"schema": {"type": "string"}}}

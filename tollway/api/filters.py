@@ -14,7 +14,7 @@ and so is a parameter that v3 does not know: who misspells a filter would else a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 from litestar import Request
@@ -23,6 +23,8 @@ from litestar.params import QueryParameter
 
 from tollway.api.problems import Invalid, Problem
 from tollway.api.wire import Json
+
+T = TypeVar("T")
 
 TEXT_LENGTH_MAX: Final = 1024
 """Characters of a value."""
@@ -166,7 +168,7 @@ class Filters:
         """Whether a thing's value of a field is asked for."""
         return all(condition.holds(value) for condition in self.conditions.get(field, ()))
 
-    def chosen(self, things: Iterable[Json], **places: str) -> list[Json]:
+    def chosen(self, things: Iterable[T], **places: str) -> list[T]:
         """Those of some things that are asked for. A field is where `places` say, with dots between, or by its name."""
         return [
             thing
@@ -194,10 +196,10 @@ class Filters:
         return " and ".join(parts), values
 
 
-def _at(thing: Json, path: str) -> str | None:
+def _at(thing: object, path: str) -> str | None:
     found: Any = thing
     for name in path.split("."):
-        found = found.get(name) if isinstance(found, dict) else None
+        found = found.get(name) if isinstance(found, dict) else getattr(found, name, None)
     return None if found is None else str(found)
 
 

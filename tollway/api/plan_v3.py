@@ -12,11 +12,11 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from rating.catalog import SettlementMode
-from tollway.api.features import find_feature
 from tollway.api.plan_bodies import PhaseCreate, PlanCreate, ProRatingConfig, RateCardCreate, StoredPlan, body_v1
 from tollway.api.problems import Problem, bad_request
 from tollway.api.stores import ApiStores
 from tollway.api.wire import Json, Metadata, Text, camel, compact, labelled, snake
+from tollway.openmeter.features import find_feature
 
 
 class TaggedReference(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -127,7 +127,7 @@ def _card_from_v3(stores: ApiStores, card: RateCardCreateV3, path: str) -> RateC
         feature_key = card.feature.key
         if feature_key is None and card.feature.id is not None:
             try:
-                feature_key = str(find_feature(stores, card.feature.id)["key"])
+                feature_key = find_feature(stores, card.feature.id).key
             except Problem as problem:
                 raise bad_request(f"{path}.feature.id", problem.detail, "not_found") from problem
     is_fee = is_flat and (feature_key is None or card.billing_cadence is None)

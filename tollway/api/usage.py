@@ -22,12 +22,12 @@ from rating.money import use_exact
 from rating.periods import Cadence, add_duration
 from tollway.api import notes
 from tollway.api.metering import WINDOWS, Query, Row, read_usage, way_of
-from tollway.api.meters import meter_body
 from tollway.api.problems import bad_request, not_found, utc_instant
 from tollway.api.stores import Stores
 from tollway.api.threads import listing
 from tollway.api.wire import Json, instant, listed
 from tollway.ledger_reads import Connection, find_customer, rows
+from tollway.openmeter import meters
 
 CUSTOMER: Final = "customer_id"
 SUBJECT: Final = "subject"
@@ -122,7 +122,7 @@ def _filters(request: Request[Any, Any, Any]) -> dict[str, list[str]]:
 def _find_meter(connection: Connection, id_or_slug: str) -> Meter:
     for noted in notes.read(connection, "meter", "order by key"):
         assert isinstance(noted.record, MeterSet)
-        if id_or_slug in (noted.record.meter.key, meter_body(noted)["id"]):
+        if id_or_slug in (noted.record.meter.key, meters.view(noted).id):
             return noted.record.meter
     raise not_found("meter", id_or_slug)
 

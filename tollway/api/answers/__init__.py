@@ -21,7 +21,7 @@ from tollway.api.answers.plans import (
     SubscriptionMoved,
     SubscriptionV3,
 )
-from tollway.api.answers.setup import Customer, CustomerV3, Feature, FeatureV3, Meter, MeterV3
+from tollway.api.answers.setup import Customer, CustomerV3
 from tollway.api.answers.shared import CursorPage, DataOf, NumberedPage, Page
 from tollway.api.answers.usage import (
     AccessAnswer,
@@ -41,19 +41,6 @@ ANSWERS: dict[str, Any] = {
     "ingest_v1": None,
     "ingest_v3": None,
     "query_meter": Usage,
-    "create_meter_v1": Meter,
-    "list_meters_v1": list[Meter],
-    "get_meter_v1": Meter,
-    "update_meter_v1": Meter,
-    "create_meter_v3": MeterV3,
-    "list_meters_v3": NumberedPage[MeterV3],
-    "get_meter_v3": MeterV3,
-    "create_feature_v1": Feature,
-    "list_features_v1": list[Feature] | Page[Feature],
-    "get_feature_v1": Feature,
-    "create_feature_v3": FeatureV3,
-    "list_features_v3": NumberedPage[FeatureV3],
-    "get_feature_v3": FeatureV3,
     "create_customer_v1": Customer,
     "list_customers_v1": Page[Customer],
     "get_customer_v1": Customer,

@@ -1,0 +1,60 @@
+"""An operation as a route: a function of structs in v3's words, served in one dialect or in both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, get_type_hints
+
+from litestar.handlers import HTTPRouteHandler
+
+from tollway.api.threads import threaded
+from tollway.openmeter import codec
+from tollway.openmeter.dialect import OPTION, V1, V3, Dialect
+
+Operation = Callable[..., Any]
+
+
+def v1(method: type[HTTPRouteHandler], path: str, **options: Any) -> Callable[[Operation], HTTPRouteHandler]:
+    """An operation that v1 has, at a path below `/api/v1`; the options are Litestar's, and those of `route`."""
+    return lambda operation: route(V1, method, path, operation, **options)
+
+
+def v3(method: type[HTTPRouteHandler], path: str, **options: Any) -> Callable[[Operation], HTTPRouteHandler]:
+    """An operation that v3 has, at a path below `/api/v3/openmeter`."""
+    return lambda operation: route(V3, method, path, operation, **options)
+
+
+def both(method: type[HTTPRouteHandler], path: str, **options: Any) -> Callable[[Operation], list[HTTPRouteHandler]]:
+    """An operation that both have, at the same path."""
+    return lambda operation: [route(dialect, method, path, operation, **options) for dialect in (V1, V3)]
+
+
+def route(
+    dialect: Dialect,
+    method: type[HTTPRouteHandler],
+    path: str,
+    operation: Operation,
+    *,
+    on: Callable[[Operation], Operation] = threaded,
+    **options: Any,
+) -> HTTPRouteHandler:
+    """
+    An operation as a route of a dialect, named after both.
+
+    Args:
+        dialect: It reads what the operation takes, and writes what it answers.
+        method: Litestar's decorator.
+        path: Below the dialect's prefix.
+        operation: Blocks, and returns a view.
+        on: The threads it runs on: `threaded` or `listing`.
+        options: Litestar's.
+    """
+    answer = get_type_hints(operation, include_extras=True)["return"]
+
+    @wraps(operation)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return codec.shown(operation(*args, **kwargs), answer, dialect)
+
+    run.__name__ = f"{operation.__name__.removesuffix(f'_{dialect.version}')}_{dialect.version}"
+    return method(f"{dialect.prefix}{path}", opt={OPTION: dialect}, **options)(on(run))

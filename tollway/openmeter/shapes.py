@@ -1,0 +1,69 @@
+"""What bodies and views are, and what many of them have: pages, amounts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Generic, TypeVar
+
+from msgspec import Meta, Struct
+
+T = TypeVar("T")
+
+Amount = Annotated[str, Meta(pattern=r"^-?[0-9]+(\.[0-9]+)?$", description="An exact decimal.")]
+
+
+class Body(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What a request says."""
+
+
+class View(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What is answered. A field whose default is None is left out where it has no value."""
+
+
+class Page(View, Generic[T], frozen=True):
+    """A page of a list, counted from 1."""
+
+    total_count: int
+    page: int
+    page_size: int
+    items: list[T]
+
+    @classmethod
+    def of(cls, found: Sequence[T], page: int, size: int) -> Page[T]:
+        """One page of all that was found."""
+        return Page(total_count=len(found), page=page, page_size=size, items=_part(found, page, size))
+
+
+class PageNumber(View, frozen=True):
+    """Which page it is, counted from 1, and how many things there are in all."""
+
+    size: int
+    number: int
+    total: int
+
+
+class PageMeta(View, frozen=True):
+    """About a page."""
+
+    page: PageNumber
+
+
+class NumberedPage(View, Generic[T], frozen=True):
+    """A page of a list."""
+
+    data: list[T]
+    meta: PageMeta
+
+    @classmethod
+    def of(cls, found: Sequence[T], number: int, size: int) -> NumberedPage[T]:
+        """One page of all that was found."""
+        return cls.part(_part(found, number, size), number, size, len(found))
+
+    @classmethod
+    def part(cls, data: list[T], number: int, size: int, total: int) -> NumberedPage[T]:
+        """One page, of so many things in all."""
+        return NumberedPage(data=data, meta=PageMeta(page=PageNumber(size=size, number=number, total=total)))
+
+
+def _part(found: Sequence[T], page: int, size: int) -> list[T]:
+    return list(found[(page - 1) * size : page * size])
