@@ -7,7 +7,7 @@ The HTTP API: OpenMeter's paths and bodies under `/api/v1` and `/api/v3/openmete
     stores, pool, threads    what the operations work with
     ingest, pressure         events into the log, and how many at once
     metrics                  what is counted
-    setup, plans, subscriptions    the catalog, through the control plane
+    customers, plans, subscriptions    the catalog, through the control plane; see also `tollway.openmeter`
     credits, charges, invoices     the ledger
     usage                    what a meter counted
     gate, access             may this customer go on? from Redis alone
