@@ -156,7 +156,7 @@ def _aggregation(name: str) -> Aggregation:
 
 @both(get, "/meters/{meter:str}", on=listing, tags=TAGS)
 def get_meter(meter: FromPath[str], stores: Stores) -> Meter:
-    """A meter by id or key."""
+    """A meter by id or key, which v1 calls its slug."""
     return find_meter(stores, meter)
 
 
