@@ -24,6 +24,10 @@ def test_the_demo_prints_one_object_that_adds_up(tmp_path: Path) -> None:
     home = Home(tmp_path)
     result = home.ok("demo", *FAST, "--json")
     assert result.out.count("\n") == 1
+    lines = result.err.splitlines()
+    assert len([line for line in lines if "starting" in line]) <= 1
+    assert len([line for line in lines if "events sent" in line]) < 12
+    assert any(line.startswith("blocked: the gateway stops serving: ") for line in lines)
     found = result.json
     assert found["verified"] is True
     assert found["events"] == 8000

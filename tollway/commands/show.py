@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from functools import partial
 from typing import Annotated, Any
 
@@ -19,6 +20,8 @@ from tollway.console import OK, REFUSED, money, print_json, print_table, say, se
 from tollway.demo import TIER_TOP, Demo, Picture
 
 REFRESH_SECONDS = 0.1
+LINE_SECONDS = 5.0
+"""So far apart are lines about one and the same step, where they are not on a terminal."""
 SIGNALS_SHOWN = 5
 
 
@@ -60,16 +63,17 @@ def _step(picture: Picture, line: str) -> None:
 
 
 def _told(show: Demo) -> dict[str, Any]:
-    """Run with a line a second instead of a live view."""
+    """Run with a line for each step, and one now and then within a long one, instead of a live view."""
     over = threading.Event()
+    picture = show.picture
 
     def tell() -> None:
-        while not over.wait(1.0):
-            picture = show.picture
-            say(
-                f"{picture.step}: {picture.sent} events sent, {picture.rated} rated, "
-                f"balance {float(picture.live):z.2f} USD, access {picture.access}"
-            )
+        told, at = picture.step, time.monotonic()
+        while not over.wait(REFRESH_SECONDS):
+            is_new, is_long = picture.step != told, picture.sent and time.monotonic() - at > LINE_SECONDS
+            if is_new or is_long:
+                told, at = picture.step, time.monotonic()
+                say(progress(picture))
 
     teller = threading.Thread(target=tell, daemon=True)
     teller.start()
@@ -78,6 +82,16 @@ def _told(show: Demo) -> dict[str, Any]:
     finally:
         over.set()
         teller.join()
+
+
+def progress(picture: Picture) -> str:
+    """How far the demo is, in a line; figures only once there are some."""
+    if not picture.sent:
+        return f"{picture.step} …"
+    return (
+        f"{picture.step}: {picture.sent} events sent, {picture.rated} rated, "
+        f"balance {float(picture.live):z.2f} USD, access {picture.access}"
+    )
 
 
 def _view(picture: Picture) -> Panel:
