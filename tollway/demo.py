@@ -146,7 +146,6 @@ class Demo:
         """Run it all. Returns the final object, as `--json` prints it. Raises `DemoFailed`."""
         self._clear()
         with servers(self.settings, report=report) as endpoints:
-            (self.settings.home / MARK).touch()
             migrate(endpoints.postgres_dsn)
             plane = ControlPlane(endpoints.postgres_dsn, endpoints.redis_url)
             for change in apply(plane, load_catalog_file(CATALOG)):
@@ -184,6 +183,9 @@ class Demo:
                 "hint: move it away, or set `TOLLWAY_HOME` to another folder"
             )
         shutil.rmtree(home, ignore_errors=True)
+        # Marked before anything else is in it: a run that ends early leaves what the next one may make anew.
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (home / MARK).touch()
 
     @contextmanager
     def _engine(self, endpoints: Endpoints) -> Iterator[None]:

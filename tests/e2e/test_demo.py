@@ -73,6 +73,18 @@ def test_the_picture_can_be_drawn_whatever_the_balance() -> None:
         talk.render_lines(_view(Picture(live=Decimal(live), funded=Decimal(70), access="allowed")))
 
 
+def test_a_demo_that_was_interrupted_while_its_servers_started_runs_again(tmp_path: Path) -> None:
+    """What it left is its own from the first file on."""
+    home = Home(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tollway", "demo", *FAST], env=home.environment(), stderr=subprocess.PIPE
+    )
+    wait_for(lambda: (tmp_path / "demo" / "valkey").exists(), "the first server's folder")
+    process.kill()
+    process.communicate()
+    assert home.ok("demo", *FAST, "--json").json["verified"] is True
+
+
 def test_the_demo_removes_nothing_that_is_not_its_own(tmp_path: Path) -> None:
     """A folder `demo` that happens to be in the home stays as it is."""
     (tmp_path / "demo").mkdir()
