@@ -130,6 +130,10 @@ def _bill(home: Home) -> None:
     drawn = home.ok("invoice", "acme", "--json").json
     assert drawn["number"].startswith("INV-")
     assert [Decimal(drawn["totals"][name]) for name in ("amount", "credits_total", "total")] == [18, 18, 0]
+    stored = home.ok("invoices", "--number", drawn["number"], "--json").json
+    assert (stored["id"], stored["lines"]) == (drawn["id"], drawn["lines"])
+    assert home.here("invoices", "--number", drawn["number"]).out.startswith(f"Invoice {drawn['number']} (issued), ")
+    assert "`tollway invoices`" in home.here("invoices", "--number", "INV-0").err
     again = home.run("invoice", "acme")
     assert (again.code, again.out) == (1, "")
     assert "invoice_create_no_lines" in again.err

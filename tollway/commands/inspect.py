@@ -106,7 +106,7 @@ def credits_(customer: CustomerKey, as_json: Json = False) -> None:
         f"Grants of {customer}",
         ["name", "status", "amount", "available", "consumed", "expired", "voided", "expires"],
         [
-            [g.name or g.id, g.status, g.amount, g.available, g.consumed, g.expired, g.voided, g.expires_at]
+            [g.name or g.key or g.id, g.status, g.amount, g.available, g.consumed, g.expired, g.voided, g.expires_at]
             for g in grants
         ],
     )

@@ -109,13 +109,18 @@ def invoice(
     if as_json:
         print_json(drawn)
         return
+    _print(drawn)
+
+
+def _print(drawn: invoicing.Invoice) -> None:
+    """An invoice with its lines."""
     name = drawn.customer.name or drawn.customer.key
-    title = f"Invoice {drawn.number} ({drawn.status}), {name}, {drawn.currency}"
-    print_invoice(title, drawn.currency, drawn.lines)
+    print_invoice(f"Invoice {drawn.number} ({_came_to(drawn)}), {name}, {drawn.currency}", drawn.currency, drawn.lines)
 
 
 def invoices(
     customer: Annotated[str | None, typer.Argument(help="Only those of this customer, by key or id.")] = None,
+    number: Annotated[str | None, typer.Option(help="Show this one invoice with its lines, by number or id.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 100,
     as_json: Json = False,
 ) -> None:
@@ -125,7 +130,19 @@ def invoices(
     A voided invoice says what became of what it billed: it is billable again, or is never billed again.
 
     Example: tollway invoices acme
+
+    Example: tollway invoices --number INV-2026-000001
     """
+    if number is not None:
+        if customer is not None:
+            raise typer.BadParameter("`--number`: names one invoice\nhint: leave the customer out, or the number")
+        with stores() as (_, connection):
+            one = invoicing.invoice(connection, number)
+        if as_json:
+            print_json(one)
+        else:
+            _print(one)
+        return
     with stores() as (_, connection):
         found = invoicing.invoices(connection, customer, limit=limit + 1)
     cut, found = len(found) > limit, found[:limit]

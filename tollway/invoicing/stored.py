@@ -19,7 +19,11 @@ def find_invoice(connection: Connection, reference: str) -> Invoice:
     """The invoice with an id or a number. Raises `NotFound`."""
     for found in _read(connection, _values(Choice()), reference=reference, limit=1) if is_storable(reference) else []:
         return found
-    raise NotFound("invoice", reference, "name it by its id or number; `GET /api/v1/billing/invoices` lists them all")
+    raise NotFound(
+        "invoice",
+        reference,
+        "name it by its id or number; `tollway invoices`, and over HTTP `GET /api/v1/billing/invoices`, list them",
+    )
 
 
 def invoices(
