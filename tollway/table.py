@@ -26,6 +26,8 @@ LEADING_DIGITS: Final = 4
 
 NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?…?|–")
 _INSTANT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}( [0-9]{2}:[0-9]{2}:[0-9]{2})?|–")
+_NUMBER_IN_TEXT: Final = re.compile(r"[^\w\s]*[0-9][0-9.,:TZ+-]*…?[^\w\s]*")
+"""A number, an instant or a version in a text, with what stands around it."""
 _NOTHING: Final = re.compile(r"|–|0(\.0+)?")
 _MIDNIGHT: Final = " 00:00:00"
 
@@ -124,7 +126,7 @@ def _narrowed(columns: Sequence[str], rows: Rows, widths: list[int], width: int)
 
 
 def _longest_number(text: str) -> int:
-    return max((cell_len(word) for word in text.split() if any(letter.isdigit() for letter in word)), default=0)
+    return max((cell_len(word) for word in text.split() if _NUMBER_IN_TEXT.fullmatch(word)), default=0)
 
 
 def _folded(cell: str, width: int) -> list[str]:
@@ -132,7 +134,7 @@ def _folded(cell: str, width: int) -> list[str]:
     if cell_len(cell) <= width:
         return [cell]
     indent = " " * (len(cell) - len(cell.lstrip()))
-    return wrap(cell, max(width, 1), subsequent_indent=indent, break_on_hyphens=False) or [""]
+    return wrap(cell, max(width, 1), subsequent_indent=indent) or [""]
 
 
 def _line(cells: Sequence[str], widths: list[int], right: list[bool]) -> str:

@@ -65,11 +65,8 @@ def plans(
     else:
         print_table(
             "Plans",
-            ["key", "version", "published", "currency", "cadence", "settlement", "features"],
-            [
-                [p.key, p.version, p.published_at, p.currency, p.cadence, p.settlement_mode, ", ".join(p.features)]
-                for p in found
-            ],
+            ["key", "version", "currency", "cadence", "settlement", "features"],
+            [[p.key, p.version, p.currency, p.cadence, p.settlement_mode, ", ".join(p.features)] for p in found],
         )
     if cut:
         tell_cut(limit, "first")
