@@ -36,16 +36,16 @@ NOT_IN_ORDER = ("slow", "engine", "rebuilt", "resumed")
 FEW_IDS, MANY_IDS = 4, 2048
 
 
-def check(history: History, seed: int, paths: tuple[str, ...] = PATHS, ids: int | None = None) -> list[str]:
+def check(history: History, seed: int, paths: tuple[str, ...] = PATHS) -> list[str]:
     """
     Where the engine and the oracle differ, on the first of some paths on which they do.
 
-    A path that raises is a difference too. Segments of `ids` are small, but for where the log is read anew.
+    A path that raises is a difference too. Segments of ids are small, but where an old snapshot is gone on from: it
+    remembers as much as was received in its horizon.
     """
     for path in paths:
         try:
-            few = FEW_IDS if path in ("calm", "slow", "engine") else MANY_IDS
-            with segments_of(ids or few):
+            with segments_of(MANY_IDS if path == "resumed" else FEW_IDS):
                 found = _check_path(history, seed, path)
         except Exception as error:  # whatever it is, it is a finding
             found = [f"{path}: {type(error).__name__} at {_place(error)}: {error}"]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import io
 import random
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from dataflows.messages import RawBatch, Segment, microseconds, segments
 from dataflows.route import Router
@@ -29,6 +29,7 @@ from rating.catalog import (
     Subscription,
     key_group,
 )
+from rating.dedup import Reread, was_read_again
 from rating.entitlements import MeteredEntitlement
 from rating.group import KeyGroup
 from rating.meters import Aggregation, Feature, Meter
@@ -205,6 +206,16 @@ class Rows:
         self.commit = commit + 1
 
 
+class Logged(NamedTuple):
+    """An entry of the event log."""
+
+    received: datetime
+    blob: bytes
+    meter: str = ""
+    read_version: int | None = None
+    """Of what is driven again: the entry of the control log that had been seen when it was read, and had to wait."""
+
+
 @dataclass
 class Saved:
     """A snapshot of everything: the key groups, the offset in the log, and the commit of the ledger."""
@@ -269,7 +280,8 @@ class Engine:
         self.groups: dict[str, KeyGroup] = {}
         self.started: set[str] = set()
         self.rows = Rows()
-        self.log: list[tuple[datetime, bytes, str]] = []
+        self.log: list[Logged] = []
+        self.rereads: tuple[Reread, ...] = ()
         self.offset = 0
         self.parked: dict[tuple[str, ...], Parked] = {}
         self.parked_at: dict[tuple[str, ...], int] = {}
@@ -339,7 +351,7 @@ class Engine:
         taken = [self._arrivals.pop(0)]
         while self._arrivals and self._arrivals[0].received == arrival:
             taken.append(self._arrivals.pop(0))
-        self.log.append((arrival, b"\n".join(map(line_of, taken)), ""))
+        self.log.append(Logged(arrival, b"\n".join(map(line_of, taken))))
         return arrival
 
     def _let_time_pass(self, until: datetime) -> None:
@@ -374,10 +386,8 @@ class Engine:
             if found.code in WAITS and self.parked_at[key] < len(self.view.log)
         ]
         for key in waiting:
-            found = self.parked[key]
-            self.parked_at[key] = len(self.view.log)
-            self.log.append((found.received_at, found.raw, found.meter))
-            del self.parked[key]
+            found = self.parked.pop(key)
+            self.log.append(Logged(found.received_at, found.raw, found.meter, self.parked_at.pop(key)))
         return bool(waiting)
 
     # -- the engine
@@ -418,13 +428,16 @@ class Engine:
         while self.offset < end:
             size = min(self.chance.choice([1, 2, 5, 50]), end - self.offset)
             batch = [
-                Segment(microseconds(at), blob, meter) for at, blob, meter in self.log[self.offset : self.offset + size]
+                Segment(microseconds(at), blob, meter, read_version)
+                for at, blob, meter, read_version in self.log[self.offset : self.offset + size]
             ]
             self.offset += size
             for key, message in self.router.route(RawBatch(self.view.version, batch)):
                 out = Outcome(self.view.version)
                 group = self._group(key, out)
-                for received_at, blob, framed, meter, _ in segments(message):
+                for received_at, blob, framed, meter, read_version in segments(message):
+                    if read_version is not None and was_read_again(self.rereads, received_at, read_version):
+                        continue
                     ended = sum(out.ended.values()) + len(group._waiting)
                     group.fold(blob, received_at, self.now, out, framed, meter)
                     ended = sum(out.ended.values()) + len(group._waiting) - ended
@@ -498,7 +511,10 @@ class Engine:
         again.view.log = list(self.view.log)
         again.log = list(self.log)
         again.segments = dict(self.segments)
-        if saved is not None:
+        again.rereads = self.rereads
+        if saved is None:
+            again.rereads += (Reread(datetime.min.replace(tzinfo=UTC), len(again.view.log)),)
+        else:
             again.parked, again.parked_at = dict(self.parked), dict(self.parked_at)
         again._entries, again._arrivals = [], []
         again.now = self.now

@@ -13,14 +13,14 @@ import os
 import pytest
 
 from tests.repeats import repeats
-from tests.simulation.checking import FEW_IDS, PATHS, check
+from tests.simulation.checking import PATHS, check
 from tests.simulation.histories import make, shrunk, written
 from tests.simulation.plain import History
 
 HISTORIES = int(os.environ.get("HISTORIES", repeats(250)))
 FIRST = int(os.environ.get("HISTORIES_FROM", "0"))
 AT_ONCE = 25
-ONCE_WRONG = (388, 341, 10128, 10565, 11160, 11502, 21714, 21946)
+ONCE_WRONG = (298, 388, 341, 10128, 10565, 11160, 11502, 21714, 21946)
 """Seeds that found what the others did not."""
 
 
@@ -47,12 +47,6 @@ def test_the_engine_comes_to_what_a_plain_loop_comes_to(first: int) -> None:
 def test_what_was_wrong_once_is_right(seed: int) -> None:
     """On all paths."""
     assert check(make(seed), seed) == []
-
-
-@pytest.mark.xfail(reason="ids are forgotten by the horizon before the copy comes that was driven again")
-def test_what_was_driven_again_is_charged_once_where_the_log_is_read_anew() -> None:
-    """Its first copy is placed at once by the catalog at its head; the other comes days later."""
-    assert check(make(298), 298, ("replayed",), FEW_IDS) == []
 
 
 def _told(history: History, seed: int, found: list[str]) -> str:
