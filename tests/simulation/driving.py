@@ -283,6 +283,8 @@ class Engine:
         self.log: list[Logged] = []
         self.rereads: tuple[Reread, ...] = ()
         self.offset = 0
+        self.read_through = datetime.min.replace(tzinfo=UTC)
+        """Up to here all that was received has been read, as far as the flow knows."""
         self.parked: dict[tuple[str, ...], Parked] = {}
         self.parked_at: dict[tuple[str, ...], int] = {}
         self.segments: dict[tuple[int, int], bytes] = {}
@@ -354,6 +356,12 @@ class Engine:
         self.log.append(Logged(arrival, b"\n".join(map(line_of, taken))))
         return arrival
 
+    def _clock(self) -> datetime:
+        """The present instant once the log has been read; before, the receipt of what was read last."""
+        if self.offset == len(self.log):
+            self.read_through = self.now
+        return min(self.now, self.read_through)
+
     def _let_time_pass(self, until: datetime) -> None:
         """Beats at the instants that are due, and at once where something waits for one."""
         beats = 0
@@ -361,7 +369,7 @@ class Engine:
             self._beat()
         while self.groups:
             due = min((d for g in self.groups.values() if (d := g.calendar.next_due()) is not None), default=None)
-            if due is None or due > until:
+            if due is None or due > until or (self.offset < len(self.log) and due > self.read_through):
                 break
             self.now = max(self.now, due)
             self._beat()
@@ -405,8 +413,9 @@ class Engine:
             ],
         )
 
-    def _group(self, key: str, out: Outcome) -> KeyGroup:
+    def _group(self, key: str, out: Outcome, now: datetime | None = None) -> KeyGroup:
         """A group that has taken over what changed."""
+        now = now or self._clock()
         group = self.groups.get(key)
         if group is None:
             group = self.groups[key] = self._open(key, None)
@@ -414,9 +423,9 @@ class Engine:
         self.view.changed -= changed
         if key not in self.started:
             self.started.add(key)
-            group.resume(self.now, out)
+            group.resume(now, out)
         elif changed:
-            group.reconcile(changed, self.now, out)
+            group.reconcile(changed, now, out)
         return group
 
     def _read(self, all_of_it: bool) -> None:
@@ -431,20 +440,27 @@ class Engine:
                 Segment(microseconds(at), blob, meter, read_version)
                 for at, blob, meter, read_version in self.log[self.offset : self.offset + size]
             ]
-            self.offset += size
             for key, message in self.router.route(RawBatch(self.view.version, batch)):
                 out = Outcome(self.view.version)
-                group = self._group(key, out)
-                for received_at, blob, framed, meter, read_version in segments(message):
+                found = [*segments(message)]
+                # All that its partition received before the first of them has been read.
+                read_through = max(self.read_through, found[0][0])
+                group = self._group(key, out, min(self.now, read_through))
+                for received_at, blob, framed, meter, read_version in found:
                     if read_version is not None and was_read_again(self.rereads, received_at, read_version):
                         continue
                     ended = sum(out.ended.values()) + len(group._waiting)
                     group.fold(blob, received_at, self.now, out, framed, meter)
                     ended = sum(out.ended.values()) + len(group._waiting) - ended
                     assert ended == blob.count(b"\n") + 1, "an event ended nowhere, or twice"
+                    if read_version is None:
+                        read_through = max(read_through, received_at)
                 if self.chance.random() < 0.4:
-                    group.beat(self.now, out)
+                    group.beat(min(self.now, read_through), out)
                 self._take(group, out)
+            fresh = [at for at, _, _, version in self.log[self.offset : self.offset + size] if version is None]
+            self.read_through = max([self.read_through, *fresh])
+            self.offset += size
 
     def _notice(self) -> None:
         """Let every group take over what changed in the catalog."""
@@ -458,7 +474,7 @@ class Engine:
             for key in sorted(self.groups):
                 out = Outcome(self.view.version)
                 group = self._group(key, out)
-                group.beat(self.now, out)
+                group.beat(self._clock(), out)
                 self._take(group, out)
             if not any(group.is_waiting for group in self.groups.values()):
                 return
@@ -491,6 +507,10 @@ class Engine:
         self.view.refresh()
         self.view.changed.clear()
         self.router = Router(self.view)
+        # What the flow begins with.
+        self.read_through = min(
+            self.now, *(entry.received for entry in self.log[self.offset : self.offset + 1]), self.now
+        )
         self.groups = {key: self._open(key, snapshot) for key, snapshot in saved.groups.items()}
         self.started = set()
         for key in sorted(self.groups):
@@ -511,10 +531,11 @@ class Engine:
         again.view.log = list(self.view.log)
         again.log = list(self.log)
         again.segments = dict(self.segments)
-        again.rereads = self.rereads
-        if saved is None:
-            again.rereads += (Reread(datetime.min.replace(tzinfo=UTC), len(again.view.log)),)
-        else:
+        # Events that were received after all that the snapshot had read are read again.
+        had_read = [entry.received for entry in self.log[: saved.offset if saved is not None else 0]]
+        read_from = max(had_read, default=datetime.min.replace(tzinfo=UTC))
+        again.rereads = (*self.rereads, Reread(read_from, len(again.view.log)))
+        if saved is not None:
             again.parked, again.parked_at = dict(self.parked), dict(self.parked_at)
         again._entries, again._arrivals = [], []
         again.now = self.now
