@@ -30,6 +30,7 @@ from dataflows.catalog_view import CatalogView
 from dataflows.catching_up import Following
 from dataflows.history import LedgerHistory
 from dataflows.kafka_topics import KafkaTopics
+from dataflows.log_clock import LogClock
 from dataflows.pace import Pace
 from dataflows.rating_flow import Wiring, rating_flow
 from dataflows.recovery import ALONE, Cluster, recovery_store
@@ -43,8 +44,9 @@ from sinks.postgres.generations import read_rereads
 from sinks.postgres.ledger import LedgerSink, WindowLoader, load_seen_ids, sole_writer
 from sinks.redis.balances import BalanceSink
 
+EVENTS_STEP = "events"
 SINK_PARTITIONS = 4
-"""Public, like step ids: recovery knows it."""
+"""Public, like step ids: recovery knows them."""
 
 
 class PeerLost(Exception):
@@ -114,8 +116,9 @@ def run_engine(
     view.catch_up()
     history = LedgerHistory(postgres_dsn, redis_url, kafka)
     catching_up = history.catching_up
+    clock = LogClock(alone=cluster.size == 1)
     stream = stream_source(settings, redis_url, stopping, drain=drain)
-    usage: dict[str, object] = {"events": Following(stream, catching_up)}
+    usage: dict[str, object] = {EVENTS_STEP: Following(stream, EVENTS_STEP, catching_up, clock)}
     if files:
         usage["files"] = FileSource(files, settings.batch_bytes, view, stopping)
     topics = None
@@ -131,7 +134,8 @@ def run_engine(
             stopping=stopping,
             drain=drain,
         )
-        usage[topics.source.step_id] = Following(topics.source, catching_up)
+        step_id = topics.source.step_id
+        usage[step_id] = Following(topics.source, step_id, catching_up, clock)
     rules = rules_of(settings)
     redrive = Redrive(postgres_dsn, log, view, rules, settings.redrive_memory_percent)
     control = ControlSource(view, redrive, stopping, drain)
@@ -143,6 +147,7 @@ def run_engine(
             usage=usage,  # type: ignore[arg-type]
             control=control,
             pace=Pace(epoch, alone=cluster.size == 1),
+            clock=clock,
             rules=rules,
             beat=timedelta(milliseconds=settings.beat_ms),
             load_segments=partial(load_seen_ids, postgres_dsn),

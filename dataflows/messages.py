@@ -42,6 +42,8 @@ class RawBatch(NamedTuple):
 
     head: int
     segments: list[Segment]
+    place: tuple[str, str] | None = None
+    """The step and the partition that it was read from, where what is read sets the time."""
 
 
 def header(group: int, head: int) -> bytes:

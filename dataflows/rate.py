@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from bytewax.operators import StatefulBatchLogic
 
 from dataflows.catalog_view import CatalogView
+from dataflows.log_clock import LogClock
 from dataflows.messages import read_header, segments
 from rating.catalog import KEY_GROUPS
 from rating.dedup import LoadSegments, Reread, was_read_again
@@ -35,6 +36,8 @@ BEHIND_REST_MAX = timedelta(seconds=10)
 """The longest rest while the flow is behind its log."""
 LOOK = timedelta(seconds=0.5)
 """So often a key group that rests looks whether the flow still is behind."""
+AGAIN_MIN, AGAIN_MAX = timedelta(milliseconds=5), timedelta(milliseconds=250)
+"""Where an instant has passed, but not yet in the log, it is looked at again after a quarter of the time to make up."""
 QUIET = timedelta(seconds=1)
 """A flow that has read nothing for so long has caught up."""
 
@@ -97,10 +100,14 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         load_windows: LoadWindows,
         rereads: tuple[Reread, ...],
         pace: Pace,
+        clock: LogClock,
         snapshot: bytes | None,
     ) -> None:
         self._view = view
         self._pace = pace
+        self._clock = clock
+        self._at: datetime | None = None
+        """What time it was last; None: the group has not begun."""
         self._rules = rules
         self._beat = beat
         self._load_segments = load_segments
@@ -137,9 +144,11 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
                 group = self._group = self._open(number, None)
                 group.begin_turn(TURN_WORK)
             self._view.catch_up_to(head)
-            self._take_over(group, now, out)
+            found = [*segments(message)]
+            self._look_at_clock(number, now, found[0][0] if found else None)
+            self._take_over(group, out)
             told = out.urgent
-            for received_at, blob, framed, meter, read_version in segments(message):
+            for received_at, blob, framed, meter, read_version in found:
                 if read_version is not None and was_read_again(self._rereads, received_at, read_version):
                     out.ended["duplicate", ""] += blob.count(b"\n") + 1
                     continue
@@ -152,6 +161,8 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
                 self._pace.read(received_at, now)
                 if not told and out.urgent:
                     told, changed_by = True, received_at
+            if found:
+                self._clock.arrived(number)
         if changed_by is not None:
             # Its events are told on the beat; no number of events says that it is for the signal's sake.
             out.received.append((changed_by, 0))
@@ -162,7 +173,8 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         out = Outcome(self._view.version)
         self._begin_turn()
         if self._group is not None:
-            self._take_over(self._group, datetime.now(UTC), out)
+            self._look_at_clock(self._group.number, datetime.now(UTC))
+            self._take_over(self._group, out)
         self._beat_if_due(out)
         return self._emit(out)
 
@@ -175,7 +187,10 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         out = Outcome(self._view.version)
         if self._group is not None:
             self._group.begin_turn(math.inf)
-            self._group.price_dirty(datetime.now(UTC), out)
+            self._look_at_clock(self._group.number, datetime.now(UTC))
+            self._take_over(self._group, out)
+            if self._at is not None:
+                self._group.beat(self._at, out)
         return self._emit(out)
 
     def notify_at(self) -> datetime | None:
@@ -183,10 +198,14 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
             return None
         if self._group.goes_on:
             return datetime.now(UTC)
+        now = datetime.now(UTC)
+        if self._at is None:
+            return now + AGAIN_MIN
         due = self._group.calendar.next_due()
+        if due is not None and self._at < due <= now:
+            due = now + min(max((now - self._at) / 4, AGAIN_MIN), AGAIN_MAX)
         if not self._group.is_waiting:
             return due
-        now = datetime.now(UTC)
         look = self._told_at + self._rest
         behind = self._told_at + self._pace.rest(now)
         if look < behind:
@@ -199,23 +218,41 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
             return b""
         return bytes([self._group.number]) + self._group.snapshot()
 
-    def _take_over(self, group: KeyGroup, now: datetime, out: Outcome) -> None:
+    def _look_at_clock(self, number: int, now: datetime, received_at: datetime | None = None) -> None:
+        """Look what time it is. All that was received before what has just arrived had arrived before."""
+        at = self._clock.at(number, now)
+        if at is None and received_at is not None:
+            at = min(now, received_at)
+        if at is not None and (self._at is None or self._at < at):
+            self._at = at
+
+    def _take_over(self, group: KeyGroup, out: Outcome) -> None:
+        if self._at is None:
+            return
         changed = self._view.take_changed(group.number)
         if not self._started:
             self._started = True
-            group.resume(now, out)
+            group.resume(self._at, out)
         elif changed:
-            group.reconcile(changed, now, out)
+            group.reconcile(changed, self._at, out)
 
     def _beat_if_due(self, out: Outcome) -> None:
         group, now = self._group, datetime.now(UTC)
         if group is None:
             return
+        self._look_at_clock(group.number, now)
+        if self._at is None:
+            return
+        self._take_over(group, out)
         due = group.calendar.next_due()
         rested = now - self._told_at
-        if not self._went_on and (due is None or now < due) and (rested < self._rest or rested < self._pace.rest(now)):
+        if (
+            not self._went_on
+            and (due is None or self._at < due)
+            and (rested < self._rest or rested < self._pace.rest(now))
+        ):
             return
-        group.beat(now, out)
+        group.beat(self._at, out)
         self._told_at = datetime.now(UTC)
         took = self._told_at - now
         self._rest = self._beat
@@ -243,7 +280,10 @@ def builder(
     load_segments: LoadSegments,
     load_windows: LoadWindows,
     rereads: tuple[Reread, ...],
+    clock: LogClock,
 ) -> Callable[[bytes | None], RateLogic]:
     """What makes the logic of a key group, new or from its snapshot."""
     pace = Pace()
-    return lambda snapshot: RateLogic(view, rules, beat, load_segments, load_windows, rereads, pace, snapshot or None)
+    return lambda snapshot: RateLogic(
+        view, rules, beat, load_segments, load_windows, rereads, pace, clock, snapshot or None
+    )

@@ -15,6 +15,7 @@ from bytewax.outputs import FixedPartitionedSink
 from msgspec import Struct
 
 from dataflows.catalog_view import CatalogView
+from dataflows.log_clock import LogClock
 from dataflows.messages import RawBatch
 from dataflows.pace import Pace
 from dataflows.rate import builder
@@ -46,6 +47,7 @@ class Wiring(Struct, frozen=True):
     """Sources of usage by step id."""
     control: ControlSource
     pace: Pace
+    clock: LogClock
     rules: Rules
     beat: timedelta
     load_segments: LoadSegments
@@ -60,10 +62,18 @@ def rating_flow(wiring: Wiring) -> Dataflow:
     """Usage → route → rate (decode, attribute, RATE, SETTLE) → balances and ledger, and topics if there are any."""
     flow = Dataflow("tollway")
     usage = [op.input(step_id, flow, wiring.pace.keeping(source)) for step_id, source in wiring.usage.items()]
-    messages = op.flat_map("route", op.merge("usage", *usage), Router(wiring.view).route)
+    messages = op.flat_map("route", op.merge("usage", *usage), Router(wiring.view, wiring.clock).route)
     notices = op.input("control", flow, wiring.pace.keeping(wiring.control))
     keyed = op.merge("by_key_group", messages, notices)
-    logic = builder(wiring.view, wiring.rules, wiring.beat, wiring.load_segments, wiring.load_windows, wiring.rereads)
+    logic = builder(
+        wiring.view,
+        wiring.rules,
+        wiring.beat,
+        wiring.load_segments,
+        wiring.load_windows,
+        wiring.rereads,
+        wiring.clock,
+    )
     outcomes = op.stateful_batch("rate", keyed, logic)
     op.output("balances", outcomes, wiring.balances)
     op.output("ledger", outcomes, wiring.ledger)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+from dataflows.log_clock import LogClock
 from dataflows.messages import RawBatch, header, instant, segment_header
 from rating.catalog import KEY_GROUPS, Catalog, key_group
 from rating.events import is_framed, subjects, time_of
@@ -30,10 +31,11 @@ class SeesCatalog(Protocol):
 
 
 class Router:
-    """Turns a `RawBatch` into at most one message for each key group."""
+    """Turns a `RawBatch` into at most one message for each key group, and tells the clock what is under way."""
 
-    def __init__(self, view: SeesCatalog) -> None:
+    def __init__(self, view: SeesCatalog, clock: LogClock | None = None) -> None:
         self._view = view
+        self._clock = clock or LogClock(alone=False)
         self._group_by_subject: dict[str | None, int] = {}
         self._version = -1
 
@@ -63,7 +65,9 @@ class Router:
         head = view.version
         for group, part in enumerate(parts):
             if part:
+                self._clock.sent(group)
                 yield f"{group:02}", header(group, head) + b"".join(part)
+        self._clock.routed(batch)
 
     def _group_of(self, subject: str, line: bytes, received_us: int) -> int:
         catalog = self._view.catalog

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dataflows.log_clock import LogClock
 from dataflows.messages import header, microseconds, segment_header
 from dataflows.rate import Pace, RateLogic
 from rating.catalog import SettlementMode
@@ -34,7 +35,9 @@ def _logic(start: datetime) -> RateLogic:
     records = [*metered("a"), plan(card("a")), customer(), subscription(SettlementMode.CREDIT_THEN_INVOICE, start)]
     view: Any = _View()
     view.log = list(records)
-    return RateLogic(view, Rules(), BEAT, lambda _group, _numbers: (), lambda _customer, _meter: (), (), Pace(), None)
+    return RateLogic(
+        view, Rules(), BEAT, lambda _group, _numbers: (), lambda _customer, _meter: (), (), Pace(), LogClock(), None
+    )
 
 
 def _message(name: str, now: datetime) -> bytes:
