@@ -175,7 +175,8 @@ def test_a_log_that_is_read_late_is_paid_for_as_if_it_had_been_read_in_time() ->
     take(logic.on_batch([header(NUMBER, len(records))])[0])
     assert logic.notify_at() is not None
     assert not told, "the log has not been asked yet"
-    for key, message in router.route(partition.next_batch()[0]):
+    (batch,) = partition.next_batch()
+    for key, message in router.route(batch):
         assert key == f"{NUMBER:02}"
         take(logic.on_batch([message])[0])
     take(logic.on_notify()[0])

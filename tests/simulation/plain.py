@@ -353,6 +353,8 @@ class Oracle:
         """Those that were charged as of the instant at which a grant was recorded: it may be read a moment later."""
         self.outlived: set[str] = set()
         """Those of whom a grant, that was recorded late, might have paid for a period that may have left the state."""
+        self.returned: set[str] = set()
+        """Those of whom a grant paid for what was told in a window that may have had to come back from the ledger."""
         self.tangled: set[str] = set()
         """Those of whom a period, whose units do not all cost the same, was not used in the order of time."""
         self.lost = False
@@ -780,9 +782,17 @@ class Oracle:
                                 self.outlived.add(customer)
                             able.append((max(grant["from"], at), place, number, period, piece, grant))
             for *_, period, piece, grant in sorted(able, key=lambda found: found[:3]):
+                if piece.owed and self.left(grant) and self._has_window_left(period, piece):
+                    self.returned.add(customer)
                 self._pay(period, piece, grant)
                 if not self.left(grant) and len(owing) > 1:
                     self.shared.add(customer)
+
+    def _has_window_left(self, period: Period, piece: Piece) -> bool:
+        """Whether what a piece was told in may have left the state: it then comes back an epoch later."""
+        newest = max(other.dated for other in period.pieces)
+        late = timedelta(seconds=self.history.window * self.history.late_windows)
+        return period.is_closed or newest - piece.dated >= late
 
     def _in_order(self, customer: str) -> list[Plain]:
         """Grants in the order in which they burn."""
@@ -862,7 +872,7 @@ class Oracle:
             paid={grant: paid for grant, paid in self.paid.items() if paid and grant in self.grants[customer]},
             is_moot=is_moot,
             is_contested=customer in self.contested,
-            is_moot_if_late=customer in self.surprised
+            is_moot_if_late=customer in self.surprised | (set() if self.in_file else self.returned)
             or any(grant["from"] < grant["created"] for grant in self.grants[customer].values()),
             is_moot_by_card=is_moot or customer in self.shared | (self.contested & self.tied),
         )
