@@ -128,7 +128,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         )
         self._started = False
         metrics.watch_watermark(number, lambda: _timestamp(group.seen.newest_event))
-        metrics.watch_aside(number, lambda: len(group.aside))
+        metrics.watch_aside(number, lambda: group.aside)
         self._aside: set[str] = set()
         return group
 

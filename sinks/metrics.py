@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Counts
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
@@ -262,9 +262,19 @@ def watch_watermark(key_group: int, seconds: Callable[[], float]) -> None:
     watermark_timestamp_seconds.labels(str(key_group)).set_function(seconds)
 
 
-def watch_aside(key_group: int, customers: Callable[[], int]) -> None:
-    """Let a key group be asked for how many customers are set aside, at each scrape."""
-    customers_aside.labels(str(key_group)).set_function(customers)
+_aside: dict[int, Callable[[], Mapping[str, str]]] = {}
+"""Of each key group of this process what it set aside, as `watch_aside` was told."""
+
+
+def watch_aside(key_group: int, customers: Callable[[], Mapping[str, str]]) -> None:
+    """Let a key group be asked which customers are set aside, and why: how many, at each scrape."""
+    _aside[key_group] = customers
+    customers_aside.labels(str(key_group)).set_function(lambda: len(customers()))
+
+
+def set_aside() -> dict[str, str]:
+    """By the id of each customer that is set aside in this process now, what failed at its data."""
+    return {customer_id: how for customers in [*_aside.values()] for customer_id, how in dict(customers()).items()}
 
 
 def serve(host: str, port: int, process_id: int, processes: int) -> None:

@@ -23,6 +23,7 @@ from sinks.redis.durability import read_durability
 from sinks.redis.history import control_head, remembered
 from tollway.api.settings import API_SETTINGS, load_api_settings
 from tollway.commands.agreement import CHUNK, compare, compare_topic
+from tollway.commands.aside import read_aside
 from tollway.commands.dataflow import crash_log, running
 from tollway.commands.durability import EVERYSEC
 from tollway.commands.stores import NothingThere, stores
@@ -122,6 +123,7 @@ def _check_servers(checks: _Checks, chosen: Settings, everybody: bool) -> None:
         with stores(chosen) as (endpoints, connection):
             checks.add("schema", True, "present")
             _check_ledger(checks, connection)
+            _check_aside(checks, connection, chosen)
             _check_durability(checks, endpoints, chosen)
             _check_gate(checks, endpoints, connection, everybody)
     except NothingThere as failure:
@@ -149,6 +151,17 @@ def _check_ledger(checks: _Checks, connection: psycopg.Connection[Any]) -> None:
         "holds for every customer" if not unbalanced else f"fails for {unbalanced} customers: stop, and ask for help"
     )
     checks.add("conservation", not unbalanced, holds)
+
+
+def _check_aside(checks: _Checks, connection: psycopg.Connection[Any], chosen: Settings) -> None:
+    """Name the customers at whose data the engine failed; only a dataflow of this home tells of them."""
+    found = read_aside(chosen.home) if running(chosen.home) is not None else {}
+    keys = dict(connection.execute("select id, key from customers where id = any(%s)", ([*found],)).fetchall())
+    named = [f"{keys.get(customer_id, customer_id)} ({how})" for customer_id, how in [*found.items()][:NAMED]]
+    more = f", and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    remedy = "usage of these waits: report it; a record of the customer, or a start, tries again"
+    told = f"{len(found)}: {', '.join(named)}{more}; {remedy}" if found else "nobody"
+    checks.add("customers set aside", not found, told)
 
 
 def _check_gate(checks: _Checks, endpoints: Endpoints, connection: psycopg.Connection[Any], everybody: bool) -> None:

@@ -26,6 +26,7 @@ from sinks.postgres.migrate import migrate
 from sinks.postgres.totals import telling_totals
 from tollway.api.listen import Place, held
 from tollway.api.settings import ApiSettings, load_api_settings
+from tollway.commands.aside import telling_aside
 from tollway.commands.asking import asks_for_keys
 from tollway.commands.cluster import end_with_input, supervise
 from tollway.commands.copying import copying
@@ -209,6 +210,7 @@ def _rate(
             serving(listening, stopping) if listening else nullcontext(),
             telling_totals(endpoints.postgres_dsn) if chosen.metrics_port and not place else nullcontext(),
             copying(chosen, endpoints) if keeps_store else nullcontext(),
+            telling_aside(chosen.home, place),
         ):
             say(
                 "The dataflow runs until the log has been read." if drain else "The dataflow runs. Stop it with Ctrl-C."
