@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from itertools import pairwise
 from typing import Any, Final, NamedTuple, assert_never
 from zlib import crc32
 
@@ -147,7 +146,8 @@ class Subscription(Struct, frozen=True, tag="subscription", tag_field="kind"):
     """
     Moves to other versions of the plan, as they were recorded; from its instant on, the last recorded one holds.
 
-    One with an earlier instant than the one before it is to the same version, and takes that one's instant back.
+    One with an earlier instant than one that held takes that one's instant back; one that is planned is withdrawn by
+    another one at its instant, to the version that holds until then.
     """
     end_recorded_at: datetime | None = None
     """When its end became known; None where it has none, or since before that was recorded."""
@@ -197,9 +197,28 @@ class Subscription(Struct, frozen=True, tag="subscription", tag_field="kind"):
         return tuple(reversed(held))
 
     @property
+    def steps(self) -> tuple[VersionMove, ...]:
+        """Of the moves that hold those to another version, in rising order: one that was withdrawn leads to none."""
+        found: list[VersionMove] = []
+        for move in self.holding_moves:
+            if move.plan_version != (found[-1].plan_version if found else self.plan_version):
+                found.append(move)
+        return tuple(found)
+
+    def planned_moves(self, now: datetime) -> tuple[VersionMove, ...]:
+        """The moves to another version that are to come after an instant."""
+        return tuple(
+            move for move in self.steps if move.at > now and (self.active_to is None or move.at < self.active_to)
+        )
+
+    @property
     def moves_taken_back(self) -> list[int]:
-        """The places of the moves whose instants a later one took back."""
-        return [place for place, (one, after) in enumerate(pairwise(self.moves)) if after.at < one.at]
+        """The places of the moves that held when a later one took their instants back, or replaced them there."""
+        return [
+            place
+            for place, one in enumerate(self.moves)
+            if any(after.at <= one.at <= after.recorded_at for after in self.moves[place + 1 :])
+        ]
 
     def version_at(self, at: datetime) -> int:
         """The version of the plan that is in force at an instant."""
@@ -527,17 +546,21 @@ class Catalog:
 
     def _begun_with(self, subscription: Subscription, card: RateCard) -> list[datetime]:
         """
-        The instants of moves that a rate card was new with, and that were taken back since.
+        The instants of moves that a part of a rate card's period began with, and that were taken back or replaced.
 
-        Usage from there on was counted from there on, and what becomes rated before it is a part of its own.
+        Usage from there on was counted from there on: it stays a part of its own, which goes on from the one before.
         """
         begun = []
         for place in subscription.moves_taken_back:
             move = subscription.moves[place]
             earlier = tuple(other for other in subscription.moves[:place] if other.at < move.at)
-            before = self.phase_at(replace(subscription, moves=earlier), move.at)
-            after = self.phase_at(replace(subscription, moves=(move,)), move.at)
-            if _has(after, card) and not _has(before, card) and not is_fee(card):
+            had, has = (
+                _same_card(self.phase_at(replace(subscription, moves=moves), move.at), card)
+                for moves in (earlier, (move,))
+            )
+            if has is None or (is_fee(has) and (had is None or is_fee(had)) and has.feature_key is None):
+                continue
+            if had is None or (had.pricing != has.pricing and not (is_fee(had) and is_fee(has))):
                 begun.append(move.at)
         return begun
 
@@ -608,10 +631,10 @@ def _without_minimum(pricing: Pricing) -> Pricing:
     return replace(pricing, price=replace(pricing.price, minimum_amount=None))
 
 
-def _has(found: tuple[PlanVersion, Phase, datetime, datetime | None] | None, card: RateCard) -> bool:
-    """Whether a phase has a rate card, whatever its price."""
+def _same_card(found: tuple[PlanVersion, Phase, datetime, datetime | None] | None, card: RateCard) -> RateCard | None:
+    """The rate card of a phase that has the key and feature of another one, whatever its price."""
     cards = found[1].rate_cards if found is not None else ()
-    return any((other.key, other.feature_key) == (card.key, card.feature_key) for other in cards)
+    return next((other for other in cards if (other.key, other.feature_key) == (card.key, card.feature_key)), None)
 
 
 def _in_force(subscriptions: Iterable[Subscription], at: datetime) -> Subscription | None:

@@ -77,7 +77,7 @@ def test_a_move_tells_what_waits_on_and_is_taken_back_for_it(shop: Client, store
     assert warning.endswith("`tollway move beta --version 3 --at this_billing_cycle` rates it")
     mended = made(shop, path, {"version": 3, "at": "this_billing_cycle"}, 200)
     assert "warning" not in mended
-    assert [move["version"] for move in mended["moves"]] == [3, 3]
+    assert [move["version"] for move in mended["moves"]] == [3]
 
 
 def test_a_move_that_lies_ahead_shows_when_it_holds(shop: Client, held: Any) -> None:
@@ -85,6 +85,26 @@ def test_a_move_that_lies_ahead_shows_when_it_holds(shop: Client, held: Any) -> 
     later = at(days=2)
     moved = made(shop, f"{TOLLWAY}/subscriptions/{held['id']}/move", {"at": later}, 200)
     assert (moved["plan"]["version"], moved["moves"][0]["at"]) == (1, later)
+
+
+def test_a_move_that_lies_ahead_is_withdrawn_or_preceded(shop: Client, held: Any) -> None:
+    """By a request of its own, again without effect; a change to the version that is planned moves there at once."""
+    path = f"{TOLLWAY}/subscriptions/{held['id']}/move"
+    later = at(days=2)
+    made(shop, path, {"at": later}, 200)
+    withdrawn = shop.delete(path)
+    assert (withdrawn.status_code, withdrawn.json()["moves"]) == (200, [])
+    assert shop.delete(path).json() == withdrawn.json()
+    made(shop, path, {"at": later}, 200)
+    publish(shop, phases=priced("0.9"))
+    moved = made(shop, path, {"version": 3}, 200)
+    assert (moved["plan"]["version"], [move["version"] for move in moved["moves"]]) == (3, [3, 2])
+    body = {"timing": "immediate", "plan": {"key": "basic", "version": 2}}
+    changed = made(shop, f"{V1}/subscriptions/{held['id']}/change", body, 200)
+    assert (changed["next"]["id"], changed["next"]["plan"]["version"]) == (held["id"], 2)
+    made(shop, path, {"version": 1, "at": at(minutes=3)}, 200)
+    refused(shop.delete(path), 409, "at", "10 minutes")
+    assert shop.delete(f"{TOLLWAY}/subscriptions/none/move").status_code == 404
 
 
 def test_a_move_that_cannot_be_is_refused_with_its_field(shop: Client, held: Any) -> None:

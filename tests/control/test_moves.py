@@ -14,7 +14,7 @@ from rating.meters import Feature
 from rating.prices import Flat, Price, Unit
 from tests.control.conftest import START, World, card, phase
 from tollway.catalog_file import apply, read_catalog, records
-from tollway.control import ControlError, MoveTiming
+from tollway.control import ControlError, MoveTiming, instant_text
 
 D = Decimal
 HOUR = timedelta(hours=1)
@@ -249,19 +249,106 @@ def test_a_price_is_not_dropped_from_an_instant_that_has_passed(world: World, he
     assert world.plane.move_subscription(held.id, 2).last_version == 2
 
 
-def test_moves_rise(world: World, held: Subscription) -> None:
-    """One that lies ahead can be replaced at its instant, and none is made before another."""
-    for amount in ("0.02", "0.03"):
+AHEAD = NOW + 5 * DAY
+
+
+@pytest.fixture
+def planned(world: World, held: Subscription) -> Subscription:
+    """The same, to be on version 2 in five days; there are four versions."""
+    for amount in ("0.02", "0.03", "0.04"):
         publish(world, phase(card("tokens", dearer(amount))))
-    ahead = NOW + 5 * DAY
-    world.plane.move_subscription(held.id, 2, ahead)
-    error = refused(world, held, 3, None)
-    assert error.path == "at"
+    return world.plane.move_subscription(held.id, 2, AHEAD)
+
+
+def versions(held: Subscription) -> list[tuple[datetime, int]]:
+    """From when on a subscription is on which other version."""
+    return [(step.at, step.plan_version) for step in held.steps]
+
+
+@pytest.mark.parametrize(
+    ("version", "at", "expected"),
+    [
+        (3, AHEAD, [(AHEAD, 3)]),
+        (3, NOW, [(NOW, 3), (AHEAD, 2)]),
+        (3, START, [(START, 3), (AHEAD, 2)]),
+        (2, NOW, [(NOW, 2)]),
+        (2, NOW + DAY, [(NOW + DAY, 2)]),
+        (2, AHEAD + DAY, [(AHEAD + DAY, 2)]),
+        (3, AHEAD + DAY, [(AHEAD, 2), (AHEAD + DAY, 3)]),
+        (1, AHEAD + DAY, [(AHEAD, 2), (AHEAD + DAY, 1)]),
+        (1, AHEAD, []),
+        (1, NOW, [(AHEAD, 2)]),
+    ],
+)
+def test_what_is_planned_is_a_calendar(
+    world: World, planned: Subscription, version: int, at: datetime, expected: list[tuple[datetime, int]]
+) -> None:
+    """Another version takes the place of the one at its instant, the one that is planned may hold sooner or later."""
+    world.clock.forward(hours=0)
+    moved = world.plane.move_subscription(planned.id, version, at)
+    assert versions(moved) == expected
+    for number in range(200):
+        instant = START + number * timedelta(hours=3)
+        assert moved.version_at(instant) == next((v for since, v in reversed(expected) if since <= instant), 1)
+    log = world.log()
+    assert world.plane.move_subscription(planned.id, version, at) == moved
+    assert world.log() == log
+
+
+def test_what_is_planned_is_withdrawn(world: World, planned: Subscription) -> None:
+    """All of it, once; and it can be planned anew."""
+    world.plane.move_subscription(planned.id, 3, AHEAD + DAY)
+    world.clock.forward(hours=1)
+    withdrawn = world.plane.withdraw_moves(planned.id)
+    assert (versions(withdrawn), withdrawn.last_version, withdrawn.planned_moves(NOW)) == ([], 1, ())
+    log = world.log()
+    assert world.plane.withdraw_moves(planned.id) == withdrawn
+    assert world.log() == log
+    assert versions(world.plane.move_subscription(planned.id, 2, AHEAD)) == [(AHEAD, 2)]
+    world.clock.at = AHEAD
+    assert versions(world.plane.withdraw_moves(planned.id)) == [(AHEAD, 2)]
+    world.plane.cancel_subscription(planned.id)
+    with pytest.raises(ControlError) as caught:
+        world.plane.withdraw_moves(planned.id)
+    assert caught.value.path == "id"
+
+
+def test_a_move_that_is_at_hand_is_fixed(world: World, planned: Subscription) -> None:
+    """Usage that is ahead of its arrival may count under it; what is planned beyond it can be changed."""
+    world.clock.at = AHEAD - timedelta(minutes=9)
+    error = refused(world, planned, 3, None)
+    assert (error.path, error.hint) == ("at", "move the subscription again once it holds")
     assert error.what == (
-        "expected an instant from 2026-03-16T00:00:00Z on, its move to version 2, got 2026-03-11T00:00:00Z"
+        "expected the move to version 2 to lie 10 minutes ahead at least, as usage may be counted under it by now: it"
+        " holds from 2026-03-16T00:00:00Z on"
     )
-    replaced = world.plane.move_subscription(held.id, 3, ahead)
-    assert (replaced.version_at(ahead), replaced.version_at(NOW)) == (3, 1)
+    with pytest.raises(ControlError):
+        world.plane.withdraw_moves(planned.id)
+    assert versions(world.plane.move_subscription(planned.id, 3, AHEAD + DAY)) == [(AHEAD, 2), (AHEAD + DAY, 3)]
+    world.clock.at = AHEAD
+    assert world.plane.move_subscription(planned.id, 4).version_at(AHEAD) == 4
+
+
+def test_a_move_that_was_made_is_taken_back_beside_one_that_is_planned(world: World, held: Subscription) -> None:
+    """What is planned stays; one that does not fit what leads to it is refused."""
+    small = Feature("small", meter_key="tokens", filters={"model": ("small",)})
+    world.plane.put_feature(small)
+    world.plane.put_feature(replace(small, key="new", filters={"model": ("new",)}))
+    publish(world, phase(card("small")))
+    publish(world, phase(card("small"), card("new", dearer())))
+    world.plane.move_subscription(held.id, 2)
+    world.clock.at = NOW + DAY
+    world.plane.move_subscription(held.id, 3)
+    world.plane.move_subscription(held.id, 2, AHEAD)
+    world.clock.at = NOW + 2 * DAY
+    taken_back = world.plane.move_subscription(held.id, 3, NOW + HOUR)
+    assert versions(taken_back) == [(NOW, 2), (NOW + HOUR, 3), (AHEAD, 2)]
+    assert [taken_back.moves[place].at for place in taken_back.moves_taken_back] == [NOW + DAY]
+    publish(world, phase(card("new", key="small")))
+    error = refused(world, held, 4, None)
+    assert (error.path, "with the feature `small`" in error.what) == ("version", True)
+    assert "before an earlier" not in error.what
+    assert "its move to version 3" in refused(world, held, 2, NOW).what
 
 
 CHANGED: dict[str, tuple[Callable[[World], object], str]] = {
@@ -355,7 +442,8 @@ def test_a_file_with_another_version_moves_the_subscription(
     """It goes on, whoever made it; applied again, nothing changes."""
     held = world.plane.subscribe("acme", "pro", active_from=START, key=key)
     world.clock.at = NOW
-    assert applied(world, FILE % words) == ("updated", "pro v2, was pro v1")
+    told = "pro v2" if expected <= NOW else f"pro v1, then v2 from {instant_text(expected)} on"
+    assert applied(world, FILE % words) == ("updated", f"{told}, was pro v1")
     (moved,) = world.plane.list_subscriptions("acme")
     assert (moved.id, moved.moves) == (held.id, (VersionMove(expected, 2, NOW),))
     log = world.log()
@@ -401,6 +489,67 @@ def test_a_file_takes_a_move_back_where_it_newly_says_from_when(world: World) ->
         applied(world, dearer % f", version_from: {START.date() + 35 * DAY}")
     assert caught.value.path == "$.customers[0].subscription.version_from"
     assert "since the price of rate card `old` differs in versions 3 and 4" in caught.value.what
+
+
+SAYS = """
+customers:
+  - key: acme
+    subscription: {plan: pro%s}
+"""
+PLANNED = ", version: 2, version_from: next_billing_cycle"
+
+
+WITHDRAWN = "; its move to v2 at 2026-04-01T00:00:00Z is withdrawn"
+
+
+@pytest.mark.parametrize(
+    ("says", "expected", "told"),
+    [
+        (", version: 1", [], f"pro v1{WITHDRAWN}"),
+        (", version: 2", [(NOW, 2)], f"pro v2, was pro v1{WITHDRAWN}"),
+        (", version: 2, version_from: this_billing_cycle", [(START, 2)], f"pro v2, was pro v1{WITHDRAWN}"),
+        (
+            ", version: 2, version_from: 2026-04-15",
+            [(START + 45 * DAY, 2)],
+            f"pro v1, then v2 from 2026-04-15T00:00:00Z on{WITHDRAWN}",
+        ),
+        (
+            ", version: 3, version_from: next_billing_cycle",
+            [(START + 31 * DAY, 3)],
+            "pro v1, then v3 from 2026-04-01T00:00:00Z on",
+        ),
+        (", version: 3", [(NOW, 3)], "pro v3, was pro v1"),
+    ],
+)
+def test_a_file_is_compared_with_what_holds_and_with_what_is_planned(
+    world: World, held: Subscription, says: str, expected: list[tuple[datetime, int]], told: str
+) -> None:
+    """What it planned before and says no more is withdrawn; applied again, it changes nothing."""
+    for amount in ("0.02", "0.03"):
+        publish(world, phase(card("tokens", dearer(amount))))
+    before = applied(world, SAYS % PLANNED)
+    assert before == ("updated", "pro v1, then v2 from 2026-04-01T00:00:00Z on, was pro v1")
+    log = world.log()
+    assert applied(world, SAYS % PLANNED) == ("unchanged", "pro v1, then v2 from 2026-04-01T00:00:00Z on")
+    assert world.log() == log
+    action, detail = applied(world, SAYS % says)
+    assert (action, detail.startswith(told)) == ("updated", True), detail
+    (found,) = world.plane.list_subscriptions("acme")
+    assert (found.id, versions(found)) == (held.id, expected)
+    log = world.log()
+    assert applied(world, SAYS % says)[0] == "unchanged"
+    assert world.log() == log
+
+
+def test_a_file_leaves_what_others_planned(world: World, planned: Subscription) -> None:
+    """And tells it; a version that it newly says for now goes before it."""
+    told = "pro v1, then v2 from 2026-03-16T00:00:00Z on; since 2026-03-01T00:00:00Z, by a change made elsewhere"
+    assert applied(world, SAYS % ", version: 1") == ("unchanged", told)
+    assert versions(world.plane.list_subscriptions("acme")[0]) == [(AHEAD, 2)]
+    assert applied(world, SAYS % ", version: 3")[0] == "updated"
+    assert versions(world.plane.list_subscriptions("acme")[0]) == [(NOW, 3), (AHEAD, 2)]
+    assert applied(world, SAYS % ", version: 2, version_from: 2026-03-16")[0] == "unchanged"
+    assert versions(world.plane.list_subscriptions("acme")[0]) == [(NOW, 3), (AHEAD, 2)]
 
 
 def test_what_a_file_cannot_move_is_refused_with_its_place(world: World) -> None:

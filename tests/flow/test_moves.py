@@ -98,11 +98,13 @@ def test_a_move_that_came_too_late_for_usage_that_waits_is_mended(stores: Stores
             stores.settings.home,
             {"TOLLWAY_REDIS_URL": stores.redis_url, "TOLLWAY_POSTGRES_DSN": stores.postgres_dsn},
         )
-        assert "--at this_billing_cycle` rates it" in home.ok("move", "acme").err
+        again = home.ok("move", "acme", "--json")
+        assert "--at this_billing_cycle` rates it" in again.err
+        at = msgspec.json.decode(again.out, type=Subscription).moves[0].at
         done = home.ok("move", "acme", "--at", START.isoformat(), "--json")
         assert "warning" not in done.err
         moved = msgspec.json.decode(done.out, type=Subscription)
-        at = moved.moves[0].at
+        assert [(move.at, move.plan_version) for move in moved.moves] == [(START, 2)]
         expected = {
             ("base", START): (D(0), D(10)),
             ("large", START): (D(20), D(1)),
@@ -155,11 +157,19 @@ def test_a_new_model_gets_its_price_and_nothing_begins_anew(stores: Stores) -> N
             {"TOLLWAY_REDIS_URL": stores.redis_url, "TOLLWAY_POSTGRES_DSN": stores.postgres_dsn},
         )
         moved = msgspec.json.decode(home.ok("move", "acme", "--json").out, type=Subscription)
-        assert [move.plan_version for move in moved.moves] == [2, 3]
+        assert (moved.plan_version, [move.plan_version for move in moved.moves]) == (3, [2, 3])
         assert home.ok("move", moved.id, "--version", "3").out.strip().endswith("is on pro v3 already.")
         refused = home.run("move", "acme", "--version", "2", "--at", (NOW - timedelta(days=1)).isoformat())
         assert refused.code == 1
         assert "`at`" in refused.err
+        told = home.ok("move", "acme", "--version", "2", "--at", "next_billing_cycle").out
+        assert " is on pro v3, then on v2 from " in told
+        ahead = msgspec.json.decode(home.ok("move", "acme", "--version", "3", "--json").out, type=Subscription)
+        assert (ahead.plan_version, [move.plan_version for move in ahead.moves]) == (3, [2, 3, 2])
+        assert " is on pro v3. Its move to v2 at " in home.ok("move", "acme", "--withdraw").out
+        assert home.ok("move", "acme", "--withdraw").out.strip().endswith("is on pro v3 already.")
+        beside = home.run("move", "acme", "--withdraw", "--version", "2")
+        assert (beside.code, "hint: withdraw first" in beside.err) == (2, True)
         now = datetime.now(UTC)
         last = [used("a", "large", 20, now), used("b", "huge", 100, now)]
         late = used("late", "large", 10, NOW - timedelta(days=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import msgspec
-from litestar import post
+from litestar import delete, post
 from litestar.params import FromPath, JSONBody
 
 from rating.catalog import SettlementMode, Subscription
@@ -49,7 +49,7 @@ def move_if_it_can(
     if plan.key != held.plan_key or differs or held.active_to is not None:
         return None
     target = changes.plan(plan.key, plan.version, "plan")
-    if target.version == held.last_version:
+    if target.version == held.version_at(max(at or changes.now(), held.active_from)):
         return None
     try:
         return changes.move_subscription(held.id, target.version, at)
@@ -64,11 +64,16 @@ def _moved(stores: ApiStores, subscription_id: str, version: int | None, at: dat
     with stores.changing() as changes:
         held = changes.move_subscription(subscription_id, version, at)
         waits = changes.what_waits_on(held)
+    return _with_moves(stores, held) | ({"warning": waits} if waits else {})
+
+
+def _with_moves(stores: ApiStores, held: Subscription) -> Json:
+    """A subscription with its moves to other versions, made or planned."""
     moves = [
         {"version": move.plan_version, "at": instant(move.at), "recorded_at": instant(move.recorded_at)}
-        for move in held.moves
+        for move in held.steps
     ]
-    return find_subscription(stores, subscription_id) | {"moves": moves} | ({"warning": waits} if waits else {})
+    return find_subscription(stores, held.id) | {"moves": moves}
 
 
 @post("/api/v3/tollway/subscriptions/{subscription:str}/move", status_code=200, tags=["Set-up"])
@@ -80,6 +85,19 @@ def move_subscription(subscription: FromPath[str], data: JSONBody[SubscriptionMo
     The answer is the subscription, with all its moves, and a `warning` where usage of what is new waits from before.
     """
     return subscription_v3(_moved(stores, subscription, data.version, read_moment(data.at, "at")))
+
+
+@delete("/api/v3/tollway/subscriptions/{subscription:str}/move", status_code=200, tags=["Set-up"])
+@threaded
+def withdraw_moves(subscription: FromPath[str], stores: Stores) -> Json:
+    """
+    Withdraw all moves of a subscription to other versions that are planned: it stays on the version that it is on.
+
+    The answer is the subscription, with the moves that were made.
+    """
+    with stores.changing() as changes:
+        held = changes.withdraw_moves(subscription)
+    return subscription_v3(_with_moves(stores, held))
 
 
 @post("/api/v1/subscriptions/{subscription:str}/migrate", status_code=200, tags=["Set-up"])
@@ -95,4 +113,4 @@ def migrate_subscription_v1(subscription: FromPath[str], data: JSONBody[Subscrip
     return {"current": camel(without_phases(body)), "next": camel(body)}
 
 
-ROUTES = [move_subscription, migrate_subscription_v1]
+ROUTES = [move_subscription, withdraw_moves, migrate_subscription_v1]

@@ -48,18 +48,17 @@ def bring_about(changes: Changes, customer: Customer, draft: SubscriptionDraft, 
         former_key = changes.key_of_subscription.get(meant.id)
         changes.give_key(draft.key, meant)
         by_others = withdrawn is None and (named is None or meant.id != named.id)
-        taken_back = _taken_back(changes, draft, meant, terms, before)
+        moved = _brought_to_version(changes, draft, meant, terms, before)
         action, detail = "unchanged", _told(changes, draft, meant, _made(former_key) if by_others else "")
-        if taken_back is not None:
-            since = instant_text(taken_back.moves[-1].at)
-            action, detail = "updated", f"{_described(meant)}, from {since} on"
+        if moved != meant:
+            action, detail = "updated", _told_of_move(changes, meant, moved)
         if withdrawn is not None:
-            action, detail = "updated", f"{detail}; the change to {_described(withdrawn)} is withdrawn"
+            action, detail = "updated", f"{detail}; the change to {_described(changes, withdrawn)} is withdrawn"
     elif terms == before or (before is None and named is not None and _was_so(changes, draft, named)):
         action, detail = "unchanged", _told_of_others(changes, customer, draft, named)
     else:
         again = named is not None or before is not None
-        action, detail = _subscribe(changes, customer, draft, withdrawn, again=again)
+        action, detail = _subscribe(changes, customer, draft, withdrawn, before, again=again)
     if action == "updated":
         held = in_force(changes.subscriptions(customer.id).values(), changes.now())
         waits = "" if held is None else changes.what_waits_on(held)
@@ -87,11 +86,11 @@ def _is_as_said(
 
 def _has_terms(changes: Changes, draft: SubscriptionDraft, one: Subscription, *, mode_counts: bool) -> bool:
     """
-    Whether a subscription has the plan, version, anchor and mode that a file says.
+    Whether a subscription has the plan, version, anchor and mode that a file says; a version that is planned will do.
 
     A mode that the file leaves out is the plan's where a file said one before; else it says nothing of the mode.
     """
-    if one.plan_key != draft.plan or draft.version not in (None, one.last_version):
+    if one.plan_key != draft.plan or draft.version not in (None, _version_now(changes, one), one.last_version):
         return False
     if draft.anchor not in (None, one.anchor):
         return False
@@ -120,7 +119,13 @@ def _was_so(changes: Changes, draft: SubscriptionDraft, named: Subscription) -> 
 
 
 def _subscribe(
-    changes: Changes, customer: Customer, draft: SubscriptionDraft, withdrawn: Subscription | None, *, again: bool
+    changes: Changes,
+    customer: Customer,
+    draft: SubscriptionDraft,
+    withdrawn: Subscription | None,
+    before: Terms | None,
+    *,
+    again: bool,
 ) -> tuple[str, str]:
     """
     Subscribe a customer, or change its subscription, to what a file says that holds not yet.
@@ -134,21 +139,23 @@ def _subscribe(
         start = None
     was = withdrawn or in_force(changes.subscriptions(customer.id).values(), now)
     is_its_own = was is not None and changes.key_of_subscription.get(was.id) in (None, draft.key)
-    if was is not None and withdrawn is None and is_its_own and _is_move(draft, was):
+    if was is not None and withdrawn is None and is_its_own and _is_move(changes, draft, was):
+        if _planned_by_file(changes, was, before):
+            changes.withdraw_moves(was.id)
         moved = _move(changes, draft, was, start if start is not None and start > now else None)
         changes.give_key(draft.key or "", moved)
-        return "updated", f"{_described(moved)}, was {_described(was)}"
+        return "updated", _told_of_move(changes, was, moved)
     made = changes.subscribe(customer, replace(draft, active_from=start))
     if was is None:
-        return "created", _described(made)
-    return "updated", f"{_described(made)}, was {_described(was)}"
+        return "created", _described(changes, made)
+    return "updated", f"{_described(changes, made)}, was {_described(changes, was)}"
 
 
-def _is_move(draft: SubscriptionDraft, held: Subscription) -> bool:
+def _is_move(changes: Changes, draft: SubscriptionDraft, held: Subscription) -> bool:
     """Whether the version of the plan is all that the file says otherwise: then the subscription goes on."""
     return (
         held.plan_key == draft.plan
-        and draft.version not in (None, held.last_version)
+        and draft.version not in (None, _version_now(changes, held), held.last_version)
         and draft.anchor in (None, held.anchor)
         and draft.settlement_mode in (None, held.settlement_mode)
         and held.active_to is None
@@ -167,19 +174,52 @@ def _move(changes: Changes, draft: SubscriptionDraft, held: Subscription, start:
         raise ControlError(error.code, error.what, path, hint) from error
 
 
-def _taken_back(
+def _brought_to_version(
     changes: Changes, draft: SubscriptionDraft, meant: Subscription, terms: Terms, before: Terms | None
-) -> Subscription | None:
+) -> Subscription:
     """
-    The subscription on the version that the file says from an earlier instant on, where the file newly says that.
+    The subscription on the version that the file newly says, from when on the file says; itself, where that is so.
 
-    None where that version holds since then, or the file says nothing new of it.
+    The version may be planned and not hold yet, or hold from later on than the file says now. Where it holds and the
+    file says no more what it had planned, that is withdrawn; what was planned by other ways stays.
     """
+    if draft.version is None or terms == before:
+        return meant
+    if _version_now(changes, meant) != draft.version:
+        start, now = draft.active_from, changes.now()
+        return _move(changes, draft, meant, start if start is not None and start > now else None)
+    if _planned_by_file(changes, meant, before):
+        return changes.withdraw_moves(meant.id)
     is_new = terms.get("version_from") != (before or {}).get("version_from")
     if draft.version_from is None or not is_new or not meant.moves:
-        return None
-    moved = _move(changes, draft, meant, None)
-    return None if moved == meant else moved
+        return meant
+    return _move(changes, draft, meant, None)
+
+
+def _version_now(changes: Changes, one: Subscription) -> int:
+    """The version that holds, or the one that a subscription begins on."""
+    return one.version_at(max(changes.now(), one.active_from))
+
+
+def _planned_by_file(changes: Changes, held: Subscription, before: Terms | None) -> bool:
+    """Whether a move that is planned is what a file said before."""
+    said = (before or {}).get("version")
+    return any(move.plan_version == said for move in held.planned_moves(changes.now()))
+
+
+def _told_of_move(changes: Changes, was: Subscription, moved: Subscription) -> str:
+    """What is said of a subscription that moved, is to move, or is not to any more."""
+    now, detail = changes.now(), _described(changes, moved)
+    planned = {(move.at, move.plan_version) for move in moved.planned_moves(now)}
+    dropped = [move for move in was.planned_moves(now) if (move.at, move.plan_version) not in planned]
+    before, after = _version_now(changes, was), _version_now(changes, moved)
+    if before != after or (not dropped and detail != _described(changes, was)):
+        detail += f", was {was.plan_key} v{before}"
+    elif not dropped:
+        detail += f", from {instant_text(moved.steps[-1].at)} on"
+    return detail + "".join(
+        f"; its move to v{move.plan_version} at {instant_text(move.at)} is withdrawn" for move in dropped
+    )
 
 
 def _is_free_since(changes: Changes, customer: Customer, start: datetime) -> bool:
@@ -193,7 +233,7 @@ def _made(former_key: str | None) -> str:
 
 def _told(changes: Changes, draft: SubscriptionDraft, meant: Subscription, made: str) -> str:
     """What is said of a subscription that is as the file says."""
-    detail = _described(meant)
+    detail = _described(changes, meant)
     if made:
         detail += f"; since {instant_text(meant.active_from)}, {made}"
     if _comes_too_late(changes, draft, meant):
@@ -227,7 +267,7 @@ def _told_of_others(changes: Changes, customer: Customer, draft: SubscriptionDra
     if following is not None:
         since = instant_text(following.active_from)
         return (
-            f"{_described(following)} holds instead, from {since}, by a change made elsewhere;"
+            f"{_described(changes, following)} holds instead, from {since}, by a change made elsewhere;"
             " to change it to what the file says, give the subscription another key"
         )
     last = named or max(held, key=lambda one: (one.active_to or one.active_from, one.id))
@@ -237,5 +277,8 @@ def _told_of_others(changes: Changes, customer: Customer, draft: SubscriptionDra
     return f"{cancelled} at {at}; to subscribe anew, give it another key{again}"
 
 
-def _described(one: Subscription) -> str:
-    return f"{one.plan_key} v{one.last_version}"
+def _described(changes: Changes, one: Subscription) -> str:
+    """The version that holds, and those that are to follow."""
+    now = max(changes.now(), one.active_from)
+    planned = [f"v{move.plan_version} from {instant_text(move.at)} on" for move in one.planned_moves(now)]
+    return ", then ".join([f"{one.plan_key} v{one.version_at(now)}", *planned])

@@ -22,6 +22,7 @@ from tollway.control.checks import YEAR_MAX, YEAR_MIN, check_count, check_length
 from tollway.control.drafts import CustomerDraft, GrantDraft, MoveTiming, PlanDraft, SubscriptionDraft
 from tollway.control.errors import ControlCode, ControlError, from_meter_error, within
 from tollway.control.grants import PRIORITY_MAX
+from tollway.control.moves import with_version_now
 from tollway.control.plane import ControlPlane
 from tollway.control.terms import goes_on, in_force, is_planned, never_was, planned, status_at
 from tollway.control.transaction import Transaction, utc_now
@@ -54,5 +55,6 @@ __all__ = [
     "planned",
     "status_at",
     "utc_now",
+    "with_version_now",
     "within",
 ]

@@ -30,6 +30,7 @@ class Changes(Transaction):
     change_subscription = subscriptions.change_subscription
     cancel_subscription = subscriptions.cancel_subscription
     move_subscription = moves.move_subscription
+    withdraw_moves = moves.withdraw_moves
     what_waits_on = moves.what_waits_on
     restore_subscription = subscriptions.restore_subscription
     withdraw_change = subscriptions.withdraw_change

@@ -8,12 +8,17 @@ the instant once it is counted.
 
 A move that was made too late for usage that waits is taken back to an earlier instant by another one to the same
 version, where all that the version changes is new rate cards: what was rated since stays where it was counted.
+
+What is planned is a calendar: each instant has its version. A move to the version that is planned, at another instant,
+is the planned one, earlier or later; one at the same instant takes its place; all others that are planned stay. So a
+request that is made again changes nothing. Planned moves are withdrawn by a request of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -26,6 +31,12 @@ from tollway.control.drafts import MoveTiming
 from tollway.control.errors import ControlError, conflict
 from tollway.control.terms import goes_on
 from tollway.control.transaction import Transaction
+
+AT_HAND: Final = timedelta(minutes=10)
+"""
+So long before it holds a planned move is fixed. Usage may be ahead of its arrival, by five minutes if nothing else is
+set, and so be counted under the move already.
+"""
 
 
 def move_subscription(
@@ -47,6 +58,21 @@ def move_subscription(
     return moved
 
 
+def withdraw_moves(changes: Transaction, subscription_id: str) -> Subscription:
+    """Have a subscription stay on the version that it is on: the moves that are planned are never made."""
+    held = changes.subscription(subscription_id)
+    now = utc_instant(changes.now(), "now")
+    if not goes_on(held, now):
+        raise conflict("id", "expected a subscription that goes on, got one that ended", "subscribe the customer anew")
+    planned = held.planned_moves(now)
+    if not planned:
+        return held
+    _check_not_at_hand(planned[0], now)
+    withdrawn = replace(held, moves=(*held.moves, VersionMove(planned[0].at, held.version_at(now), now)))
+    changes.record(withdrawn)
+    return withdrawn
+
+
 def _moved(
     changes: Transaction, held: Subscription, version: int | None, at: datetime | MoveTiming | None
 ) -> Subscription:
@@ -60,19 +86,88 @@ def _moved(
     if at is None or isinstance(at, MoveTiming):
         at = _moment(catalog, held, start, at or MoveTiming.IMMEDIATE)
     at = utc_instant(at, "at")
-    if held.version_at(at) == target.version and held.version_span(at).end == NEVER:
+    if held.version_at(at) == target.version and held.version_span(at).end == NEVER and not _puts_off(held, at, now):
         return held
-    takes_back = _takes_back(held, target.version, at)
+    takes_back = _takes_back(held, target.version, at, now)
     # What a move is taken back from is compared with what was in force before it.
-    before = replace(held, moves=held.holding_moves[:-1]) if takes_back else held
-    _check_span(before, at)
-    moved = replace(held, moves=(*held.moves, VersionMove(at, target.version, now)))
+    last = _made(held, now)[-1] if takes_back else None
+    before = replace(held, moves=tuple(move for move in held.steps if move is not last))
+    _check_span(before, at, now)
+    steps = _calendar(held, VersionMove(at, target.version, now), now)
+    moved = _with_steps(held, steps, now)
+    if moved == held:
+        return held
     _check_terms(catalog, before, moved, at)
-    if takes_back:
-        _check_only_adds(changes, catalog, before, held, at)
+    for place, step in enumerate(steps):
+        if step.at >= at:
+            led, leads = (replace(held, moves=steps[:count]) for count in (place, place + 1))
+            _check_terms(catalog, led, leads, step.at)
+    if last is not None:
+        _check_only_adds(changes, catalog, before, held, last, at)
     if at < now:
         _check_past(changes, catalog, before, moved, at, now)
     return moved
+
+
+def _made(held: Subscription, now: datetime) -> list[VersionMove]:
+    """The moves to other versions whose instants have passed."""
+    return [move for move in held.steps if move.at <= now]
+
+
+def _puts_off(held: Subscription, at: datetime, now: datetime) -> bool:
+    """Whether the version in force at an instant is one that is planned, to hold from sooner on."""
+    return any(move.at < at and held.version_span(at).start == move.at for move in held.planned_moves(now))
+
+
+def _calendar(held: Subscription, move: VersionMove, now: datetime) -> tuple[VersionMove, ...]:
+    """The moves to other versions, in rising order, as they are to be with another one among them."""
+    span = held.version_span(move.at)
+    puts_off = _puts_off(held, move.at, now) and held.version_at(move.at) == move.plan_version
+    earlier = [step for step in held.steps if step.at < move.at and not (puts_off and step.at == span.start)]
+    later = [step for step in held.steps if step.at > max(move.at, now)]
+    steps: list[VersionMove] = []
+    for step in (*earlier, move, *later):
+        if step.plan_version != (steps[-1].plan_version if steps else held.plan_version):
+            steps.append(step)
+    return tuple(steps)
+
+
+def _with_steps(held: Subscription, steps: tuple[VersionMove, ...], now: datetime) -> Subscription:
+    """
+    A subscription with all that is new among its moves recorded after those that it has.
+
+    Of what is recorded the last one holds from its instant on, so what is planned after the first difference is
+    recorded again, and where nothing is to happen any more the version that holds until then is.
+    """
+    had = held.steps
+    same = 0
+    while same < min(len(had), len(steps)) and (had[same].at, had[same].plan_version) == (
+        steps[same].at,
+        steps[same].plan_version,
+    ):
+        same += 1
+    if same == len(had) == len(steps):
+        return held
+    begins = min(step.at for step in (*had[same : same + 1], *steps[same : same + 1]))
+    for step in had[same:]:
+        if step.at > now:
+            _check_not_at_hand(step, now)
+    added = [VersionMove(step.at, step.plan_version, now) for step in steps[same:]]
+    if not added or added[0].at > begins:
+        added.insert(0, VersionMove(begins, steps[same - 1].plan_version if same else held.plan_version, now))
+    return replace(held, moves=(*held.moves, *added))
+
+
+def _check_not_at_hand(planned: VersionMove, now: datetime) -> None:
+    """That no usage may be counted under a planned move already, so that it can give way."""
+    if planned.at - now >= AT_HAND:
+        return
+    minutes = int(AT_HAND.total_seconds()) // 60
+    what = (
+        f"expected the move to version {planned.plan_version} to lie {minutes} minutes ahead at least, as usage may be"
+        f" counted under it by now: it holds from {instant_text(planned.at)} on"
+    )
+    raise conflict("at", what, "move the subscription again once it holds")
 
 
 def _plans_of(changes: Transaction, held: Subscription) -> Catalog:
@@ -82,15 +177,21 @@ def _plans_of(changes: Transaction, held: Subscription) -> Catalog:
     return catalog
 
 
+def with_version_now(held: Subscription, now: datetime) -> Subscription:
+    """A subscription as it is shown: with the version that holds, and the moves to others, made or planned."""
+    version = held.version_at(max(now, held.active_from))
+    return replace(held, plan_version=version, moves=held.steps)
+
+
 def what_waits_on(changes: Transaction, held: Subscription) -> str:
     """
     What is to be said of a subscription's last move: that usage of what was new with it waits since before it.
 
     With the command that rates it, where there is one; empty where none waits.
     """
-    if not held.moves:
+    if not held.steps:
         return ""
-    last = held.moves[-1]
+    last = held.steps[-1]
     metered = _meters_added(changes, held)
     rows = changes.rows(
         "select event_type, meter, count(*), min(event_time) from parked_events"
@@ -119,8 +220,8 @@ def what_waits_on(changes: Transaction, held: Subscription) -> str:
 
 def _meters_added(changes: Transaction, held: Subscription) -> set[tuple[str, str]]:
     """The meters, with their event types, of what was new with a subscription's last move."""
-    catalog, last = _plans_of(changes, held), held.moves[-1]
-    found = (catalog.phase_at(one, last.at) for one in (replace(held, moves=held.holding_moves[:-1]), held))
+    catalog, last = _plans_of(changes, held), held.steps[-1]
+    found = (catalog.phase_at(one, last.at) for one in (replace(held, moves=held.steps[:-1]), held))
     old, new = (frozenset[RateCard]() if one is None else one[1].rate_cards for one in found)
     had = {card.key for card in old}
     features = [changes.feature(card.feature_key) for card in new if card.feature_key and card.key not in had]
@@ -128,10 +229,10 @@ def _meters_added(changes: Transaction, held: Subscription) -> set[tuple[str, st
     return {(meter.key, meter.event_type) for meter in meters}
 
 
-def _takes_back(held: Subscription, version: int, at: datetime) -> bool:
-    """Whether a move is to the version of the last one, from an earlier instant on."""
-    moves = held.holding_moves
-    return bool(moves) and version == moves[-1].plan_version and at < moves[-1].at
+def _takes_back(held: Subscription, version: int, at: datetime, now: datetime) -> bool:
+    """Whether a move is to the version of the last one that was made, from an earlier instant on."""
+    made = _made(held, now)
+    return bool(made) and version == made[-1].plan_version and at < made[-1].at
 
 
 def _moment(catalog: Catalog, held: Subscription, start: datetime, timing: MoveTiming) -> datetime:
@@ -146,17 +247,18 @@ def _moment(catalog: Catalog, held: Subscription, start: datetime, timing: MoveT
     return max(period.start, held.active_from if found is None else found[2])
 
 
-def _check_span(held: Subscription, at: datetime) -> None:
-    """That the instant is within the subscription, and not before a move that it already made, or is to make."""
+def _check_span(held: Subscription, at: datetime, now: datetime) -> None:
+    """That the instant is within the subscription, and not before a move that it already made."""
     if at < held.active_from:
         what = f"expected an instant from {instant_text(held.active_from)} on, when it begins, got {instant_text(at)}"
         raise conflict("at", what, "name that instant for a move from its start on")
     if held.active_to is not None and at >= held.active_to:
         what = f"expected an instant before {instant_text(held.active_to)}, when it ends, got {instant_text(at)}"
         raise conflict("at", what, "restore the subscription first, or subscribe the customer anew")
-    if held.moves and at < held.moves[-1].at:
+    made = _made(held, now)
+    if made and at < made[-1].at:
         hint = "name that instant, or a later one: of two moves at one instant the last one holds"
-        raise _too_early(held.moves[-1], at, hint)
+        raise _too_early(made[-1], at, hint)
 
 
 def _too_early(last: VersionMove, at: datetime, hint: str, because: str = "") -> ControlError:
@@ -168,10 +270,14 @@ def _too_early(last: VersionMove, at: datetime, hint: str, because: str = "") ->
 
 
 def _check_only_adds(
-    changes: Transaction, catalog: Catalog, before: Subscription, held: Subscription, at: datetime
+    changes: Transaction,
+    catalog: Catalog,
+    before: Subscription,
+    held: Subscription,
+    last: VersionMove,
+    at: datetime,
 ) -> None:
     """That the version of the last move has all rate cards of the one before it at the same prices, and new ones."""
-    last = held.moves[-1]
     old, new = catalog.phase_at(before, at), catalog.phase_at(held, last.at)
     assert old is not None
     assert new is not None

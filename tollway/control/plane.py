@@ -185,6 +185,11 @@ class ControlPlane:
         with self.changing() as changes:
             return changes.move_subscription(subscription_id, version, at)
 
+    def withdraw_moves(self, subscription_id: str) -> Subscription:
+        """Have a subscription stay on its version: the moves that are planned are never made."""
+        with self.changing() as changes:
+            return changes.withdraw_moves(subscription_id)
+
     def restore_subscription(self, subscription_id: str) -> Subscription:
         """Take back the end that a subscription is to have; what was planned to follow it never comes to be."""
         with self.changing() as changes:

@@ -70,6 +70,7 @@ ANSWERS: dict[str, Any] = {
     "unschedule_cancelation_v1": Subscription,
     "migrate_subscription_v1": SubscriptionChanged,
     "move_subscription": SubscriptionMoved,
+    "withdraw_moves": SubscriptionMoved,
     "create_subscription_v3": SubscriptionV3,
     "list_subscriptions_v3": NumberedPage[SubscriptionV3],
     "get_subscription_v3": SubscriptionV3,

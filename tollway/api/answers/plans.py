@@ -183,7 +183,7 @@ class SubscriptionV3(_Subscription, frozen=True, kw_only=True):
 
 
 class SubscriptionMove(Answer, frozen=True):
-    """From `at` on the subscription is on a version of its plan; of several that began, the last recorded one holds."""
+    """From `at` on the subscription is on a version of its plan, up to the next move."""
 
     version: int
     at: datetime
