@@ -17,7 +17,6 @@ from tollway.api import (
     access,
     charges,
     credits,
-    customers,
     ingest,
     invoices,
     operations,
@@ -33,7 +32,7 @@ from tollway.api.filters import check_query, filters_of
 from tollway.api.guard import GuardedApp
 from tollway.api.problems import answer
 from tollway.api.stores import ApiStores
-from tollway.openmeter import features, meters
+from tollway.openmeter import customers, features, meters
 
 ABOUT = (
     "Usage in, charges, credits and access out. Paths and bodies under /api/v1 and /api/v3/openmeter are OpenMeter's; "

@@ -11,7 +11,6 @@ from msgspec import Meta, Struct
 
 from rating.money import ZERO, plain, use_exact
 from tollway.api import notes
-from tollway.api.customers import gone
 from tollway.api.filters import Asked
 from tollway.api.gate import VisibleBalance
 from tollway.api.problems import Invalid, Problem, bad_request, conflict, not_found
@@ -44,6 +43,7 @@ from tollway.ledger_reads import (
     find_customer,
     rows,
 )
+from tollway.openmeter.customers import standing
 
 TAGS = ["Credits"]
 
@@ -138,11 +138,7 @@ def _find(connection: Connection, customer: str, grant_id: str) -> Json:
 def create_grant(customer: FromPath[str], data: JSONBody[GrantCreate], stores: Stores) -> Json:
     """Grant prepaid credits to a customer."""
     with stores.changing() as changes:
-        found = changes.find_customer(customer)
-        if found is None:
-            raise not_found("customer", customer)
-        if found.deleted_at is not None:
-            raise gone(found)
+        found = standing(changes, customer)
         if data.key is not None and changes.grant_by_key(found.id, data.key) is not None:
             raise conflict("key", f"customer `{found.key}` has a grant with the key `{data.key}` already")
         draft = GrantDraft(

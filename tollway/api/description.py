@@ -116,7 +116,7 @@ def _answer(handler: HTTPRouteHandler) -> Any:
     if dialect_of(handler) is None:
         return ANSWERS.get(handler.handler_name, Json)
     kind = handler.parsed_return_field.annotation
-    return None if kind is type(None) else _sent(kind, handler)
+    return None if kind in (None, type(None)) else _sent(kind, handler)
 
 
 def _is_v1(handler: HTTPRouteHandler) -> bool:

@@ -11,7 +11,6 @@ from litestar.params import FromPath, JSONBody
 from rating.catalog import PlanVersion, SettlementMode, Subscription
 from rating.periods import Cadence, period_at
 from tollway.api import notes
-from tollway.api.customers import gone
 from tollway.api.filters import Asked
 from tollway.api.plans import stored_plans
 from tollway.api.problems import bad_request, conflict, not_found
@@ -49,6 +48,7 @@ from tollway.api.wire import (
     page_v3,
 )
 from tollway.control import YEAR_MAX, YEAR_MIN, Changes, SubscriptionDraft, goes_on, in_force
+from tollway.openmeter.customers import gone
 
 IMMEDIATE = "immediate"
 NEXT_BILLING_CYCLE = "next_billing_cycle"

@@ -85,6 +85,10 @@ V1: Final = Dialect(
 V3: Final = Dialect(
     version="v3",
     prefix="/api/v3/openmeter",
+    types={
+        # v1 makes up a key for a customer that is created without one.
+        "CustomerCreate.key": str,
+    },
     without=frozenset(
         {
             # It is in the filters of the feature's meter.

@@ -21,7 +21,6 @@ from tollway.api.answers.plans import (
     SubscriptionMoved,
     SubscriptionV3,
 )
-from tollway.api.answers.setup import Customer, CustomerV3
 from tollway.api.answers.shared import CursorPage, DataOf, NumberedPage, Page
 from tollway.api.answers.usage import (
     AccessAnswer,
@@ -41,16 +40,6 @@ ANSWERS: dict[str, Any] = {
     "ingest_v1": None,
     "ingest_v3": None,
     "query_meter": Usage,
-    "create_customer_v1": Customer,
-    "list_customers_v1": Page[Customer],
-    "get_customer_v1": Customer,
-    "update_customer_v1": Customer,
-    "delete_customer_v1": None,
-    "create_customer_v3": CustomerV3,
-    "list_customers_v3": NumberedPage[CustomerV3],
-    "get_customer_v3": CustomerV3,
-    "update_customer_v3": CustomerV3,
-    "delete_customer_v3": None,
     "create_plan_v1": Plan,
     "list_plans_v1": Page[Plan],
     "get_plan_v1": Plan,

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct
 
-from tollway.api.answers.setup import Attribution
 from tollway.api.answers.shared import Amount, Answer, CursorMeta, Number, Optional
 from tollway.api.wire import Json
+from tollway.openmeter.customers import Attribution
 
 
 class Event(Struct, frozen=True, kw_only=True):
