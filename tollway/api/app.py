@@ -16,7 +16,6 @@ from config.limits import BODY_BYTES, EVENTS_BYTES
 from tollway.api import (
     access,
     charges,
-    credits,
     ingest,
     invoices,
     operations,
@@ -32,7 +31,7 @@ from tollway.api.filters import check_query, filters_of
 from tollway.api.guard import GuardedApp
 from tollway.api.problems import answer
 from tollway.api.stores import ApiStores
-from tollway.openmeter import customers, features, meters
+from tollway.openmeter import credits, customers, features, grants, meters
 
 ABOUT = (
     "Usage in, charges, credits and access out. Paths and bodies under /api/v1 and /api/v3/openmeter are OpenMeter's; "
@@ -65,6 +64,7 @@ def create_app(stores: ApiStores) -> GuardedApp:
         *subscriptions.ROUTES,
         *subscription_moves.ROUTES,
         *credits.ROUTES,
+        *grants.ROUTES,
         *charges.ROUTES,
         *invoices.ROUTES,
         *access.ROUTES,

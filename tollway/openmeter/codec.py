@@ -51,7 +51,7 @@ def _struct(kind: Any, dialect: Dialect) -> Any:
     if not differs and len(definitions) == len(fields(kind)):
         return kind
     return msgspec.defstruct(
-        "_".join([owner.__name__, *(part.__name__ for part in get_args(kind))]) + dialect.suffix,
+        "".join([owner.__name__, *(f"_{part.__name__}_" for part in get_args(kind)), dialect.suffix]),
         definitions,
         rename=names,
         tag=config.tag,

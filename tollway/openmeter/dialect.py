@@ -25,7 +25,7 @@ class Dialect(Struct, frozen=True, kw_only=True, eq=False):
     How one version of the API writes what both say.
 
     Attributes:
-        version: `v1` or `v3`, with which the operations of the dialect end.
+        version: `v1` or `v3`.
         prefix: Of its paths.
         suffix: Of the names that the API's description has for derived structs.
         is_camel: Whether names are in camelCase.

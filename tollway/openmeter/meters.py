@@ -161,7 +161,7 @@ def get_meter(meter: FromPath[str], stores: Stores) -> Meter:
 
 
 @v1(put, "/meters/{meter:str}", tags=TAGS)
-def update_meter(meter: FromPath[str], data: JSONBody[MeterUpdate], stores: Stores) -> Meter:
+def update_meter_v1(meter: FromPath[str], data: JSONBody[MeterUpdate], stores: Stores) -> Meter:
     """
     Replace what a meter is called: what is left out is emptied, and the name is then the slug.
 
@@ -192,4 +192,4 @@ def list_meters_v3(
         return NumberedPage.of(asked.chosen(meters(connection)), number, size)
 
 
-ROUTES = [*create_meter, *get_meter, update_meter, list_meters_v1, list_meters_v3]
+ROUTES = [*create_meter, *get_meter, update_meter_v1, list_meters_v1, list_meters_v3]

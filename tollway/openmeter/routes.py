@@ -26,8 +26,13 @@ def v3(method: type[HTTPRouteHandler], path: str, **options: Any) -> Callable[[O
 
 
 def both(method: type[HTTPRouteHandler], path: str, **options: Any) -> Callable[[Operation], list[HTTPRouteHandler]]:
-    """An operation that both have, at the same path."""
-    return lambda operation: [route(dialect, method, path, operation, **options) for dialect in (V1, V3)]
+    """An operation that both have, at the same path; each names it after itself."""
+
+    def routes(operation: Operation) -> list[HTTPRouteHandler]:
+        name = operation.__name__
+        return [route(d, method, path, operation, name=f"{name}_{d.version}", **options) for d in (V1, V3)]
+
+    return routes
 
 
 def route(
@@ -36,17 +41,19 @@ def route(
     path: str,
     operation: Operation,
     *,
+    name: str | None = None,
     on: Callable[[Operation], Operation] = threaded,
     **options: Any,
 ) -> HTTPRouteHandler:
     """
-    An operation as a route of a dialect, named after both.
+    An operation as a route of a dialect.
 
     Args:
         dialect: It reads what the operation takes, and writes what it answers.
         method: Litestar's decorator.
         path: Below the dialect's prefix.
         operation: Blocks, and returns a view.
+        name: Its id in the API's description; None: the operation's own.
         on: The threads it runs on: `threaded` or `listing`.
         options: Litestar's.
     """
@@ -56,5 +63,5 @@ def route(
     def run(*args: Any, **kwargs: Any) -> Any:
         return codec.shown(operation(*args, **kwargs), answer, dialect)
 
-    run.__name__ = f"{operation.__name__.removesuffix(f'_{dialect.version}')}_{dialect.version}"
+    run.__name__ = name or operation.__name__
     return method(f"{dialect.prefix}{path}", opt={OPTION: dialect}, **options)(on(run))

@@ -65,5 +65,37 @@ class NumberedPage(View, Generic[T], frozen=True):
         return NumberedPage(data=data, meta=PageMeta(page=PageNumber(size=size, number=number, total=total)))
 
 
+class Cursors(View, frozen=True):
+    """Where the pages before and after this one begin; null where there are none."""
+
+    size: int
+    next: str | None
+    previous: str | None
+
+
+class CursorMeta(View, frozen=True):
+    """About a page."""
+
+    page: Cursors
+
+
+class CursorPage(View, Generic[T], frozen=True):
+    """A page of a list that grows while it is read."""
+
+    data: list[T]
+    meta: CursorMeta
+
+    @classmethod
+    def of(cls, data: list[T], size: int, *, following: str | None, preceding: str | None) -> CursorPage[T]:
+        """A page, and the cursors of those around it."""
+        return CursorPage(data=data, meta=CursorMeta(page=Cursors(size=size, next=following, previous=preceding)))
+
+
+class Reference(View, frozen=True):
+    """Something by its id."""
+
+    id: str
+
+
 def _part(found: Sequence[T], page: int, size: int) -> list[T]:
     return list(found[(page - 1) * size : page * size])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tollway.api.answers.money import Charge, CreditBalances, CreditGrant, CreditTransaction, Invoice
+from tollway.api.answers.money import Charge, Invoice
 from tollway.api.answers.plans import (
     Plan,
     PlanV3,
@@ -21,7 +21,7 @@ from tollway.api.answers.plans import (
     SubscriptionMoved,
     SubscriptionV3,
 )
-from tollway.api.answers.shared import CursorPage, DataOf, NumberedPage, Page
+from tollway.api.answers.shared import DataOf
 from tollway.api.answers.usage import (
     AccessAnswer,
     Account,
@@ -35,6 +35,7 @@ from tollway.api.answers.usage import (
     Unpriced,
     Usage,
 )
+from tollway.openmeter.shapes import NumberedPage, Page
 
 ANSWERS: dict[str, Any] = {
     "ingest_v1": None,
@@ -66,13 +67,6 @@ ANSWERS: dict[str, Any] = {
     "cancel_subscription_v3": SubscriptionV3,
     "unschedule_cancelation_v3": SubscriptionV3,
     "change_subscription_v3": SubscriptionChangedV3,
-    "create_grant": CreditGrant,
-    "list_grants": NumberedPage[CreditGrant],
-    "get_grant": CreditGrant,
-    "void_grant": CreditGrant,
-    "update_settlement": CreditGrant,
-    "get_balance": CreditBalances,
-    "list_transactions": CursorPage[CreditTransaction],
     "list_charges": NumberedPage[Charge],
     "create_invoice": list[Invoice],
     "list_invoices": Page[Invoice],

@@ -1,4 +1,4 @@
-"""Credits, charges and invoices."""
+"""Charges and invoices."""
 
 from __future__ import annotations
 
@@ -9,96 +9,9 @@ from msgspec import UNSET
 
 from rating.catalog import SettlementMode
 from tollway.api.answers.prices import Price, PriceV3
-from tollway.api.answers.shared import Amount, Answer, Optional, Period, Reference, Totals
+from tollway.api.answers.shared import Answer, Optional, Period, Totals
 from tollway.api.wire import Json, Metadata
-
-
-class GrantFeatures(Answer, frozen=True):
-    """What a grant may pay for."""
-
-    features: list[str]
-
-
-class CreditPurchase(Answer, frozen=True):
-    """What a grant costs, and how far its payment has come."""
-
-    currency: str
-    per_unit_cost_basis: Amount
-    amount: Amount
-    availability_policy: Literal["on_creation"]
-    settlement_status: Literal["pending", "authorized", "settled"]
-
-
-class PurchaseInvoice(Answer, frozen=True):
-    """The invoice, and the line of it, that a grant is paid by."""
-
-    id: str
-    line: Reference
-
-
-class CreditGrant(Answer, frozen=True):
-    """Prepaid credits, and what became of them."""
-
-    id: str
-    name: str
-    customer: Reference
-    currency: str
-    amount: Amount
-    priority: int
-    funding_method: Literal["none", "invoice", "external"]
-    status: Literal["pending", "active", "expired", "voided"]
-    available: Amount
-    consumed: Amount
-    effective_at: datetime
-    created_at: datetime
-    updated_at: datetime
-    key: Optional[str] = UNSET
-    filters: Optional[GrantFeatures] = UNSET
-    purchase: Optional[CreditPurchase] = UNSET
-    invoice: Optional[PurchaseInvoice] = UNSET
-    expires_after: Optional[str] = UNSET
-    expires_at: Optional[datetime] = UNSET
-    voided_at: Optional[datetime] = UNSET
-    description: Optional[str] = UNSET
-    labels: Optional[Metadata] = UNSET
-
-
-class CreditBalance(Answer, frozen=True):
-    """Settled is what is left of active grants; live is that less overage; pending is not effective yet."""
-
-    currency: str
-    live: Amount
-    settled: Amount
-    pending: Amount
-
-
-class CreditBalances(Answer, frozen=True):
-    """What is left, by currency."""
-
-    retrieved_at: datetime
-    balances: list[CreditBalance]
-
-
-class BeforeAndAfter(Answer, frozen=True):
-    """The balance around a transaction."""
-
-    before: Amount
-    after: Amount
-
-
-class CreditTransaction(Answer, frozen=True):
-    """How credits came or went."""
-
-    id: str
-    name: str
-    type: Literal["funded", "consumed", "expired", "voided"]
-    currency: str
-    amount: Amount
-    available_balance: BeforeAndAfter
-    created_at: datetime
-    booked_at: datetime
-    grant: Optional[Reference] = UNSET
-    feature_key: Optional[str] = UNSET
+from tollway.openmeter.shapes import Amount, Reference
 
 
 class ChargeTotals(Answer, frozen=True):

@@ -9,8 +9,9 @@ from msgspec import UNSET
 
 from rating.catalog import SettlementMode
 from tollway.api.answers.prices import Price, PriceV3
-from tollway.api.answers.shared import Amount, Answer, Optional, Reference
+from tollway.api.answers.shared import Answer, Optional
 from tollway.api.wire import Json, Metadata
+from tollway.openmeter.shapes import Amount, Reference
 
 
 class _RateCard(Answer, frozen=True):

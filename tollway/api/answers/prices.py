@@ -6,7 +6,8 @@ from typing import Literal, TypeAlias
 
 from msgspec import UNSET
 
-from tollway.api.answers.shared import Amount, Answer, Optional
+from tollway.api.answers.shared import Answer, Optional
+from tollway.openmeter.shapes import Amount
 
 
 class _Price(Answer, frozen=True, tag_field="type"):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
+
+from tollway.openmeter.shapes import Amount
 
 T = TypeVar("T")
 
-Amount = Annotated[str, Meta(pattern=r"^-?[0-9]+(\.[0-9]+)?$", description="An exact decimal.")]
 Number: TypeAlias = float | int
 Optional: TypeAlias = T | UnsetType
 """Left out where there is no value."""
@@ -19,67 +20,10 @@ class Answer(Struct, frozen=True, forbid_unknown_fields=True):
     """Has the fields that are named, and no others."""
 
 
-class Page(Answer, Generic[T], frozen=True):
-    """A page of a list, counted from 1."""
-
-    total_count: int
-    page: int
-    page_size: int
-    items: list[T]
-
-
-class PageNumber(Answer, frozen=True):
-    """Which page it is, counted from 1, and how many things there are in all."""
-
-    size: int
-    number: int
-    total: int
-
-
-class PageMeta(Answer, frozen=True):
-    """About a page."""
-
-    page: PageNumber
-
-
-class NumberedPage(Answer, Generic[T], frozen=True):
-    """A page of a list."""
-
-    data: list[T]
-    meta: PageMeta
-
-
-class Cursors(Answer, frozen=True):
-    """Where the pages before and after this one begin; null where there are none."""
-
-    size: int
-    next: str | None
-    previous: str | None
-
-
-class CursorMeta(Answer, frozen=True):
-    """About a page."""
-
-    page: Cursors
-
-
-class CursorPage(Answer, Generic[T], frozen=True):
-    """A page of a list that grows while it is read."""
-
-    data: list[T]
-    meta: CursorMeta
-
-
 class DataOf(Answer, Generic[T], frozen=True):
     """A list."""
 
     data: list[T]
-
-
-class Reference(Answer, frozen=True):
-    """Something by its id."""
-
-    id: str
 
 
 class Period(Answer, frozen=True, rename={"from_": "from"}):

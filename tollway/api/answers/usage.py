@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct
 
-from tollway.api.answers.shared import Amount, Answer, CursorMeta, Number, Optional
+from tollway.api.answers.shared import Answer, Number, Optional
 from tollway.api.wire import Json
 from tollway.openmeter.customers import Attribution
+from tollway.openmeter.shapes import Amount, CursorMeta
 
 
 class Event(Struct, frozen=True, kw_only=True):
