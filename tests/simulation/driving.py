@@ -81,7 +81,7 @@ def record_of(entry: Entry) -> Record:
             )
             return PlanVersion(body["key"], body["version"], "USD", body["cadence"], phases, prorate=body["prorate"])
         case "customer":
-            more: Any = {"recorded_at": entry.at} if "recorded_at" in Customer.__struct_fields__ else {}
+            deleted_at = entry.at if body.get("deleted") else None
             return Customer(
                 body["id"],
                 body["key"],
@@ -90,7 +90,8 @@ def record_of(entry: Entry) -> Record:
                 tuple(body["subjects"]),
                 block_when_exhausted=body["block"],
                 low_balance_thresholds=tuple(map(Decimal, body["thresholds"])),
-                **more,
+                recorded_at=entry.at,
+                deleted_at=deleted_at,
             )
         case "subscription":
             return Subscription(

@@ -65,6 +65,9 @@ TRAITS: dict[str, float] = {
 }
 """What may be in a history, and how often."""
 
+DELETES = 0.2
+"""How often a customer is deleted. It is drawn apart, so that what a seed is otherwise stays."""
+
 SPANS = {"PT1H": 5 * HOUR, "P1D": 4 * DAY, "P1W": 20 * DAY, "P1M": 70 * DAY}
 STARTS = (
     datetime(2026, 1, 31, 10, 30, 0, 1, tzinfo=UTC),
@@ -82,6 +85,9 @@ class Maker:
         drawn = {trait for trait, often in TRAITS.items() if chance.random() < often}
         if "prorated_minimums" in without and "prorate" in drawn:
             drawn.discard("minimums")
+        self.later = random.Random(f"{seed}, after all others")
+        if self.later.random() < DELETES:
+            drawn.add("deletes")
         self.traits = frozenset(drawn.difference(without))
         self.window = chance.choice([60, 3600, 3600])
         self.cadence = chance.choice(list(SPANS))
@@ -109,6 +115,10 @@ class Maker:
                 self.marks.append(cadence_on(mark, self.cadence, times))
         self.marks = [mark for mark in self.marks if self.start - DAY <= mark <= self.until]
         arrivals = self._arrivals()
+        if "deletes" in self.traits:
+            self.chance, self.later = self.later, chance
+            self._delete(arrivals)
+            self.chance, self.later = chance, self.chance
         grace, keep = chance.choice([(MINUTE, MINUTE), (HOUR, MINUTE), (24 * HOUR, 24 * HOUR), (400 * DAY, HOUR)])
         self.entries.sort(key=lambda entry: entry.at)
         last = max([self.until, *(arrival.received for arrival in arrivals)])
@@ -407,6 +417,22 @@ class Maker:
             then = at if chance.random() < 0.6 else self._after(at)
             self._put(then, "customer", takers[0] | {"subjects": [*takers[0]["subjects"], subject]})
             self.marks.append(then)
+
+    def _delete(self, arrivals: list[Arrival]) -> None:
+        """A customer's subscriptions are cancelled, and it is deleted, at once or later."""
+        heads = {entry.body["id"]: entry.body for entry in self.entries if entry.kind == "customer"}
+        customer = self.chance.choice(sorted(heads))
+        own = [entry for entry in self.entries if customer in (entry.body.get("customer"), entry.body.get("id"))]
+        ended = self._after(max(entry.at for entry in own))
+        at = ended if self.chance.random() < 0.5 else self._after(ended)
+        early = [arrival for arrival in arrivals if arrival.event["time"] not in (None, arrival.received)]
+        if any(arrival.received <= instant <= arrival.event["time"] for arrival in early for instant in (ended, at)):
+            # Usage that came before its time is read by what is known.
+            return
+        for sub in {entry.body["id"]: entry.body for entry in own if entry.kind == "subscription"}.values():
+            if sub["to"] is None or sub["to"] > ended:
+                self._put(ended, "subscription", sub | {"to": max(ended, sub["from"])})
+        self._put(at, "customer", heads[customer] | {"subjects": [], "deleted": True})
 
     # -- instants
 

@@ -358,7 +358,7 @@ class Oracle:
         self.tangled: set[str] = set()
         """Those of whom a period, whose units do not all cost the same, was not used in the order of time."""
         self.lost = False
-        """Whether usage can't be rated any more that could have been, had its period not left the state."""
+        """Whether usage was not rated that would have been, had it been read later, or placed sooner."""
         self._latest_period: dict[str, Period] = {}
         self._entries = list(history.entries)
         self._arrivals = list(history.arrivals)
@@ -432,7 +432,7 @@ class Oracle:
                 before = self.customers.get(body["id"])
                 self.customers[body["id"]] = body
                 had = set() if before is None else {before["key"], *before["subjects"]}
-                has = {body["key"], *body["subjects"]}
+                has = set() if body.get("deleted") else {body["key"], *body["subjects"]}
                 for subject in had - has:
                     if self.owners[subject] and self.owners[subject][-1][1] == body["id"]:
                         self.owners[subject].append((entry.at, None))
@@ -587,7 +587,8 @@ class Oracle:
         placed = self._place(customer, event, at, received)
         if isinstance(placed, str):
             if self._waits_otherwise(arrival):
-                # The first received waits.
+                # The first received waits. Read when it can be placed, and before the first comes back, it is rated.
+                self.lost = True
                 return
             self.parked[(*name, "")] = placed
             if placed != "period_closed":
@@ -865,7 +866,7 @@ class Oracle:
             uncovered=sum((period.uncovered for period in own), ZERO),
             overage=overage,
             charged=sum((period.amount for period in own), ZERO),
-            blocked=is_blocked,
+            blocked=is_blocked or bool(self.customers[customer].get("deleted")),
             blocked_features=self._shut(customer, sub, overage) if blocks and not is_blocked else [],
             level=sum(sums["settled"] - overage <= limit for limit in limits),
             limits=self._limits(own),
