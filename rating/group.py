@@ -35,7 +35,7 @@ from rating.rules import Rules
 from rating.settle import repay_uncovered, settle
 from rating.telling import charge_rows
 from rating.undo import copied
-from rating.usage import MeterState, close_windows, price_meter, slice_at
+from rating.usage import MeterState, close_windows, price_meter, slice_at, slice_due_at
 from rating.windows import LoadWindows, windows_that_left
 
 SNAPSHOT_VERSION = 1
@@ -625,7 +625,9 @@ class KeyGroup:
         if opens:
             slice_at(meter, meter.period_start, account.wallet.boundaries, self.rules.window_seconds)
         if meter.commitment or fee or (given_at_end and is_due):
-            slice_at(meter, meter.period_end - TICK, account.wallet.boundaries, self.rules.window_seconds)
+            # Usage that gathers does so in a slice that may end there now.
+            self.lanes.close(account)
+            slice_due_at(meter, meter.period_end - TICK, account.wallet.boundaries, self.rules.window_seconds)
         elif not slices:
             # Opened for usage that did not come.
             return None

@@ -159,7 +159,7 @@ def slice_at(meter: MeterState, at: datetime, boundaries: list[datetime], window
         window_start, start, end = slices[-1].window_start, meter.period_start, through
     else:
         window_start, end = window_at(at, window_seconds)
-        start = window_start
+        start = max(window_start, meter.period_start)
     index = bisect_right(boundaries, at)
     if index and boundaries[index - 1] > start:
         start = boundaries[index - 1]
@@ -172,6 +172,20 @@ def slice_at(meter: MeterState, at: datetime, boundaries: list[datetime], window
     slices.insert(place, opened)
     meter.rechain = True
     return opened
+
+
+def slice_due_at(meter: MeterState, at: datetime, boundaries: list[datetime], window_seconds: int) -> Slice:
+    """
+    The slice of what falls due at an instant without usage, opened if need be: it begins there, and so has that date.
+
+    The other arguments are those of `slice_at`.
+    """
+    cut_slices(meter, at)
+    part = slice_at(meter, at, boundaries, window_seconds)
+    if part.start < at and not part.is_late:
+        # Just opened, behind what the window had.
+        part.start = at
+    return part
 
 
 def _place(part: Slice) -> tuple[datetime, datetime]:

@@ -265,7 +265,7 @@ class Piece:
     at: datetime
     owed: Fraction
     dated: datetime
-    """What stands for its time where a grant becomes known later: the start of its window, or of its part of one."""
+    """What stands for its time where a grant becomes known later: for usage, the start of its (part of a) window."""
     paid: dict[str, Fraction] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
     """Grants that were known when it was charged."""
@@ -732,7 +732,10 @@ class Oracle:
         grants = self.grants[period.customer].values()
         window = timedelta(seconds=self.history.window)
         cuts = [instant for grant in grants for instant in (grant["from"], ends(grant)) if instant <= at]
-        dated = max([EPOCH + (at - EPOCH) // window * window, *cuts])
+        dated = max([EPOCH + (at - EPOCH) // window * window, period.start, *cuts])
+        if at == period.end - TICK:
+            # What is due at the end has its own date.
+            dated = at
         return Piece(at, owed, dated, known={grant["id"] for grant in grants})
 
     def _give_back(self, period: Period, at: datetime, amount: Fraction) -> None:

@@ -260,3 +260,67 @@ def test_a_minimum_is_prorated_as_fees_are(prorates: bool, minimum: Decimal) -> 
     assert full == whole
     assert whole == 28 * DAY
     assert abs(world.balance.charged - minimum) < D("1e-25")
+
+
+# -- a grant that becomes known after a fee was due ----------------------------------------------
+
+MINUTE = timedelta(minutes=1)
+FIRST_TIER = Pricing(Graduated((Tier(None, D(1), D(3)),)), "USD")
+
+
+@pytest.mark.parametrize("mode", [ONLY, INVOICE])
+@pytest.mark.parametrize(
+    ("start", "end", "pays"),
+    [
+        (ODD, None, True),
+        (ODD - MINUTE, ODD + TICK, True),
+        (ODD - DAY, ODD, False),
+        (ODD - DAY, ODD - 5 * MINUTE, False),
+        (ODD + TICK, None, False),
+    ],
+)
+def test_what_is_owed_for_a_plan_has_its_own_date_also_where_a_grant_becomes_known_later(
+    mode: SettlementMode, start: datetime, end: datetime | None, pays: bool
+) -> None:
+    """Though the window began half an hour before the period: a fee in advance, and the flat part of a first tier."""
+    plan_of_two = plan(card(None, flat("10")), card("a", FIRST_TIER))
+    world = world_at(ODD, *metered("a"), plan_of_two, customer(), subscription(mode, start=ODD))
+    world.beat(ODD + timedelta(seconds=3))
+    world.apply(replace(grant("g", 100, start, end), created_at=world.now))
+    world.beat(ODD + 4 * HOUR)
+    # Under `credit_only` what was used beyond the balance is repaid by the next grant.
+    repays = mode is ONLY and (end is None or end > ODD)
+    assert world.balance.consumed == (13 if pays or repays else 0)
+    world.restart()
+    world.beat(ODD + 5 * HOUR)
+    assert world.balance.consumed == (13 if pays or repays else 0)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "pays"),
+    [
+        (NEXT - 10 * MINUTE, None, 7),
+        (NEXT - TICK, NEXT, 7),
+        (NEXT - DAY, NEXT - TICK, 1),
+        (NEXT - DAY, NEXT - 5 * MINUTE, 1),
+        (NEXT, None, 0),
+    ],
+)
+def test_a_fee_in_arrears_has_its_own_date_also_where_a_grant_becomes_known_later(
+    start: datetime, end: datetime | None, pays: int
+) -> None:
+    """Not that of the window it falls in, nor that of usage in this window, which is dated by the window's start."""
+    due_at_end = card(None, flat("7", PaymentTerm.IN_ARREARS))
+    world = world_at(ODD, *metered("a"), plan(card("a"), due_at_end), customer(), odd(INVOICE))
+    world.beat(NEXT - 20 * MINUTE)
+    world.use(event("1", "a", 1, NEXT - 20 * MINUTE))
+    world.beat(NEXT + MINUTE)
+    world.use(event("2", "a", 1, NEXT - 2 * MINUTE))
+    world.apply(replace(grant("g", 100, start, end), created_at=world.now))
+    for hours in range(1, 30):
+        world.beat(NEXT + hours * HOUR)
+        if hours % 10 == 0:
+            world.restart()
+    used_after = 1 if start == NEXT - DAY else 0
+    assert world.balance.consumed == pays + used_after
+    assert world.balance.charged == 9
