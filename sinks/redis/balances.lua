@@ -52,7 +52,7 @@ local function put_balances(keys, args)
   for index, row in ipairs(rows) do
     local key = keys[index + 1]
     local seen = redis.call('HMGET', key, 'revision', 'access', 'level', 'blocked_features', 'usage', 'generation', 'as_of',
-      'threshold')
+      'threshold', 'features_signalled')
     if gives_way({revision = seen[1], generation = seen[6], as_of = seen[7]}, row) then
       local access, level = seen[2] or 'allowed', tonumber(seen[3] or '0')
       redis.call('HSET', key, 'generation', string.format('%d', generation), 'revision', string.format('%d', row[1]),
@@ -67,8 +67,14 @@ local function put_balances(keys, args)
       elseif row[4] < level and passed(seen[8], row[5], false) then
         signal(stream, limit, key, row, 'balance_recovered', '', row[5], now)
       end
-      local blocked_before = seen[4] or ''
-      if row[6] ~= blocked_before then
+      -- A customer that is blocked as a whole has no list: what was last signalled of features is kept until it goes on.
+      local blocked_before = seen[9] or seen[4] or ''
+      if row[2] == 'blocked' then
+        redis.call('HSET', key, 'features_signalled', blocked_before)
+      elseif seen[9] then
+        redis.call('HDEL', key, 'features_signalled')
+      end
+      if row[2] ~= 'blocked' and row[6] ~= blocked_before then
         local before, after = {}, {}
         for feature in string.gmatch(blocked_before, '[^,]+') do before[feature] = true end
         for feature in string.gmatch(row[6], '[^,]+') do

@@ -136,17 +136,19 @@ def test_what_is_voided_for_good_is_never_billed_again(books: Books) -> None:
 
 
 def test_without_progressive_billing_a_running_period_waits(books: Books) -> None:
-    """Periods that are over are billed, and fees, which are charged once they are due."""
-    books.customer("acme", {"calls": pricing(unit("1")), "base": pricing({"type": "flat", "amount": "9"})})
+    """Periods that are over are billed, and fees in advance; one in arrears is due when its period is over."""
+    base, after = {"type": "flat", "amount": "9"}, {"type": "flat", "amount": "5", "paymentTerm": "in_arrears"}
+    books.customer("acme", {"calls": pricing(unit("1")), "base": pricing(base), "after": pricing(after)})
     books.used("acme", "calls", "10")
     books.used("acme", "calls", "7", start=APRIL)
     books.used("acme", "base", "0", start=APRIL)
+    books.used("acme", "after", "0", start=APRIL)
     drawn = draft(books.connection, "acme", APRIL + timedelta(days=3), progressive=False)
     assert [(line.feature_key, line.period_start, line.totals.amount) for line in drawn.lines] == [
         ("calls", MARCH, D(10)),
         ("base", APRIL, D(9)),
     ]
-    assert amounts([draft(books.connection, "acme", MAY, progressive=False)]) == [7]
+    assert amounts([draft(books.connection, "acme", MAY, progressive=False)]) == [12]
 
 
 def test_gathering_invoices_are_those_of_customers_with_something_to_bill(books: Books) -> None:

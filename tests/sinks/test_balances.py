@@ -116,6 +116,30 @@ def test_a_change_of_thresholds_alone_exhausts_nothing_again(
     assert older.put([after]) == kind
 
 
+@pytest.mark.parametrize(
+    ("features", "kinds_after"),
+    [
+        ((), ["feature_allowed"]),
+        (("k",), []),
+        (("k", "n"), ["feature_blocked"]),
+        (("n",), ["feature_blocked", "feature_allowed"]),
+    ],
+)
+def test_a_customer_that_is_blocked_as_a_whole_has_no_feature_that_is_allowed(
+    features: tuple[str, ...], kinds_after: list[str], stores: Stores, older: Balances
+) -> None:
+    """What changed of features is signalled when it goes on, against what was signalled before."""
+    older.put([row(1)._replace(blocked_features=("k",))])
+    older.put([row(2, blocked=True)])
+    older.put([row(3, blocked=True)])
+    assert visible(stores, "c1")["blocked_features"] == ""
+    assert [kind for _, kind in kinds(stores)] == ["feature_blocked", "access_blocked"]
+    older.put([row(4)._replace(blocked_features=features)])
+    assert [kind for _, kind in kinds(stores)][2:] == ["access_allowed", *kinds_after]
+    older.put([row(5)._replace(blocked_features=features)])
+    assert len(kinds(stores)) == 3 + len(kinds_after)
+
+
 def test_who_is_only_in_an_earlier_history_is_shut_out_once(stores: Stores, older: Balances, newer: Balances) -> None:
     """It is signalled where it could go on; who is told in this generation, or is known, stays as it is."""
     older.put([row(900), row(900, customer=2), row(900, blocked=True, customer=3), row(900, customer=4)])

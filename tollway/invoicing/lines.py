@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from rating.calendar import is_in_arrears
 from rating.catalog import Catalog, RateCard, SettlementMode, decode_record
 from rating.charge import billable_quantity
 from rating.details import Category, Detail
@@ -98,7 +99,7 @@ def unbilled(
         head: Whose invoice.
         as_of: Only periods that began before; None for all.
         new_id: Gives the ids of lines and children.
-        ended_by: Only periods that were over by then, and fees, which are charged once they are due; None for all.
+        ended_by: Only periods that were over by then, and fees in advance, which are due as theirs begin; None for all.
 
     Raises:
         LedgerIncomplete: Some of the customer's charges are missing.
@@ -115,8 +116,8 @@ def unbilled(
             continue
         assert charge.currency == head.currency, f"a charge in {charge.currency}, expected {head.currency}"
         card, pricing = priced_by(catalog, charge)
-        is_fee = isinstance(pricing.price, Flat)
-        if ended_by is not None and not is_fee and period_end(catalog, charge) > ended_by:
+        is_in_advance = isinstance(pricing.price, Flat) and not is_in_arrears(pricing)
+        if ended_by is not None and not is_in_advance and period_end(catalog, charge) > ended_by:
             continue
         key = key_of(charge)
         has_moved = bool(catalog.subscriptions[head.id][charge.subscription_id].moves)
