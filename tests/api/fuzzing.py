@@ -147,13 +147,13 @@ class Requests:
         target = path + (f"?{'&'.join(query)}" if query else "")
         content = operation.get("requestBody", {}).get("content", {})
         if path.endswith("/events"):
-            return Sent(method, target, _written(_spoilt(_events(chance), chance), chance), (_json(chance),))
+            return Sent(method, target, written(spoilt(_events(chance), chance), chance), (_json(chance),))
         if not content or method in ("GET", "DELETE"):
             return Sent(method, target, None)
         value = self._value(next(iter(content.values()))["schema"], "", chance, 0)
         for _ in range(chance.choice((1, 1, 1, 2, 3))):
-            value = _spoilt(value, chance)
-        return Sent(method, target, _written(value, chance), (_json(chance),))
+            value = spoilt(value, chance)
+        return Sent(method, target, written(value, chance), (_json(chance),))
 
     def _value(self, schema: dict[str, Any], name: str, chance: random.Random, depth: int) -> Any:
         """A value that a schema asks for."""
@@ -210,7 +210,7 @@ def _events(chance: random.Random) -> Any:
     return event if chance.random() < 0.5 else [event] * chance.randint(0, 3)
 
 
-def _nasty(chance: random.Random) -> Any:
+def nasty(chance: random.Random) -> Any:
     return chance.choice(chance.choice((TEXTS, TEXTS, INSTANTS, DURATIONS, NUMBERS, OTHERS, CURSORS)))
 
 
@@ -226,10 +226,10 @@ def _in_query(chance: random.Random, known: dict[str, list[str]]) -> str:
         return chance.choice(BYTES)
     if kind < 0.4:
         return chance.choice(["1", "2", "acme", "calls", "basic", "HOUR", "DAY", "UTC", "Etc/UTC", *known["customer"]])
-    return quote(str(_nasty(chance))[:5000].encode(errors="surrogatepass"), safe="")
+    return quote(str(nasty(chance))[:5000].encode(errors="surrogatepass"), safe="")
 
 
-def _spoilt(value: Any, chance: random.Random) -> Any:
+def spoilt(value: Any, chance: random.Random) -> Any:
     """The value with something nasty somewhere in it."""
     match value:
         case dict() if value and chance.random() < 0.9:
@@ -239,20 +239,20 @@ def _spoilt(value: Any, chance: random.Random) -> Any:
             if kind < 0.08:
                 del found[key]
             elif kind < 0.16:
-                found[str(chance.choice(TEXTS))] = _nasty(chance)
+                found[str(chance.choice(TEXTS))] = nasty(chance)
             else:
-                found[key] = _spoilt(found[key], chance)
+                found[key] = spoilt(found[key], chance)
             return found
         case list() if value and chance.random() < 0.9:
             kind = chance.random()
             if kind < 0.1:
                 return value * chance.choice((2, 60))
             place = chance.randrange(len(value))
-            return [_spoilt(one, chance) if index == place else one for index, one in enumerate(value)]
-    return _nasty(chance)
+            return [spoilt(one, chance) if index == place else one for index, one in enumerate(value)]
+    return nasty(chance)
 
 
-def _written(value: Any, chance: random.Random) -> bytes:
+def written(value: Any, chance: random.Random) -> bytes:
     """JSON, mostly."""
     text = json.dumps(value, ensure_ascii=chance.random() < 0.7)
     depth = chance.choice((40, 60, 980, 5000, 100_000))
