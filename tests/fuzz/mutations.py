@@ -75,7 +75,7 @@ def mutated(number: int, chance: random.Random, now: datetime) -> Any:
             continue
         name = chance.choice(("specversion", "id", "source", "type", "subject", "time", "data", "data", "extension"))
         texts = INSTANTS if name == "time" else MESSAGES
-        value[name] = chance.choice(texts) if kind < 0.8 else nasty(chance)
+        value = value | {name: chance.choice(texts) if kind < 0.8 else nasty(chance)}
     return value
 
 

@@ -87,14 +87,14 @@ def test_a_file_of_them(stores: Stores, tmp_path: Path, monkeypatch: pytest.Monk
     chance, now, turns = random.Random(SEED), start_of(), Turns(monkeypatch)
     ends: Counter[tuple[str, str]] = Counter()
     read = sent = 0
-    for number, count in enumerate(spread(EVENTS // 3)):
+    path = tmp_path / "usage.jsonl"
+    for count in spread(EVENTS // 3):
         text = b"\n".join(line(sent + index, chance, now) for index in range(count))
         sent += count
         read += sum(1 for found in text.split(b"\n") if found.strip(b" \t\r\n"))
-        path = tmp_path / f"usage-{number}.jsonl"
-        path.write_bytes(text)
+        with path.open("ab") as file:
+            file.write(text + b"\n")
         ends += drain(stores, [path], None)
-        path.unlink()
         print(f"file: {sent} events, longest turn {turns.longest * 1000:.0f} ms", flush=True)
     check(read, ends, sent, "file", turns)
 
