@@ -43,6 +43,10 @@ check: $(STAMP) ## What CI runs: format, lint, strict types, and all repeats of 
 explore: $(STAMP) ## Look for cases that break a law, new ones each time
 	@REPEATS=all HISTORIES=2000 HISTORIES_FROM=$${HISTORIES_FROM:-$$RANDOM$$RANDOM} $(BIN)/python -m pytest --hypothesis-profile=explore tests/rating tests/simulation tests/invoicing
 
+fuzz: $(STAMP) ## Send a million events, 10,000 catalogs and 100,000 requests that are nearly right; FUZZ_SEED for others
+	@FUZZ_EVENTS=$${FUZZ_EVENTS:-1000000} FUZZ_CATALOGS=$${FUZZ_CATALOGS:-10000} FUZZ_REQUESTS=$${FUZZ_REQUESTS:-100000} \
+	  nice $(BIN)/python -m pytest -s --timeout 0 tests/fuzz tests/api/test_fuzz.py
+
 bench: $(STAMP) ## Measure throughput, CPU per event and time to the block signal
 	@$(BIN)/python -m tests.bench
 
@@ -57,4 +61,4 @@ clean: ## Remove .venv, caches and the embedded servers' data
 	@if [ -x $(BIN)/tollway ]; then $(BIN)/tollway down --quiet || true; fi
 	@rm -rf $(VENV) .tollway .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo run test check explore bench lock clean
+.PHONY: help setup demo run test check explore fuzz bench lock clean

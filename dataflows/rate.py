@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import logging
 import math
+import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 from bytewax.operators import StatefulBatchLogic
 
+from dataflows.backlog import Backlog, pack_backlog, sliced, unpack_backlog
 from dataflows.catalog_view import CatalogView
 from dataflows.log_clock import LogClock
 from dataflows.messages import read_header, segments
@@ -26,6 +29,8 @@ BEAT_REST = 3 * KEY_GROUPS
 """A key group rests this many times as long as its last beat took: all of them together take a quarter of the time."""
 TURN_WORK = 2000
 """How much work a key group does in one turn, some hundredths of a second: see `rating.group.KeyGroup.begin_turn`."""
+TURN_SECONDS = 0.08
+"""So long a turn takes events in; what came beyond that is taken in by the turns after it, which follow at once."""
 BUSY_OVER = timedelta(seconds=1)
 """Over how long it is looked at how much of the time beats take."""
 BUSY_SHARE = 0.2
@@ -88,7 +93,8 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
     """
     One key group in the flow.
 
-    A snapshot is one byte with the number of the group, then the group's own bytes.
+    A snapshot is one byte with the number of the group, then the group's own bytes. Where messages wait for their turn,
+    they stand between the two, and the byte says so: see `pack_backlog`.
     """
 
     def __init__(
@@ -101,6 +107,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         rereads: tuple[Reread, ...],
         pace: Pace,
         clock: LogClock,
+        backlog: Backlog,
         snapshot: bytes | None,
     ) -> None:
         self._view = view
@@ -108,6 +115,9 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         self._clock = clock
         self._at: datetime | None = None
         """What time it was last; None: the group has not begun."""
+        self._backlog = backlog
+        self._messages: deque[bytes] = deque()
+        """What came and was not taken in yet, in order."""
         self._rules = rules
         self._beat = beat
         self._load_segments = load_segments
@@ -119,7 +129,12 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         self._went_on = False
         """Whether the last turn left work for this one."""
         if snapshot is not None:
-            self._group = self._open(snapshot[0], snapshot[1:])
+            number, waiting, snapshot = unpack_backlog(snapshot)
+            for message in waiting:
+                if any(segments(message)):
+                    self._clock.sent(number)
+            self._wait(waiting)
+            self._group = self._open(number, snapshot)
 
     def _open(self, number: int, snapshot: bytes | None) -> KeyGroup:
         view = self._view
@@ -134,10 +149,28 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
 
     def on_batch(self, values: list[bytes]) -> tuple[Iterable[Outcome], bool]:
         out = Outcome(self._view.version)
-        now = datetime.now(UTC)
+        self._wait(values)
         self._begin_turn()
+        self._take_in(out, TURN_SECONDS)
+        self._beat_if_due(out)
+        return self._emit(out)
+
+    def _wait(self, messages: Iterable[bytes]) -> None:
+        """Let messages wait for their turn, those that hold much in slices."""
+        for message in messages:
+            slices = [*sliced(message)]
+            self._messages += slices
+            for _ in slices[1:]:
+                self._clock.sent(read_header(message)[0])
+        self._backlog.of(self, len(self._messages))
+
+    def _take_in(self, out: Outcome, seconds: float) -> None:
+        """Take in messages that wait, in order, for so long; one at least."""
+        until = time.perf_counter() + seconds
+        now = datetime.now(UTC)
         changed_by: datetime | None = None
-        for message in values:
+        while self._messages:
+            message = self._messages.popleft()
             number, head = read_header(message)
             group = self._group
             if group is None:
@@ -163,11 +196,12 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
                     told, changed_by = True, received_at
             if found:
                 self._clock.arrived(number)
+            if time.perf_counter() >= until:
+                break
+        self._backlog.of(self, len(self._messages))
         if changed_by is not None:
             # Its events are told on the beat; no number of events says that it is for the signal's sake.
             out.received.append((changed_by, 0))
-        self._beat_if_due(out)
-        return self._emit(out)
 
     def on_notify(self) -> tuple[Iterable[Outcome], bool]:
         out = Outcome(self._view.version)
@@ -175,6 +209,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         if self._group is not None:
             self._look_at_clock(self._group.number, datetime.now(UTC))
             self._take_over(self._group, out)
+        self._take_in(out, TURN_SECONDS)
         self._beat_if_due(out)
         return self._emit(out)
 
@@ -185,6 +220,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
 
     def on_eof(self) -> tuple[Iterable[Outcome], bool]:
         out = Outcome(self._view.version)
+        self._take_in(out, math.inf)
         if self._group is not None:
             self._group.begin_turn(math.inf)
             self._look_at_clock(self._group.number, datetime.now(UTC))
@@ -194,6 +230,8 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
         return self._emit(out)
 
     def notify_at(self) -> datetime | None:
+        if self._messages:
+            return datetime.now(UTC)
         if self._group is None:
             return None
         if self._group.goes_on:
@@ -215,8 +253,9 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
 
     def snapshot(self) -> bytes:
         if self._group is None:
+            assert not self._messages, "a turn takes one message in at least, and so opens the group"
             return b""
-        return bytes([self._group.number]) + self._group.snapshot()
+        return pack_backlog(self._group.number, self._messages) + self._group.snapshot()
 
     def _look_at_clock(self, number: int, now: datetime, received_at: datetime | None = None) -> None:
         """Look what time it is. All that was received before what has just arrived had arrived before."""
@@ -281,9 +320,10 @@ def builder(
     load_windows: LoadWindows,
     rereads: tuple[Reread, ...],
     clock: LogClock,
+    backlog: Backlog,
 ) -> Callable[[bytes | None], RateLogic]:
     """What makes the logic of a key group, new or from its snapshot."""
     pace = Pace()
     return lambda snapshot: RateLogic(
-        view, rules, beat, load_segments, load_windows, rereads, pace, clock, snapshot or None
+        view, rules, beat, load_segments, load_windows, rereads, pace, clock, backlog, snapshot or None
     )

@@ -14,6 +14,7 @@ from bytewax.inputs import FixedPartitionedSource
 from bytewax.outputs import FixedPartitionedSink
 from msgspec import Struct
 
+from dataflows.backlog import Backlog
 from dataflows.catalog_view import CatalogView
 from dataflows.log_clock import LogClock
 from dataflows.messages import RawBatch
@@ -61,7 +62,11 @@ class Wiring(Struct, frozen=True):
 def rating_flow(wiring: Wiring) -> Dataflow:
     """Usage → route → rate (decode, attribute, RATE, SETTLE) → balances and ledger, and topics if there are any."""
     flow = Dataflow("tollway")
-    usage = [op.input(step_id, flow, wiring.pace.keeping(source)) for step_id, source in wiring.usage.items()]
+    backlog = Backlog()
+    usage = [
+        op.input(step_id, flow, wiring.pace.keeping(backlog.holding(source)))
+        for step_id, source in wiring.usage.items()
+    ]
     messages = op.flat_map("route", op.merge("usage", *usage), Router(wiring.view, wiring.clock).route)
     notices = op.input("control", flow, wiring.pace.keeping(wiring.control))
     keyed = op.merge("by_key_group", messages, notices)
@@ -73,6 +78,7 @@ def rating_flow(wiring: Wiring) -> Dataflow:
         wiring.load_windows,
         wiring.rereads,
         wiring.clock,
+        backlog,
     )
     outcomes = op.stateful_batch("rate", keyed, logic)
     op.output("balances", outcomes, wiring.balances)

@@ -58,6 +58,8 @@ Result = TypeVar("Result")
 
 STEP_WORK = 10
 """What a step of an account takes apart from its meters, in what one meter takes: some microseconds."""
+TOLD_MAX = 500
+"""Of an account with more meters so many are told anew at a time after a start; each is priced again for that."""
 HELD_BYTES_MAX = 4 * 1024 * 1024
 """Bytes of events that wait in a key group for customers that were set aside."""
 
@@ -123,6 +125,8 @@ class KeyGroup:
         """How much work may still be done in this turn."""
         self.behind: dict[str, None] = {}
         """Customers that are to be brought up to the catalog and the instant, in order."""
+        self._untold: dict[str, list[MeterState]] = {}
+        """Meters that are still to be told since the start, of customers with many."""
         self.aside: dict[str, str] = {}
         """Customers at whose data the engine failed, with how: kept as they are until their catalog changes."""
         self._aside_version = catalog.global_version
@@ -274,10 +278,26 @@ class KeyGroup:
         self.intake.read_catalog()
         self.routes.forget_all()
         for account in self.accounts.values():
-            for meter in account.state.meters:
-                meter.dirty = meter.rechain = True
+            self._mark_untold(account, account.state.meters)
         self.behind = dict.fromkeys(sorted(self.catalog.customer_ids_by_group[self.number].union(self.accounts)))
         self._bring_all_up(now, out)
+        self._tell_untold(now, out)
+
+    def _mark_untold(self, account: Account, meters: list[MeterState]) -> None:
+        """Let meters be told as a whole; of many the first, and the others in turns to come."""
+        for meter in meters[:TOLD_MAX]:
+            meter.dirty = meter.rechain = True
+        if len(meters) > TOLD_MAX:
+            self._untold[account.state.customer_id] = meters[TOLD_MAX:]
+
+    def _tell_untold(self, now: datetime, out: Outcome) -> None:
+        """Tell what is still to be told since the start, as much as there is time for."""
+        for customer_id in [*self._untold]:
+            while customer_id in self._untold and self._left > 0 and customer_id not in self.aside:
+                account = self.accounts[customer_id]
+                self._mark_untold(account, self._untold.pop(customer_id))
+                self._step(account)
+                self.guard(account, out, partial(self._settle, account, now, out))
 
     def _bring_all_up(self, now: datetime, out: Outcome) -> None:
         """Bring customers up to the catalog and the instant, as many as there is time for."""
@@ -338,6 +358,8 @@ class KeyGroup:
         self.calendar.forget(before)
         account.dirty = False
         self.accounts[customer_id] = Account(before)
+        if customer_id in self._untold:
+            self._untold[customer_id] = [*before.meters]
         where = "; ".join(f"{frame.name}:{frame.lineno}" for frame in extract_tb(failure.__traceback__)[-3:])
         self.aside[customer_id] = f"{type(failure).__name__} in {where}"
 
@@ -433,6 +455,7 @@ class KeyGroup:
             self.reconcile([*self.aside], now, out)
         self._aside_version = self.catalog.global_version
         self._let_pass(now, out)
+        self._tell_untold(now, out)
         self.price_dirty(now, out)
 
     def price_dirty(self, now: datetime, out: Outcome) -> None:
@@ -540,7 +563,8 @@ class KeyGroup:
     @property
     def is_waiting(self) -> bool:
         """Whether there is something to do on the next beat."""
-        return bool(self.dirty or self.behind or self._waiting or self._reopening)
+        untold = self._untold.keys() - self.aside.keys()
+        return bool(self.dirty or self.behind or self._waiting or self._reopening or untold)
 
     def _reopen(self, now: datetime, out: Outcome) -> None:
         """Bring back windows that grants may pay for, and let them pay once a snapshot holds those."""

@@ -20,6 +20,7 @@ from tests.api.conftest import Client, plan
 from tests.api.fuzzing import Requests, Sent
 from tests.api.service import Service
 from tests.api.test_contract import known, service  # noqa: F401
+from tests.fuzz.turns import say
 from tollway.api.problems import problem_of
 from tollway.api.wire import snake_name
 
@@ -64,8 +65,10 @@ def test_no_request_is_answered_with_a_failure_of_the_server(
     statuses: Counter[int] = Counter()
     failed: list[str] = []
     with closing(Line(service.url)) as line:
-        for _ in range(REQUESTS):
+        for number in range(REQUESTS):
             request = requests.make(chance)
+            if number % 5000 == 4999:
+                say(f"requests: {number + 1}, {dict(statuses)}")
             try:
                 status, media_type, body = line.ask(request)
             except UnicodeEncodeError:
@@ -73,6 +76,7 @@ def test_no_request_is_answered_with_a_failure_of_the_server(
             statuses[status] += 1
             if status >= 500 or (status >= 400 and media_type != "application/problem+json" and body):
                 failed.append(f"{status} {media_type} {body[:200]!r}: {request}")
+    say(f"\nrequests: {REQUESTS}, answers {dict(statuses)}")
     assert not failed, f"{len(failed)} of {REQUESTS}, seed {SEED}:\n" + "\n".join(failed[:40])
     assert statuses[400] > REQUESTS / 5
     assert sum(count for status, count in statuses.items() if status < 300) > REQUESTS / 20

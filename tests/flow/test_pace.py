@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dataflows.backlog import Backlog
 from dataflows.log_clock import LogClock
 from dataflows.messages import header, microseconds, segment_header
 from dataflows.rate import Pace, RateLogic
@@ -36,7 +37,16 @@ def _logic(start: datetime) -> RateLogic:
     view: Any = _View()
     view.log = list(records)
     return RateLogic(
-        view, Rules(), BEAT, lambda _group, _numbers: (), lambda _customer, _meter: (), (), Pace(), LogClock(), None
+        view,
+        Rules(),
+        BEAT,
+        lambda _group, _numbers: (),
+        lambda _customer, _meter: (),
+        (),
+        Pace(),
+        LogClock(),
+        Backlog(),
+        None,
     )
 
 

@@ -1,5 +1,5 @@
 """
-Events, messages and catalog files that are nearly right: each spoilt in one to three places, the same for the same seed.
+Events, messages and catalog files that are nearly right: spoilt in one to three places, the same for a seed.
 
 An event comes in each of its forms: a line of a file, a message in structured, binary or batch mode, a body with one
 event or many.
@@ -174,8 +174,8 @@ class Catalogs:
                 other = chance.randrange(len(lines))
                 lines[place], lines[other] = lines[other], lines[place]
             case 4 if colon:
-                other = chance.choice(lines).partition(": ")[2] or value
-                lines[place] = f"{name}: {other}"
+                borrowed = chance.choice(lines).partition(": ")[2] or value
+                lines[place] = f"{name}: {borrowed}"
             case 5 if colon:
                 text = chance.choice((*DURATIONS, *INSTANTS, "credit_only", "credit_then_invoice", "SUM", "MAX"))
                 lines[place] = f"{name}: {text}"
@@ -197,13 +197,23 @@ class Catalogs:
             text = chance.choice((*TEXTS, *MESSAGES))
             return json.dumps(text, ensure_ascii=chance.random() < 0.5).encode(errors="replace").decode()
         return chance.choice(
-            ("[]", "{}", "[[[]]]", "{a: {b: 1}}", "&a [*a]", "!!python/object:os.system x", "[" * 40 + "]" * 40, "|\n  x")
+            (
+                "[]",
+                "{}",
+                "[[[]]]",
+                "{a: {b: 1}}",
+                "&a [*a]",
+                "!!python/object:os.system x",
+                "[" * 40 + "]" * 40,
+                "|\n  x",
+            )
         )
 
 
 FIELDS: Final = (
-    "key", "name", "cadence", "currency", "price", "type", "amount", "tiers", "up_to_amount", "unit_price", "flat_price",
-    "feature", "meter", "event_type", "aggregation", "value_property", "group_by", "filters", "grants", "effective_at",
+    "key", "name", "cadence", "currency", "price", "type", "amount", "tiers", "up_to_amount", "unit_price",
+    "flat_price", "feature", "meter", "event_type", "aggregation", "value_property", "group_by", "filters", "grants",
+    "effective_at",
     "expires_at", "priority", "features", "subscription", "plan", "from", "to", "subjects", "low_balance_thresholds",
     "minimum", "maximum", "discount", "duration", "phases", "prorate", "billing_anchor", "deleted", "unheard_of",
 )  # fmt: skip

@@ -15,6 +15,7 @@ from datetime import timedelta
 from tests.conftest import Stores
 from tests.engine_runs import drain, query
 from tests.fuzz.mutations import Catalogs, start_of
+from tests.fuzz.turns import say
 from tests.world import line
 from tollway.batch import rate_file
 from tollway.catalog_file import apply, read_catalog, records
@@ -47,6 +48,7 @@ def test_each_file_is_refused_by_its_path_or_can_be_rated(stores: Stores) -> Non
     """Nothing else is raised; what was applied to stores lets the dataflow start, and rate."""
     chance, made = random.Random(SEED), Catalogs()
     ends: Counter[str] = Counter()
+    unnamed: list[str] = []
     with ControlPlane(stores.postgres_dsn, stores.redis_url) as plane:
         for number in range(CATALOGS):
             text = made.make(chance)
@@ -54,8 +56,8 @@ def test_each_file_is_refused_by_its_path_or_can_be_rated(stores: Stores) -> Non
                 file = read_catalog(text)
                 found = records(file, NOW)
             except ControlError as error:
-                assert error.path.startswith("$") or error.line, text
                 ends["refused"] += 1
+                unnamed += [text] if not error.path.startswith("$") and not error.line else []
                 continue
             ends["taken"] += 1
             result = rate_file(found, io.BytesIO(USAGE), NOW)
@@ -68,9 +70,10 @@ def test_each_file_is_refused_by_its_path_or_can_be_rated(stores: Stores) -> Non
                 except ControlError:
                     ends["refused by what is there"] += 1
             if number % 1000 == 999:
-                print(f"catalogs: {number + 1}, {dict(ends)}", flush=True)
+                say(f"catalogs: {number + 1}, {dict(ends)}")
     drain(stores)
-    print(f"\ncatalogs: {CATALOGS}, {dict(ends)}", flush=True)
+    say(f"\ncatalogs: {CATALOGS}, {dict(ends)}")
+    assert not unnamed, unnamed[:3]
     assert ends["failed"] == 0
     assert ends["taken"] > CATALOGS / 20
     assert ends["applied"]

@@ -26,7 +26,7 @@ from tests.api.test_fuzz import Line
 from tests.conftest import Stores
 from tests.engine_runs import query, write_records
 from tests.fuzz.mutations import CUSTOMERS, body, line, message, start_of
-from tests.fuzz.turns import Turns
+from tests.fuzz.turns import Turns, say
 from tests.kafka.records import send
 from tests.kafka.runs import world
 
@@ -69,7 +69,7 @@ def check(read: int, ends: Counter[tuple[str, str]], sent: int, what: str, turns
     told: Counter[str] = Counter()
     for (end, _), count in ends.items():
         told[end] += count
-    print(f"\n{what}: {sent} sent, {read} read, {dict(told)}; {turns}\n  {dict(ends)}", flush=True)
+    say(f"\n{what}: {sent} sent, {read} read, {dict(told)}; {turns}\n  {dict(ends)}")
     assert sum(ends.values()) == read
     assert ends["rejected", "failed"] == 0
     assert turns.longest < TURN_SECONDS_MAX
@@ -95,7 +95,7 @@ def test_a_file_of_them(stores: Stores, tmp_path: Path, monkeypatch: pytest.Monk
         with path.open("ab") as file:
             file.write(text + b"\n")
         ends += drain(stores, [path], None)
-        print(f"file: {sent} events, longest turn {turns.longest * 1000:.0f} ms", flush=True)
+        say(f"file: {sent} events, longest turn {turns.longest * 1000:.0f} ms")
     check(read, ends, sent, "file", turns)
 
 
@@ -121,7 +121,7 @@ def test_bodies_of_them(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None
                 assert status in (204, 400, 413), f"{status} {said[:200]!r}: {content[:600]!r}"
                 read += count if status == 204 else 0
             ends += drain(stores, [], None)
-            print(f"http: {sent} events, {dict(statuses)}, longest turn {turns.longest * 1000:.0f} ms", flush=True)
+            say(f"http: {sent} events, {dict(statuses)}, longest turn {turns.longest * 1000:.0f} ms")
         assert service.call("GET", "/readyz").status_code == 200
     check(read, ends, sent, f"http, answers {dict(statuses)}", turns)
     assert {reason for end, reason in ends if end == "rejected"}.isdisjoint({"malformed", "invalid_envelope"})
@@ -146,6 +146,6 @@ def test_messages_of_them(stores: Stores, kafka: KafkaSettings, monkeypatch: pyt
             found.append((str(sent).encode(), made.value, made.headers))
         send(kafka, found)
         ends += drain(stores, [], kafka)
-        print(f"kafka: {sent} events, longest turn {turns.longest * 1000:.0f} ms", flush=True)
+        say(f"kafka: {sent} events, longest turn {turns.longest * 1000:.0f} ms")
     check(read, ends, sent, "kafka", turns)
     assert query(stores, "select count(*) from dead_letters where reason = 'failed'") == [(0,)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -37,4 +38,12 @@ class Turns:
     def __str__(self) -> str:
         found = sorted(self.seconds)
         middle, late = found[len(found) // 2], found[len(found) * 999 // 1000]
-        return f"{len(found)} turns: {middle * 1000:.1f} ms p50, {late * 1000:.1f} ms p99.9, {found[-1] * 1000:.1f} ms max"
+        return (
+            f"{len(found)} turns: {middle * 1000:.1f} ms p50, {late * 1000:.1f} ms p99.9, {found[-1] * 1000:.1f} ms max"
+        )
+
+
+def say(text: str) -> None:
+    """Tell how far a long run is: pytest shows it with `-s`."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

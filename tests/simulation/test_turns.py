@@ -78,3 +78,26 @@ def test_work_in_turns_comes_to_the_same_as_work_at_once(work: float) -> None:
     assert turns.balance.charged == 3 * ((HOURS + 3) * 60 + 1) + 6
     assert turns.ended == whole.ended
     assert turns.longest < whole.longest
+
+
+def test_what_is_told_anew_after_a_start_is_told_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a customer with many billing periods so many at a time, and in the end all of them."""
+    whole = _after(float("inf"))
+    monkeypatch.setattr("rating.group.TOLD_MAX", 3)
+    turns = _after(1)
+    told = turns.charges.copy()
+    turns.charges.clear()
+    turns.longest = 0
+    turns.restart()
+    assert {key: row.amount for key, row in turns.charges.items()}.items() <= {
+        key: row.amount for key, row in told.items()
+    }.items()
+    assert len(turns.charges) > 100
+    assert {key[:4] for key in turns.charges} == {
+        (account.state.customer_id, *meter.key)
+        for account in turns.group.accounts.values()
+        for meter in account.state.meters
+        if meter.slices
+    }
+    assert not turns.group.is_waiting
+    assert turns.balance[:-2] == whole.balance[:-2]
