@@ -100,4 +100,5 @@ def test_what_is_told_anew_after_a_start_is_told_in_parts(monkeypatch: pytest.Mo
         if meter.slices
     }
     assert not turns.group.is_waiting
+    turns.charges = told | turns.charges
     assert turns.balance[:-2] == whole.balance[:-2]
