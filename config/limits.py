@@ -68,6 +68,7 @@ METADATA_VALUE_LENGTH: Final = Limit("metadata_value_length", 1024, "characters"
 EVENTS_BYTES: Final = Limit("events_bytes", 10 * MIB, "bytes", "a body with events, unpacked", "events")
 EVENTS_A_REQUEST: Final = Limit("events_a_request", 50_000, "events", "a body with events", "events")
 EVENT_BYTES: Final = Limit("event_bytes", MIB, "bytes", "one event, wherever it comes from", "events")
+EVENT_DEPTH: Final = Limit("event_depth", 100, "levels", "how deep an event nests", "events")
 ATTRIBUTE_LENGTH: Final = Limit(
     "attribute_length",
     320,

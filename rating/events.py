@@ -37,6 +37,13 @@ EVENT_BYTES_MAX: Final = 1 << 20
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 """What some programs write at the beginning of a text in UTF-8; it says nothing."""
 
+EVENT_DEPTH_MAX: Final = 100
+"""
+Arrays and objects may stand within each other so deep, the event itself among them.
+
+Far below what a decoder takes, which differs with how deep its caller stands: an event is rated the same everywhere.
+"""
+
 ATTRIBUTE_LENGTH_MAX: Final = 320
 """Characters in an id, source, type or subject: room for any e-mail address, and for an index over two."""
 
@@ -123,6 +130,8 @@ class EventDecoder:
         if len(line) <= EVENT_BYTES_MAX:
             try:
                 event = self._decoder.decode(line)
+                if is_deeper(line, EVENT_DEPTH_MAX):
+                    return self._reject(line)
                 if _is_utf8(line) and (b"\\u0000" not in line or _nul_path(event) is None):
                     _normalise(event)
                     return event
@@ -141,6 +150,11 @@ class EventDecoder:
             return None
         if (b"\\" in blob and b"\\u0000" in blob) or not _is_utf8(blob):
             return None
+        # What nests so deep has a bracket for each level at both ends.
+        if blob.count(b"{") + blob.count(b"[") >= EVENT_DEPTH_MAX + len(lines) and any(
+            len(line) > 2 * EVENT_DEPTH_MAX and is_deeper(line, EVENT_DEPTH_MAX) for line in lines
+        ):
+            return None
         try:
             events = self._decoder.decode_lines(blob)
             for event in events:
@@ -153,10 +167,15 @@ class EventDecoder:
     def _reject(self, line: bytes) -> Rejected:
         """Why a line that did not decode is rejected. The guards are in the order of `RejectCode`."""
         if len(line) > EVENT_BYTES_MAX:
-            message = f"Event too large: expected at most {EVENT_BYTES_MAX} bytes, got {len(line)}; send less data"
+            message = (
+                f"Event too large: expected at most {EVENT_BYTES_MAX} bytes, got {len(line)}; send less data;"
+                " the limit is `event_bytes`"
+            )
             return Rejected(RejectCode.TOO_LARGE, message, "$", line)
         try:
             line.decode()
+            if is_deeper(line, EVENT_DEPTH_MAX):
+                return _too_deep(line)
             _SYNTAX.decode(line)
         except _UNREADABLE as error:
             return _malformed(error, line)
@@ -286,10 +305,36 @@ def _malformed(error: Exception, line: bytes) -> Rejected:
     return Rejected(RejectCode.MALFORMED, message, "$", line)
 
 
+def _too_deep(line: bytes) -> Rejected:
+    message = (
+        f"Malformed event: expected at most {EVENT_DEPTH_MAX} levels of arrays and objects, got more; nest less;"
+        " the limit is `event_depth`"
+    )
+    return Rejected(RejectCode.MALFORMED, message, "$", line)
+
+
+def is_deeper(text: bytes, depth_max: int) -> bool:
+    """Whether JSON nests deeper than so; of what is no JSON, it may be said either way."""
+    if text.count(b"[") + text.count(b"{") <= depth_max:
+        return False
+    depth = 0
+    for found in _NESTING.finditer(text):
+        match found[0]:
+            case b"[" | b"{":
+                depth += 1
+                if depth > depth_max:
+                    return True
+            case b"]" | b"}":
+                depth -= 1
+    return False
+
+
 def _invalid(path: str, got: str, line: bytes) -> Rejected:
     path = path if path in _EXPECTED else "$"
     expected, hint = _EXPECTED[path]
     message = f"Bad event at `{path}`: expected {expected}, got {got}; {hint}"
+    if got == _LONGER:
+        message += "; the limit is `attribute_length`"
     return Rejected(RejectCode.INVALID_ENVELOPE, message, path, line)
 
 
@@ -318,12 +363,15 @@ _TIMED: Final = Decoder(_Timed)
 _SYNTAX: Final = Decoder(msgspec.Raw)
 _ENVELOPE: Final = _decoder(())
 
+_NESTING: Final = re.compile(rb'[\[\]{}]|"(?:[^"\\]|\\.)*+"', re.DOTALL)
+"""What opens and closes in JSON, and texts, in which nothing does."""
 _MISSING_FIELD: Final = re.compile(r"Object missing required field `(\w+)`")
 _AT: Final = re.compile(r" - at `([^`]*)`\Z")
 _GOT_TYPE: Final = re.compile(r"Expected `[^`]*`, got (`\w+`)")
+_LONGER: Final = "a longer one"
 _GOT: Final = {
     "length >= 1": "an empty one",
-    "length <=": "a longer one",
+    "length <=": _LONGER,
     "timezone component": "one without an offset",
 }
 _TEXT: Final = f"a string of 1 to {ATTRIBUTE_LENGTH_MAX} characters without NUL"

@@ -295,3 +295,23 @@ def test_the_envelope_does_not_depend_on_the_meters(lines: list[bytes], fields: 
     for all_of_it, some in zip(DECODER.decode_lines(blob), EventDecoder(fields).decode_lines(blob), strict=True):
         codes = {event.code for event in (all_of_it, some) if isinstance(event, Rejected)}
         assert not codes or codes == {RejectCode.NUMBER_UNREADABLE} or all_of_it == some
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_how_deep_an_event_may_nest_does_not_depend_on_those_around_it(opening: str) -> None:
+    """Alone and among others, whether its fields are read or skipped: 100 levels, and not one more."""
+    closing = {"[": "]"}.get(opening, "}")
+    for depth in (98, 99, 950):
+        deep = line(f'{{"tokens":{opening * depth}0{closing * depth}}}')
+        short = line().replace(b',"data":{"tokens":5}', b"")
+        for fields in ((), ("tokens",)):
+            for around in (0, 3, 300):
+                found = EventDecoder(fields).decode_lines(b"\n".join([short] * around + [deep] + [short] * around))
+                event = found[around]
+                if depth == 98:
+                    assert isinstance(event, CloudEvent)
+                else:
+                    assert isinstance(event, Rejected)
+                    assert event.code is RejectCode.MALFORMED
+                    assert "`event_depth`" in event.message
+                assert sum(isinstance(one, CloudEvent) for one in found) == 2 * around + (depth == 98)

@@ -16,7 +16,7 @@ import msgspec
 from litestar import Request
 
 from config.limits import BODY_BYTES, BODY_DEPTH
-from rating.events import BYTE_ORDER_MARK
+from rating.events import BYTE_ORDER_MARK, is_deeper
 from tollway.api.encoding import encoding_of, unpacked
 from tollway.api.problems import Invalid, Problem
 from tollway.ledger_reads import is_storable
@@ -25,8 +25,6 @@ from tollway.openmeter.dialect import dialect_of
 
 JSON: Final = "application/json"
 
-_NESTING: Final = re.compile(rb'[\[\]{}]|"(?:[^"\\]|\\.)*+"', re.DOTALL)
-"""What opens and closes in JSON, and texts, in which nothing does."""
 
 _PATH: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _FIELD: Final = re.compile(r"^Object (?:contains|missing) (?P<what>unknown|required) field `(?P<field>[^`]*)`$")
@@ -45,7 +43,7 @@ class JsonRequest(Request[Any, Any, Any]):
         assert field is not None, "only a handler with a body asks for it"
         encoding = encoding_of(self)
         body = await self.body()
-        sent = body if encoding is None else unpacked(body, BODY_BYTES.number)
+        sent = body if encoding is None else unpacked(body, BODY_BYTES)
         dialect = dialect_of(self.route_handler)
         if dialect is None:
             return decoded(sent, field.annotation)
@@ -78,22 +76,6 @@ def decoded(body: bytes, kind: Any) -> Any:
         message = "expected texts without a NUL in them"
         raise Problem(400, message, Invalid("$", "invalid", message))
     return found
-
-
-def is_deeper(body: bytes, depth_max: int) -> bool:
-    """Whether JSON nests deeper than so; of what is no JSON, it may be said either way."""
-    if body.count(b"[") + body.count(b"{") <= depth_max:
-        return False
-    depth = 0
-    for found in _NESTING.finditer(body):
-        match found[0]:
-            case b"[" | b"{":
-                depth += 1
-                if depth > depth_max:
-                    return True
-            case b"]" | b"}":
-                depth -= 1
-    return False
 
 
 def _invalid(said: str) -> Invalid:

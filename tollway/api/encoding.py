@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from litestar import Request
 
-from tollway.api.problems import Invalid, Problem
+from config.limits import Limit
+from tollway.api.problems import Invalid, Problem, too_large
 
 GZIP: Final = "gzip"
 _ALIASES: Final = frozenset({GZIP, "x-gzip"})
@@ -43,13 +44,13 @@ class Unpacked:
 
     Args:
         body: The body, of one gzip member or several.
-        bytes_max: What it may unpack to.
+        limit: What it may unpack to.
     """
 
-    def __init__(self, body: bytes, bytes_max: int) -> None:
+    def __init__(self, body: bytes, limit: Limit) -> None:
         self._rest = body
-        self._left = bytes_max
-        self._max = bytes_max
+        self._left = limit.number
+        self._limit = limit
         self._member = zlib.decompressobj(_WITH_HEADER)
 
     def read(self, size: int) -> bytes:
@@ -69,7 +70,7 @@ class Unpacked:
                 raise _broken("expected gzip, as `Content-Encoding` says") from error
             self._rest = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
             if len(part) > self._left:
-                raise Problem(413, f"expected a body that unpacks to at most {self._max} bytes, got one with more")
+                raise too_large(self._limit)
             if part:
                 self._left -= len(part)
                 return part
@@ -78,11 +79,11 @@ class Unpacked:
         return b""
 
 
-def unpacked(body: bytes, bytes_max: int) -> bytes:
+def unpacked(body: bytes, limit: Limit) -> bytes:
     """All that a gzip body holds. Raises `Problem`."""
-    found = Unpacked(body, bytes_max)
+    found = Unpacked(body, limit)
     parts: list[bytes] = []
-    while part := found.read(bytes_max):
+    while part := found.read(limit.number):
         parts.append(part)
     return b"".join(parts)
 

@@ -19,7 +19,7 @@ from litestar.exceptions import HTTPException
 from msgspec import Struct
 
 from config.limits import EVENTS_A_REQUEST, EVENTS_BYTES
-from rating.events import BYTE_ORDER_MARK, EVENT_BYTES_MAX, CloudEvent, EventDecoder, refuse_instant
+from rating.events import BYTE_ORDER_MARK, CloudEvent, EventDecoder, refuse_instant
 from rating.outcome import Rejected
 from tollway.api.encoding import Unpacked, encoding_of
 from tollway.api.metrics import events_total, ingest_bytes_total, ingest_seconds
@@ -123,7 +123,7 @@ async def _append(request: Request[Any, Any, Any], stores: ApiStores) -> None:
 async def _unpacked(body: bytes, admission: Admission) -> bytes:
     """What a compressed body holds; its bytes are counted as they come out of it."""
     parts: list[bytes] = []
-    unpacked = Unpacked(body, EVENTS_BYTES.number)
+    unpacked = Unpacked(body, EVENTS_BYTES)
     while part := await of_log.run(unpacked.read, PIECE_BYTES):
         admission.grow(len(part))
         parts.append(part)
@@ -206,7 +206,7 @@ def _checked(lines: list[bytes], is_array: bool) -> list[bytes]:
         refused = f"{len(invalid)} of {len(lines)} events" if len(invalid) < INVALID_SHOWN else _MANY
         detail = f"{refused} are not valid, and none was taken: {invalid[0].message}"
         if too_large:
-            detail = f"an event has at most {EVENT_BYTES_MAX} bytes; none was taken"
+            detail = f"{refused} are too large, and none was taken: {invalid[0].message}"
         raise Problem(413 if too_large else 400, detail, *invalid)
     return found
 

@@ -28,10 +28,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 from ulid import ULID
 
+from config.limits import BODY_BYTES, EVENTS_BYTES, Limit
 from rating.events import INSTANT_MAX, INSTANT_MIN
 from rating.meters import MeterError
 from rating.periods import CadenceError
 from rating.prices import PriceError
+from tollway.api.roles import INGEST
 from tollway.api.wire import Json, camel_name, snake_name
 from tollway.control import ControlCode, ControlError
 from tollway.invoicing import LedgerIncomplete, NothingBillable
@@ -118,6 +120,11 @@ def not_found(kind: str, name: str) -> Problem:
     return Problem(404, f"there is no {kind} `{name[:256]}`")
 
 
+def too_large(limit: Limit) -> Problem:
+    """What a body is answered with that has more bytes than a limit says."""
+    return Problem(413, f"expected a body of {limit}, unpacked, got a larger one; send less at once; {limit.hint}")
+
+
 def unavailable(store: str) -> Problem:
     """What is answered while a store is away."""
     return Problem(503, f"{store} is not available; nothing was changed that was not confirmed", retry=True)
@@ -192,7 +199,12 @@ def _validation(failure: ValidationException, request: Request[Any, Any, Any]) -
 
 def answer(request: Request[Any, Any, Any], failure: Exception) -> Response[bytes]:
     """The answer to a request that failed."""
-    problem = _validation(failure, request) if isinstance(failure, ValidationException) else problem_of(failure)
+    if isinstance(failure, ValidationException):
+        problem = _validation(failure, request)
+    elif isinstance(failure, HTTPException) and failure.status_code == 413:
+        problem = too_large(EVENTS_BYTES if request.url.path in INGEST else BODY_BYTES)
+    else:
+        problem = problem_of(failure)
     headers = {name.decode(): value.decode() for name, value in headers_of(problem)}
     if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_allowed(request))
