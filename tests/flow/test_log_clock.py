@@ -9,6 +9,7 @@ from typing import Any
 
 from bytewax.inputs import StatefulSourcePartition
 
+from dataflows.backlog import Backlog
 from dataflows.catching_up import Following
 from dataflows.log_clock import STALLED, LogClock
 from dataflows.messages import RawBatch, Segment, header, microseconds
@@ -166,7 +167,7 @@ def test_a_log_that_is_read_late_is_paid_for_as_if_it_had_been_read_in_time() ->
     assert following.list_parts() == ["000"]
     partition = following.build_part("tollway.events", "000", None)
     router = Router(view, clock)
-    logic = RateLogic(view, Rules(), SECOND, lambda *_: (), lambda *_: (), (), Pace(), clock, None)
+    logic = RateLogic(view, Rules(), SECOND, lambda *_: (), lambda *_: (), (), Pace(), clock, Backlog(), None)
     told: dict[tuple[Any, ...], ChargeRow] = {}
 
     def take(outcomes: Iterable[Outcome]) -> None:
