@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from rating.catalog import SettlementMode, Subscription
+from rating.prices import Unit
 from tests.control.conftest import START, World
 from tests.repeats import repeats
 from tollway.catalog_file import Change, apply, read_catalog
@@ -222,21 +223,51 @@ def test_a_start_that_a_change_followed_is_no_news(world: World) -> None:
     assert applied(world, f"plan: basic, from: '{early}'").detail == "basic v1"
 
 
-def test_old_prices_that_a_file_publishes_again_are_told(world: World) -> None:
-    """Another version was published meanwhile; a name that was given meanwhile stays."""
-    text = """
+OWN = """
 meters: [{key: calls, event_type: call, aggregation: COUNT}]
 features: [{key: called, meter: calls}]
 plans: [{key: own, cadence: P1M, rate_cards: [{feature: called, price: {type: unit, amount: 1}}]}]
 """
-    apply(world.plane, read_catalog(text))
+
+
+def test_old_prices_that_a_file_publishes_again_are_told(world: World) -> None:
+    """Another file said something else meanwhile; a name that was given meanwhile stays."""
+    apply(world.plane, read_catalog(OWN))
     apply(
         world.plane,
-        read_catalog(text.replace("key: calls,", "key: calls, name: Calls,").replace("amount: 1", "amount: 2")),
+        read_catalog(OWN.replace("key: calls,", "key: calls, name: Calls,").replace("amount: 1", "amount: 2")),
     )
-    meter, feature, plan = apply(world.plane, read_catalog(text))
+    meter, feature, plan = apply(world.plane, read_catalog(OWN))
     assert (meter.action, feature.action, plan.action) == ("unchanged", "unchanged", "published v3")
-    assert plan.detail.startswith("as v1 was: who subscribes from now on no longer gets v2;")
+    assert plan.detail == "as v1 was: who subscribes from now on no longer gets v2"
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+def test_a_version_that_was_published_elsewhere_stays_the_newest(world: World, remembered: bool) -> None:
+    """A file that says nothing new leaves it, and says so; it is published over on purpose, or by what is new."""
+    apply(world.plane, read_catalog(OWN))
+    if not remembered:
+        world.rows("delete from applied_plans returning key")
+    (phase,) = world.plane.plan("own").phases
+    (card,) = phase.rate_cards
+    dearer = replace(card, pricing=replace(card.pricing, price=Unit(D("0.50"))))
+    world.plane.publish_plan("own", cadence="P1M", phases=(replace(phase, rate_cards=(dearer,)),))
+    log = world.log()
+    for _ in range(2):
+        plan = apply(world.plane, read_catalog(OWN))[-1]
+        assert (plan.action, plan.detail) == (
+            "unchanged",
+            "v2, published elsewhere, stays the newest; the file says what it said before: take the new prices over"
+            " into the file, or publish its own with `--overwrite`",
+        )
+    assert world.log() == log
+    taken_over = OWN.replace("amount: 1", "amount: 0.5")
+    assert apply(world.plane, read_catalog(taken_over))[-1].action == "unchanged"
+    assert apply(world.plane, read_catalog(OWN))[-1].action == "published v3"
+    world.plane.publish_plan("own", cadence="P1M", phases=(replace(phase, rate_cards=(dearer,)),))
+    assert apply(world.plane, read_catalog(OWN))[-1].action == "unchanged"
+    assert apply(world.plane, read_catalog(OWN), overwrite=True)[-1].action == "published v5"
+    assert apply(world.plane, read_catalog(OWN.replace("amount: 1", "amount: 3")))[-1].action == "published v6"
 
 
 def test_what_a_file_planned_is_moved_and_withdrawn_by_the_file(world: World) -> None:

@@ -21,22 +21,27 @@ from rating.catalog import Customer, Record
 from tollway.catalog_file.customers import LEFT_AS_IS
 from tollway.catalog_file.places import line_of, name_in_file
 from tollway.catalog_file.reading import CatalogFile
-from tollway.catalog_file.said import Change, SaidTerms
+from tollway.catalog_file.said import Change, SaidPlans, SaidTerms
 from tollway.catalog_file.subscribing import bring_about
-from tollway.control import Changes, ControlError, ControlPlane, CustomerDraft, GrantDraft, PlanDraft
+from tollway.control import Changes, ControlError, ControlPlane, CustomerDraft, GrantDraft, PlanDraft, version_of
 
 _T = TypeVar("_T")
 
 
-def apply(plane: ControlPlane, file: CatalogFile) -> list[Change]:
+def apply(plane: ControlPlane, file: CatalogFile, *, overwrite: bool = False) -> list[Change]:
     """
     Bring the catalog to what a file says, all of it or, on any error, nothing.
 
     What the file does not mention stays. Done again, it changes nothing. Raises `ControlError`.
+
+    Args:
+        plane: The control plane.
+        file: What is to be.
+        overwrite: Whether plans of which the file says nothing new are published over what was published elsewhere.
     """
     with plane.changing() as changes:
         changes.prefetch(file.customers)
-        return _apply(changes, file)
+        return _apply(changes, file, overwrite=overwrite)
 
 
 def records(file: CatalogFile, now: datetime) -> list[Record]:
@@ -69,8 +74,9 @@ def _stable_ids() -> Callable[..., str]:
     return identify
 
 
-def _apply(changes: Changes, file: CatalogFile) -> list[Change]:
+def _apply(changes: Changes, file: CatalogFile, *, overwrite: bool = False) -> list[Change]:
     done: list[Change] = []
+    said_plans = SaidPlans(changes, file.plans)
     for index, meter in enumerate(file.meters):
         with _at(file, f"$.meters[{index}]"):
             known_meter = changes.find_meter(meter.key)
@@ -87,7 +93,7 @@ def _apply(changes: Changes, file: CatalogFile) -> list[Change]:
             done.append(_change("feature", feature.key, known_feature, changes.put_feature(feature)))
     for index, plan in enumerate(file.plans):
         with _at(file, f"$.plans[{index}]"):
-            done.append(_publish(changes, plan))
+            done.append(_publish(changes, plan, said_plans, overwrite=overwrite))
     said = SaidTerms(changes, file.customers)
     known_customers = [changes.find_customer_by_key(draft.key) for draft in file.customers]
     _let_go_of_moving_subjects(changes, file)
@@ -103,6 +109,7 @@ def _apply(changes: Changes, file: CatalogFile) -> list[Change]:
             with _at(file, f"{path}.grants[{position}]"):
                 done.append(_grant(changes, customer, grant))
     said.write(changes)
+    said_plans.write(changes)
     return done
 
 
@@ -111,17 +118,24 @@ def _change(kind: str, key: str, before: _T | None, after: _T, detail: str = "")
     return Change(kind, key, action, detail)
 
 
-def _publish(changes: Changes, draft: PlanDraft) -> Change:
+def _publish(changes: Changes, draft: PlanDraft, said: SaidPlans, *, overwrite: bool) -> Change:
+    """Publish a plan as its file says, unless it says nothing new and another version was published elsewhere since."""
     before = list(changes.plan_versions(draft.key))
+    newest = before[-1] if before else None
+    is_new = overwrite or said.is_new(draft, before)
+    said.say(draft)
+    if newest is not None and not is_new and newest != version_of(draft, newest.version):
+        detail = (
+            f"v{newest.version}, published elsewhere, stays the newest; the file says what it said before: take the new"
+            " prices over into the file, or publish its own with `--overwrite`"
+        )
+        return Change("plan", draft.key, "unchanged", detail)
     plan = changes.publish_plan(draft)
     if plan.version > len(before):
         detail = ""
         for former in before[:-1]:
             if replace(former, version=plan.version) == plan:
-                detail = (
-                    f"as v{former.version} was: who subscribes from now on no longer gets v{before[-1].version}; if"
-                    " that was published elsewhere, write its prices into the file"
-                )
+                detail = f"as v{former.version} was: who subscribes from now on no longer gets v{before[-1].version}"
         return Change("plan", draft.key, f"published v{plan.version}", detail)
     return Change("plan", draft.key, "unchanged", f"v{plan.version}")
 

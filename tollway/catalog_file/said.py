@@ -1,20 +1,21 @@
 """
 What catalog files said before, and what applying one comes to.
 
-A file is no stranger to what it once said: where it says the same of a subscription again, it asks for nothing,
-whatever became of that subscription by other ways.
+A file is no stranger to what it once said: where it says the same of a subscription or a plan again, it asks for
+nothing, whatever became of that by other ways.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 from psycopg.types.json import Jsonb
 
-from tollway.control import Changes, CustomerDraft, SubscriptionDraft
+from rating.catalog import PlanVersion, decode_record, encode_record
+from tollway.control import Changes, CustomerDraft, PlanDraft, SubscriptionDraft, version_of
 
 Terms = dict[str, Any]
 """The terms of a subscription as a file says them; what it leaves out is not there."""
@@ -72,5 +73,49 @@ class SaidTerms:
             "insert into applied_subscriptions (customer_id, key, terms)"
             " select * from unnest(%s::text[], %s::text[], %s::jsonb[])"
             " on conflict (customer_id, key) do update set terms = excluded.terms, applied_at = now()",
+            [list(column) for column in zip(*rows, strict=True)],
+        )
+
+
+class SaidPlans:
+    """
+    What files last said about plans, each as a version without a number.
+
+    Args:
+        changes: The transaction that the file is applied in.
+        drafts: The plans of the file.
+    """
+
+    def __init__(self, changes: Changes, drafts: Collection[PlanDraft]) -> None:
+        keys = [draft.key for draft in drafts]
+        rows = changes.rows("select key, body::text from applied_plans where key = any(%s)", keys) if keys else []
+        self._said = {key: decode_record(body) for key, body in rows}
+        self._changed: dict[str, PlanVersion] = {}
+
+    def is_new(self, draft: PlanDraft, versions: Sequence[PlanVersion]) -> bool:
+        """
+        Whether a file says what it did not say when it was last applied.
+
+        Where that is not remembered, what any of the versions there are says counts as said.
+        """
+        said = self._said.get(draft.key)
+        if said is not None:
+            return said != version_of(draft, 0)
+        return not any(version == version_of(draft, version.version) for version in versions)
+
+    def say(self, draft: PlanDraft) -> None:
+        """Remember what is said now."""
+        plan = version_of(draft, 0)
+        if self._said.get(draft.key) != plan:
+            self._said[draft.key] = self._changed[draft.key] = plan
+
+    def write(self, changes: Changes) -> None:
+        """Write what was said now and not before, in the transaction; a file alone has nowhere to write it to."""
+        if not self._changed or changes.connection is None:
+            return
+        rows = [(key, encode_record(plan).decode()) for key, plan in self._changed.items()]
+        changes.connection.execute(
+            "insert into applied_plans (key, body) select * from unnest(%s::text[], %s::jsonb[])"
+            " on conflict (key) do update set body = excluded.body, applied_at = now()",
             [list(column) for column in zip(*rows, strict=True)],
         )

@@ -22,12 +22,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def apply(
     file: Annotated[Path, typer.Argument(help="A catalog, in YAML, or - for standard input.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Publish its plans also over versions published elsewhere since.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """
     Make the catalog as a file says: meters, features, plans, customers, subscriptions, grants.
 
-    All or nothing, and safe to repeat: what is there already is left unchanged.
+    All or nothing, and safe to repeat: what is there already is left unchanged, and so is what others changed since
+    where the file says nothing new.
 
     Example: tollway apply config/catalog/ai_tokens.yaml
     """
@@ -36,7 +40,7 @@ def apply(
     with servers(chosen, report=say) as endpoints:
         migrate(endpoints.postgres_dsn)
         with ControlPlane(endpoints.postgres_dsn, endpoints.redis_url) as plane:
-            changes = catalog_file.apply(plane, loaded)
+            changes = catalog_file.apply(plane, loaded, overwrite=overwrite)
     same = sum(change.action == "unchanged" for change in changes)
     say(f"{len(changes)} entries: {len(changes) - same} changed, {same} unchanged.")
     if as_json:

@@ -24,6 +24,7 @@ from tollway.control.errors import ControlCode, ControlError, from_meter_error, 
 from tollway.control.grants import PRIORITY_MAX
 from tollway.control.moves import with_version_now
 from tollway.control.plane import ControlPlane
+from tollway.control.plans import version_of
 from tollway.control.terms import goes_on, in_force, is_planned, never_was, planned, status_at
 from tollway.control.transaction import Transaction, utc_now
 from tollway.control.writing import CHANNEL, CONTROL_LOCK
@@ -55,6 +56,7 @@ __all__ = [
     "planned",
     "status_at",
     "utc_now",
+    "version_of",
     "with_version_now",
     "within",
 ]

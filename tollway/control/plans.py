@@ -31,9 +31,18 @@ def publish_plan(changes: Transaction, draft: PlanDraft) -> PlanVersion:
     check_terms(draft)
     _check_features(changes, draft)
     versions = changes.plan_versions(draft.key)
-    plan = PlanVersion(
+    plan = version_of(draft, versions[-1].version + 1 if versions else 1)
+    if versions and replace(versions[-1], version=plan.version) == plan:
+        return versions[-1]
+    changes.record(plan)
+    return plan
+
+
+def version_of(draft: PlanDraft, number: int) -> PlanVersion:
+    """What a plan would be as a version."""
+    return PlanVersion(
         key=draft.key,
-        version=versions[-1].version + 1 if versions else 1,
+        version=number,
         currency=draft.currency,
         cadence=draft.cadence,
         phases=draft.phases,
@@ -41,10 +50,6 @@ def publish_plan(changes: Transaction, draft: PlanDraft) -> PlanVersion:
         prorate=draft.prorate,
         name=draft.name,
     )
-    if versions and replace(versions[-1], version=plan.version) == plan:
-        return versions[-1]
-    changes.record(plan)
-    return plan
 
 
 def check_terms(draft: PlanDraft) -> None:
