@@ -127,6 +127,9 @@ def _check_file(history: History) -> list[str]:
     oracle = Oracle(replace(history, arrivals=timely, grace=timedelta(hours=24)), in_file=True)
     oracle.run(history.until)
     oracle.close_ended()
+    if oracle.lost:
+        # It depends on when what waits comes back.
+        return []
     result = file_of(history)
     differ = Differences("file")
     _compare_invoices(differ, oracle, result)

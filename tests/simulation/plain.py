@@ -794,7 +794,7 @@ class Oracle:
 
     def _has_window_left(self, period: Period, piece: Piece) -> bool:
         """Whether what a piece was told in may have left the state: it then comes back an epoch later."""
-        newest = max(other.dated for other in period.pieces)
+        newest = max([piece.dated, *(at for at, _, _ in period.values)])
         late = timedelta(seconds=self.history.window * self.history.late_windows)
         return period.is_closed or newest - piece.dated >= late
 
