@@ -22,9 +22,11 @@ def print_invoice(title: str, currency: str, lines: Iterable[Line]) -> None:
     rows: list[list[object]] = []
     for line in lines:
         rows.append([line.name, line.period_start.date(), line.quantity, None, *in_minor_units(line.totals)])
+        # What an earlier invoice billed otherwise is given back: then each detail says who paid for it.
+        is_corrected = any(child.totals.amount < 0 for child in line.children)
         for child in line.children:
             amount, *between, total = in_minor_units(child.totals)
-            figures = [amount, *(None for _ in between), total]
+            figures = [amount, *(between if is_corrected else (None for _ in between)), total]
             rows.append([f"  {child.name}", None, child.quantity, child.per_unit_amount, *figures])
     rows.append(["total", *[None] * 3, *in_minor_units(Totals.sum(line.totals for line in lines))])
     print_table(title, ["line", "from", "quantity", "unit price", *columns], rows)
