@@ -15,7 +15,6 @@ from litestar.openapi.spec import Components, SecurityScheme
 from config.limits import BODY_BYTES, EVENTS_BYTES
 from tollway.api import (
     access,
-    charges,
     ingest,
     invoices,
     operations,
@@ -31,7 +30,7 @@ from tollway.api.filters import check_query, filters_of
 from tollway.api.guard import GuardedApp
 from tollway.api.problems import answer
 from tollway.api.stores import ApiStores
-from tollway.openmeter import credits, customers, features, grants, meters
+from tollway.openmeter import charges, credits, customers, features, grants, meters
 
 ABOUT = (
     "Usage in, charges, credits and access out. Paths and bodies under /api/v1 and /api/v3/openmeter are OpenMeter's; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Generic, TypeVar
 
 from msgspec import Meta, Struct
@@ -95,6 +96,25 @@ class Reference(View, frozen=True):
     """Something by its id."""
 
     id: str
+
+
+class Period(View, frozen=True, rename={"from_": "from"}):
+    """From an instant up to, but not including, another."""
+
+    from_: datetime
+    to: datetime
+
+
+class Totals(View, frozen=True):
+    """What something comes to: amount + charges − discounts − credits − overage + taxes = total."""
+
+    amount: Amount
+    charges_total: Amount
+    discounts_total: Amount
+    credits_total: Amount
+    overage_total: Amount
+    taxes_total: Amount
+    total: Amount
 
 
 def _part(found: Sequence[T], page: int, size: int) -> list[T]:

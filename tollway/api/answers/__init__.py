@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tollway.api.answers.money import Charge, Invoice
+from tollway.api.answers.money import Invoice
 from tollway.api.answers.plans import (
     Plan,
     PlanV3,
@@ -67,7 +67,6 @@ ANSWERS: dict[str, Any] = {
     "cancel_subscription_v3": SubscriptionV3,
     "unschedule_cancelation_v3": SubscriptionV3,
     "change_subscription_v3": SubscriptionChangedV3,
-    "list_charges": NumberedPage[Charge],
     "create_invoice": list[Invoice],
     "list_invoices": Page[Invoice],
     "get_invoice": Invoice,

@@ -1,4 +1,4 @@
-"""Charges and invoices."""
+"""Invoices."""
 
 from __future__ import annotations
 
@@ -7,46 +7,10 @@ from typing import Literal
 
 from msgspec import UNSET
 
-from rating.catalog import SettlementMode
-from tollway.api.answers.prices import Price, PriceV3
-from tollway.api.answers.shared import Answer, Optional, Period, Totals
+from tollway.api.answers.prices import Price
+from tollway.api.answers.shared import Answer, Optional
 from tollway.api.wire import Json, Metadata
-from tollway.openmeter.shapes import Amount, Reference
-
-
-class ChargeTotals(Answer, frozen=True):
-    """Both are of this moment: what is used is charged at once."""
-
-    booked: Totals
-    realtime: Optional[Totals] = UNSET
-
-
-class Charge(Answer, frozen=True):
-    """What a rate card came to in a billing period."""
-
-    id: str
-    type: Literal["flat_fee", "usage_based"]
-    name: str
-    status: Literal["created", "active", "final", "deleted"]
-    customer: Reference
-    subscription: Reference
-    currency: str
-    created_at: datetime
-    lifecycle_controller: str
-    service_period: Period
-    full_service_period: Period
-    billing_period: Period
-    invoice_at: datetime
-    settlement_mode: SettlementMode
-    price: PriceV3
-    quantity: Amount
-    totals: ChargeTotals
-    discounts: Optional[Json] = UNSET
-    payment_term: Optional[Literal["in_advance", "in_arrears"]] = UNSET
-    amount_before_proration: Optional[Amount] = UNSET
-    amount_after_proration: Optional[Amount] = UNSET
-    feature_key: Optional[str] = UNSET
-    feature_id: Optional[str] = UNSET
+from tollway.openmeter.shapes import Amount, Period, Reference, Totals
 
 
 class InvoiceCustomer(Answer, frozen=True):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Generic, TypeAlias, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType
-
-from tollway.openmeter.shapes import Amount
 
 T = TypeVar("T")
 
@@ -24,25 +21,6 @@ class DataOf(Answer, Generic[T], frozen=True):
     """A list."""
 
     data: list[T]
-
-
-class Period(Answer, frozen=True, rename={"from_": "from"}):
-    """From an instant up to, but not including, another."""
-
-    from_: datetime
-    to: datetime
-
-
-class Totals(Answer, frozen=True):
-    """What something comes to: amount + charges − discounts − credits − overage + taxes = total."""
-
-    amount: Amount
-    charges_total: Amount
-    discounts_total: Amount
-    credits_total: Amount
-    overage_total: Amount
-    taxes_total: Amount
-    total: Amount
 
 
 class FieldAttributes(Answer, frozen=True):
