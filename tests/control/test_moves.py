@@ -313,6 +313,19 @@ def test_what_is_planned_is_withdrawn(world: World, planned: Subscription) -> No
     assert caught.value.path == "id"
 
 
+def test_who_subscribes_again_under_the_key_is_subscribed_already(world: World) -> None:
+    """With the version that holds, or the one that is planned; withdrawn, that one is another subscription's."""
+    publish(world, phase(card("tokens", dearer())))
+    held = world.plane.subscribe("acme", "pro", version=1, active_from=START, key="main")
+    world.clock.at = NOW
+    planned = world.plane.move_subscription(held.id, 2, AHEAD)
+    for version in (1, 2, None):
+        assert world.plane.subscribe("acme", "pro", version=version, key="main") == planned
+    withdrawn = world.plane.withdraw_moves(held.id)
+    assert world.plane.subscribe("acme", "pro", version=1, key="main") == withdrawn
+    assert world.plane.subscribe("acme", "pro", version=2, key="main").id != held.id
+
+
 def test_a_move_that_is_at_hand_is_fixed(world: World, planned: Subscription) -> None:
     """Usage that is ahead of its arrival may count under it; what is planned beyond it can be changed."""
     world.clock.at = AHEAD - timedelta(minutes=9)

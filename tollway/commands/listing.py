@@ -110,4 +110,4 @@ def subscriptions(
 
 def _shown(one: ledger_reads.ListedSubscription, status: str) -> dict[str, Any]:
     fields = {name: getattr(one, name) for name in one.__struct_fields__ if name != "held"}
-    return {**fields, "status": status, "moves": one.held.moves}
+    return {**fields, "status": status, "moves": one.held.steps}

@@ -133,7 +133,8 @@ def same_subscription(changes: Transaction, customer: Customer, draft: Subscript
     held = changes.subscription_by_key(customer.id, draft.key)
     if held is None or held.plan_key != draft.plan or not goes_on(held, changes.now()):
         return None
-    if draft.version not in (None, held.last_version):
+    holds = held.version_at(max(changes.now(), held.active_from))
+    if draft.version not in (None, holds, held.last_version):
         return None
     plan = changes.plan(held.plan_key, held.plan_version, "plan")
     wanted = replace(
