@@ -13,7 +13,7 @@ from typing import Protocol
 from dataflows.log_clock import LogClock
 from dataflows.messages import RawBatch, header, instant, segment_header
 from rating.catalog import KEY_GROUPS, Catalog, key_group
-from rating.events import is_framed, subjects, time_of
+from rating.events import WHITE_SPACE, is_framed, subjects, time_of
 
 SUBJECTS_MAX = 1_000_000
 """Subjects whose key group is remembered."""
@@ -50,7 +50,7 @@ class Router:
         parts: list[list[bytes]] = [[] for _ in range(KEY_GROUPS)]
         for received_us, blob, meter, read_version in batch.segments:
             lines_by_group: list[list[bytes]] = [[] for _ in range(KEY_GROUPS)]
-            blob = blob.strip()
+            blob = blob.strip(WHITE_SPACE)
             lines = blob.split(b"\n")
             framed = is_framed(lines)
             found = subjects(blob, lines, framed)

@@ -44,6 +44,9 @@ Arrays and objects may stand within each other so deep, the event itself among t
 Far below what a decoder takes, which differs with how deep its caller stands: an event is rated the same everywhere.
 """
 
+WHITE_SPACE: Final = b" \t\r\n"
+"""What JSON takes for white space (RFC 8259, section 2). A line of anything else is no blank one."""
+
 ATTRIBUTE_LENGTH_MAX: Final = 320
 """Characters in an id, source, type or subject: room for any e-mail address, and for an index over two."""
 
@@ -113,7 +116,7 @@ class EventDecoder:
         Returns:
             One event or rejection a line, and the lines without the white space around them.
         """
-        blob = blob.strip(_WHITE_SPACE)
+        blob = blob.strip(WHITE_SPACE)
         if not blob:
             return [], []
         lines = blob.split(b"\n")
@@ -122,7 +125,7 @@ class EventDecoder:
             if events is not None:
                 return events, lines
         else:
-            lines = [line for line in (line.strip(_WHITE_SPACE) for line in lines) if line]
+            lines = [line for line in (line.strip(WHITE_SPACE) for line in lines) if line]
         return [self.decode(line) for line in lines], lines
 
     def decode(self, line: bytes) -> CloudEvent | Rejected:
@@ -353,7 +356,6 @@ def _located(message: str) -> tuple[str, str]:
     return path[1] if path else "$", got[1] if got else next((g for s, g in _GOT.items() if s in message), "another")
 
 
-_WHITE_SPACE: Final = b" \t\r\n"
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ArithmeticError)
 _ENDS: Final = itemgetter(0, -1)
 _BRACES: Final = {tuple(b"{}")}

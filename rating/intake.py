@@ -21,7 +21,7 @@ from rating.calendar import Calendar
 from rating.carried import add_to_period
 from rating.catalog import Catalog, key_group
 from rating.dedup import SeenEvents, mark_of, part_of
-from rating.events import CloudEvent, EventDecoder, refuse_instant
+from rating.events import WHITE_SPACE, CloudEvent, EventDecoder, refuse_instant
 from rating.lanes import Lane, Lanes
 from rating.meters import PLAIN_INTEGER_LIMIT, Aggregation, quantity
 from rating.money import ZERO
@@ -172,7 +172,7 @@ class Intake:
         try:
             events, lines = decoder.decode_with_lines(blob, framed)
         except Exception as failure:
-            lines = [line for line in blob.split(b"\n") if line.strip()]
+            lines = [line for line in blob.split(b"\n") if line.strip(WHITE_SPACE)]
             events = [self._decode_alone(line, failure) for line in lines]
         rated = 0
         source = identified = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,10 +15,10 @@ import rating.intake
 import rating.tallies
 from rating.account import Account
 from rating.calendar import Calendar
-from rating.catalog import FeatureSet, MeterSet, SettlementMode, key_group
+from rating.catalog import FeatureSet, MeterSet, Record, SettlementMode, key_group
 from rating.meters import Aggregation, Feature, Meter
 from rating.money import use_exact
-from rating.outcome import RejectCode
+from rating.outcome import ParkCode, RejectCode
 from rating.routes import measure
 from rating.rules import Rules
 from rating.tallies import Tally, UniqueTally
@@ -155,6 +155,69 @@ def test_a_customer_whose_data_fails_waits_and_all_others_go_on(
     assert not failed.group.aside
     assert _state(failed) == _state(calm)
     assert failed.paid() == {"g": 10}
+
+
+def test_usage_of_a_customer_whose_plan_is_missing_waits_until_it_is_there() -> None:
+    world = _world()
+    world.apply(subscription(INVOICE, plan_key="gone"))
+    first = event("1", "a", 3, START)
+    world.use(first, event("2", "a", 5, START, "d"))
+    assert world.ended["parked", ParkCode.NO_FEATURE] == 1
+    assert world.balances[OTHER].charged == Decimal("7.5")
+    world.restart()
+    world.apply(plan(card("a"), card("b", unit("0.5")), key="gone"))
+    world.use(first)
+    assert not world.group.aside
+    assert world.balance.charged == Decimal("4.5")
+
+
+def test_a_cadence_that_no_check_lets_in_any_more_holds_up_its_customer_alone() -> None:
+    """A real failure, of a record of old; at each start again, until the record is another."""
+    world = _world()
+    world.apply(replace(plan(card("a"), key="long"), cadence="P9000Y"), subscription(INVOICE, plan_key="long"))
+    for number in range(2):
+        world.use(event(f"1-{number}", "a", 3, START), event(f"2-{number}", "a", 4, START, "d"))
+        assert set(world.group.aside) == {ID}
+        assert "CadenceError" in world.group.aside[ID]
+        world.restart()
+    assert world.balances[OTHER].charged == 12
+    world.apply(subscription(INVOICE))
+    assert not world.group.aside
+    assert world.balance.charged == 9
+
+
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [subscription(INVOICE, end=LAST)],
+        [subscription(INVOICE, start=FIRST)],
+        [subscription(INVOICE, anchor=FIRST)],
+        [subscription(INVOICE, anchor=LAST)],
+        *(
+            [
+                replace(plan(card("a"), key="long"), cadence=cadence),
+                subscription(INVOICE, plan_key="long", anchor=anchor),
+            ]
+            for cadence in ("P1W", "P99Y")
+            for anchor in (FIRST, LAST)
+        ),
+        [replace(grant("h", 5), effective_at=FIRST, created_at=FIRST, expires_at=LAST)],
+        [replace(grant("h", 5), effective_at=FIRST, created_at=FIRST, expires_at=FIRST)],
+    ],
+)
+def test_instants_at_the_ends_of_the_years_hold_up_nobody(records: list[Record]) -> None:
+    """As a control log of old may have them."""
+    world = _world()
+    world.apply(*records)
+    world.use(event("1", "a", 3, START), event("2", "a", 4, START, "d"))
+    world.beat(START + 3 * HOUR)
+    world.restart()
+    assert not world.group.aside
+    assert world.ended == {("rated", ""): 2}
+    assert world.balances[OTHER].charged == 6
 
 
 def test_what_waits_for_a_customer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
