@@ -8,7 +8,8 @@ What one line means does not depend on the lines around it, so a stream may be c
 decoded all at once; only when that fails is each decoded alone, and a broken one rejected alone.
 
 Decisions where the standards leave room:
-- `time` may have any offset and is brought to UTC, rounded to the nearest microsecond. One without an offset
+- `time` may have any offset and is brought to UTC, rounded to the nearest microsecond, also where that is the first
+  of the next period (`tests/cases/t06-offsets-and-month-end`). One without an offset
   is refused, and so is a leap second (`:60`), which a `datetime` cannot hold.
 - A repeated key counts as its last value, for the subject that routes an event as for the one that is rated.
 - Attributes are at most `ATTRIBUTE_LENGTH_MAX` long and hold no NUL, which no ledger could store.
