@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from fractions import Fraction
@@ -24,9 +23,8 @@ from sinks.event_log import CONTROL_HEAD, EventLog
 from sinks.redis.balances import balance_key
 from tests import oracle
 from tests.conftest import Stores
+from tests.waiting import wait_for as wait_for
 from tests.world import FEATURES, MONTH, PRICES, customer_by_subject, line
-
-PATIENCE_SECONDS = 60.0
 
 
 def write_records(stores: Stores, records: list[Record]) -> int:
@@ -93,15 +91,6 @@ def engine_process(stores: Stores, *arguments: str, **environment: str) -> Itera
 def engine_log(stores: Stores) -> str:
     """What engine processes wrote, for a failing test."""
     return (stores.settings.home / "engine.log").read_text()[-3000:]
-
-
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait until a condition holds; the longer that takes, the more seldom it is looked, so that others can work."""
-    started = time.monotonic()
-    while not condition():
-        waited = time.monotonic() - started
-        assert waited < seconds, f"waited {seconds} s for {what}"
-        time.sleep(min(0.01 + waited / 20, 0.1))
 
 
 def query(stores: Stores, statement: str, *values: object) -> list[tuple[Any, ...]]:

@@ -22,7 +22,7 @@ VISIBLE_SECONDS = 1.0
 """So soon every effect has to be seen."""
 
 WALKS_MAX = 3
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 PLAN: dict[str, Any] = {
     "key": "prepaid",

@@ -26,8 +26,8 @@ from tests.engine_runs import (
     wait_for,
     write_records,
 )
+from tests.waiting import PATIENCE_SECONDS
 from tests.world import MONTH, NOW, catalog_records, customer_records, events
-from tollway.commands.cluster import OTHERS_SECONDS
 from tollway.commands.engine import _cluster
 
 CUSTOMERS = 40
@@ -78,13 +78,13 @@ def has_rated(stores: Stores, count: int) -> bool:
 def kill_one_of(pids: dict[int, int], number: int) -> None:
     """Kill one process of a cluster; the others are gone soon after."""
     os.kill(pids[number], signal.SIGKILL)
-    wait_for(lambda: all(map(gone, pids.values())), "all to end", OTHERS_SECONDS + 2)
+    wait_for(lambda: all(map(gone, pids.values())), "all to end")
 
 
 def drained_by(stores: Stores, size: int) -> None:
     """Read the log to its end with so many processes."""
     with engine_process(stores, "--processes", str(size), "--drain") as supervisor:
-        assert supervisor.wait(120) == 0, engine_log(stores)
+        assert supervisor.wait(PATIENCE_SECONDS) == 0, engine_log(stores)
 
 
 def test_one_dead_process_ends_all_and_all_come_back(stores: Stores) -> None:
@@ -101,7 +101,7 @@ def test_one_dead_process_ends_all_and_all_come_back(stores: Stores) -> None:
         append(stores, stream[6000:] + stream[:100])
         wait_for(partial(has_rated, stores, len(stream)), "the rest")
         supervisor.terminate()
-        assert supervisor.wait(60) == 0, engine_log(stores)
+        assert supervisor.wait(PATIENCE_SECONDS) == 0, engine_log(stores)
     assert "begin again from the last epoch" in engine_log(stores)
     drained_by(stores, 2)
     check_ledger(stores, stream, CUSTOMERS)
@@ -131,7 +131,7 @@ def test_the_work_is_shared(stores: Stores) -> None:
         assert found == (2,)
         assert len(pids) == 2
         supervisor.terminate()
-        assert supervisor.wait(60) == 0, engine_log(stores)
+        assert supervisor.wait(PATIENCE_SECONDS) == 0, engine_log(stores)
     assert all(map(gone, pids.values()))
 
 
@@ -143,7 +143,7 @@ def test_processes_end_when_their_supervisor_is_killed(stores: Stores) -> None:
         wait_for(partial(has_rated, stores, 1500), "the first half")
         pids = children_of(supervisor.pid)
         supervisor.kill()
-        wait_for(lambda: all(map(gone, pids.values())), "the processes to end", 30)
+        wait_for(lambda: all(map(gone, pids.values())), "the processes to end")
     append(stores, stream[1500:])
     drained_by(stores, 1)
     check_ledger(stores, stream, CUSTOMERS)
@@ -155,7 +155,7 @@ def test_a_process_that_waits_for_the_others_can_be_stopped(stores: Stores) -> N
         wait_for(lambda: "The dataflow runs" in engine_log(stores), "its start")
         time.sleep(1)
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     assert "were not there yet" in engine_log(stores)
 
 
@@ -189,7 +189,7 @@ def test_a_cluster_can_be_stopped_while_it_starts(stores: Stores, seconds: float
         pids = children_of(supervisor.pid)
         time.sleep(seconds)
         supervisor.terminate()
-        assert supervisor.wait(20) == 0, engine_log(stores)
+        assert supervisor.wait(PATIENCE_SECONDS) == 0, engine_log(stores)
     assert all(map(gone, pids.values()))
 
 
@@ -201,7 +201,7 @@ def test_processes_end_when_their_supervisor_is_killed_while_they_start(stores: 
         pids = children_of(supervisor.pid)
         time.sleep(seconds)
         supervisor.kill()
-        wait_for(lambda: all(map(gone, pids.values())), "the processes to end", 20)
+        wait_for(lambda: all(map(gone, pids.values())), "the processes to end")
 
 
 def test_a_ledger_has_one_dataflow(stores: Stores, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_ledger_has_one_dataflow(stores: Stores, tmp_path: Path) -> None:
     with engine_process(stores):
         wait_for(partial(has_rated, stores, len(stream)), "all to be rated")
         with engine_process(stores, TOLLWAY_HOME=str(tmp_path / "elsewhere")) as second:
-            assert second.wait(30) == 2
+            assert second.wait(PATIENCE_SECONDS) == 2
     assert "another dataflow writes to this ledger" in engine_log(stores)
 
 
@@ -230,5 +230,5 @@ def test_a_ledger_has_one_dataflow(stores: Stores, tmp_path: Path) -> None:
 def test_what_makes_no_cluster_is_refused(stores: Stores, arguments: list[str], said: str) -> None:
     """With the name of what is wrong, and exit code 2."""
     with engine_process(stores, *arguments) as process:
-        assert process.wait(30) == 2
+        assert process.wait(PATIENCE_SECONDS) == 2
     assert said in engine_log(stores)

@@ -19,6 +19,7 @@ from tests.conftest import Stores
 from tests.deploy.test_backup import copied, database
 from tests.engine_runs import append, engine_log, engine_process, query, visible, wait_for, write_records
 from tests.kafka.runs import environment
+from tests.waiting import PATIENCE_SECONDS
 from tests.world import MONTH, catalog_records, customer_records
 from tollway.gate import Gate
 
@@ -71,7 +72,9 @@ def tollway(
         "TOLLWAY_POSTGRES_DSN": stores.postgres_dsn,
     }
     command = [sys.executable, "-m", "tollway", *arguments]
-    return subprocess.run(command, env=variables | settings, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, env=variables | settings, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
 
 
 def running(stores: Stores, kafka: KafkaSettings | None, *arguments: str, **settings: str) -> Any:
@@ -83,7 +86,7 @@ def running(stores: Stores, kafka: KafkaSettings | None, *arguments: str, **sett
 def stopped(process: subprocess.Popen[bytes], stores: Stores) -> None:
     """Stop the dataflow as the guide says."""
     process.terminate()
-    assert process.wait(60) == 0, engine_log(stores)
+    assert process.wait(PATIENCE_SECONDS) == 0, engine_log(stores)
 
 
 def agree(gates: list[Gate], wanted: dict[str, bool]) -> bool:

@@ -21,6 +21,7 @@ from tests.deploy.files import ROOT, compose
 from tests.deploy.image import build
 from tests.engine_runs import wait_for
 from tests.ports import free_ports
+from tests.waiting import PATIENCE_SECONDS
 
 HEALTHY = runpy.run_path(str(ROOT / "deploy" / "healthy.py"))
 EVENT = (
@@ -65,7 +66,7 @@ class Container:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
         )
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
@@ -124,7 +125,7 @@ def test_its_services_run_and_end_well(programs: Path, stores: Stores) -> None:
     with container.running("engine"), container.running("api"):
         container.told("tollway", "apply", str(ROOT / "config" / "catalog" / "ai_tokens.yaml"))
         container.told("tollway", "ingest", "-", given=EVENT)
-        wait_for(lambda: "5.1" in container.told("tollway", "balance", "acme"), "the charge", 20)
+        wait_for(lambda: "5.1" in container.told("tollway", "balance", "acme"), "the charge")
 
 
 @pytest.mark.parametrize(

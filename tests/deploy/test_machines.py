@@ -25,6 +25,7 @@ from tests.conftest import Stores
 from tests.deploy.files import rescale
 from tests.engine_runs import append, check_ledger, engine_log, engine_process, write_records
 from tests.ports import free_ports
+from tests.waiting import PATIENCE_SECONDS
 from tests.world import MONTH, NOW, catalog_records, customer_records, events
 
 CUSTOMERS = 20
@@ -75,7 +76,7 @@ def machines(stores: Stores, size: int) -> Iterator[list[Popen[bytes]]]:
 def drained_by(stores: Stores, size: int) -> None:
     """Read the log to its end with so many machines."""
     with machines(stores, size) as processes:
-        assert [process.wait(60) for process in processes] == [0] * size, engine_log(stores)
+        assert [process.wait(PATIENCE_SECONDS) for process in processes] == [0] * size, engine_log(stores)
 
 
 def moved(stores: Stores, after: int) -> None:
@@ -161,5 +162,5 @@ def test_a_process_says_that_its_store_was_not_moved(stores: Stores) -> None:
     (home(stores, 0) / "recovery").mkdir(parents=True)
     (home(stores, 0) / "recovery" / "part-1.sqlite3").touch()
     with machines(stores, 2) as processes:
-        assert processes[0].wait(30) == 2, engine_log(stores)
+        assert processes[0].wait(PATIENCE_SECONDS) == 2, engine_log(stores)
     assert "process 0 of 2 keeps 0, 2" in engine_log(stores)

@@ -21,6 +21,7 @@ from tests.deploy.restoring import (
 )
 from tests.deploy.test_backup import copied, database
 from tests.engine_runs import append, drain, engine_log, engine_process, query, visible, wait_for, write_records
+from tests.waiting import PATIENCE_SECONDS
 from tollway.gate import Gate
 
 
@@ -67,7 +68,7 @@ def test_a_run_that_failed_for_its_lost_store_does_not_stand_in_the_way(stores: 
     store = stores.settings.home / "recovery"
     shutil.rmtree(store)
     with engine_process(stores) as process:
-        assert process.wait(60) == 2, engine_log(stores)
+        assert process.wait(PATIENCE_SECONDS) == 2, engine_log(stores)
     assert any(store.iterdir()), "what a failed start leaves"
     made = tollway(stores, "recovery", "rebuild")
     assert made.returncode == 0, made.stderr

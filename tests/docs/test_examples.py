@@ -24,10 +24,10 @@ import pytest
 from msgspec.structs import replace
 
 from tests.docs.pages import REFERENCE, ROOT, Block, blocks
+from tests.waiting import PATIENCE_SECONDS
 from tollway.catalog_file import read_catalog, records
 from tollway.control import utc_now
 
-PATIENCE_SECONDS = 30.0
 RUNNING = "The dataflow runs."
 WALKS = ("README.md", "docs/quickstart.md")
 OUTPUT = ("text", "output")

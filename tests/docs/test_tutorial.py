@@ -24,12 +24,12 @@ from msgspec.structs import replace
 from tests.docs.pages import ROOT, Block, blocks
 from tests.docs.test_examples import NOTHING, OUTPUT, pattern, ran, running
 from tests.ports import free_port
+from tests.waiting import PATIENCE_SECONDS
 
 PAGE = ROOT / "docs" / "tutorial.md"
 ANSWER = ("json", "answer")
 ADDRESS = "localhost:8888"
 ANYTHING = "…"
-PATIENCE_SECONDS = 30.0
 
 Run = Callable[[Block], str]
 

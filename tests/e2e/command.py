@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -17,9 +16,10 @@ from unittest.mock import patch
 import msgspec
 from msgspec import Struct
 
+from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import wait_for as wait_for
 from tollway import cli
 
-PATIENCE_SECONDS = 60.0
 ROOT = Path(__file__).parents[2]
 RUNNING = "The dataflow runs."
 
@@ -101,11 +101,3 @@ class Home(Struct, frozen=True):
     def log(self) -> Path:
         """What `up` printed."""
         return self.path.with_suffix(".log")
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS} s for {what}"
-        time.sleep(0.05)

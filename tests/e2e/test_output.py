@@ -12,6 +12,7 @@ from typing import IO
 import pytest
 
 from tests.e2e.command import Home, wait_for
+from tests.waiting import PATIENCE_SECONDS
 
 QUOTE = b'{"price": {"type": "unit", "amount": "1"}, "usage": "2"}\n'
 FULL = Path("/dev/full")
@@ -35,7 +36,7 @@ def test_a_reader_that_has_seen_enough_is_no_failure_to_report(tmp_path: Path) -
     process.stdout.close()
     process.stdin.write(QUOTE)
     process.stdin.close()
-    assert process.wait(30) == 141
+    assert process.wait(PATIENCE_SECONDS) == 141
     with process.stderr as said:
         assert said.read() == b""
 
@@ -49,7 +50,7 @@ def ended(
         stdout=stdout,
         stderr=stderr,
         env=Home(home).environment(),
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 
@@ -83,7 +84,7 @@ def test_standard_output_that_was_closed_from_the_start_is_told(tmp_path: Path) 
         input=QUOTE,
         stderr=subprocess.PIPE,
         env=Home(tmp_path).environment(),
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert ran.returncode == 1
@@ -109,7 +110,7 @@ def test_an_interrupt_shows_no_traceback_however_early_it_comes(after_seconds: f
         time.sleep(0.002)
     time.sleep(after_seconds)  # a moment is what is tested
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode in (0, 130, -signal.SIGINT)
     assert b"Traceback" not in said, said.decode()
     assert "No embedded server was running." in home.here("down").err

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from tests.e2e.command import ROOT, Home, wait_for
+from tests.waiting import PATIENCE_SECONDS
 
 CATALOG = str(ROOT / "config" / "catalog" / "demo.yaml")
 
@@ -42,7 +43,7 @@ def test_from_an_empty_folder_to_an_invoice(tmp_path: Path) -> None:
         _bill(home)
         _run_no_second_engine(home)
         engine.send_signal(signal.SIGTERM)
-        assert engine.wait(30) == 0
+        assert engine.wait(PATIENCE_SECONDS) == 0
     log = home.log().read_text()
     assert "Stopped: everything read is in the ledger." in log
     assert "PostgreSQL stopped" in log
@@ -157,7 +158,7 @@ def test_a_dataflow_that_loses_its_ledger_says_so_and_goes_on_the_next_time(tmp_
     with home.up() as engine:
         pid = int((home.path / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
         os.kill(pid, signal.SIGKILL)
-        assert engine.wait(30) == 3
+        assert engine.wait(PATIENCE_SECONDS) == 3
     said = home.log().read_text()
     assert "PostgreSQL went away" in said
     assert "crash.log" in said
@@ -181,5 +182,5 @@ def test_stopping_while_servers_start_leaves_none_behind(tmp_path: Path) -> None
     )
     wait_for(lambda: (home.path / "valkey" / "valkey.pid").exists(), "the first server")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) in (0, 128 + signal.SIGTERM)
+    assert process.wait(PATIENCE_SECONDS) in (0, 128 + signal.SIGTERM)
     assert "No embedded server was running." in home.here("down").err

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tests.e2e.command import ROOT, Home
+from tests.waiting import PATIENCE_SECONDS
 from tollway.table import lay_out, short_decimal
 
 COLUMNS = ["feature", "from", "status", "usage", "amount", "commitment", "credits", "uncovered"]
@@ -156,5 +157,5 @@ def on_a_terminal(home: Home, width: int, *arguments: str) -> str:
     except OSError:  # so a terminal ends on Linux
         pass
     os.close(ours)
-    assert process.wait(60) in (0, 1)
+    assert process.wait(PATIENCE_SECONDS) in (0, 1)
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "")

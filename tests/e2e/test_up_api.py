@@ -18,6 +18,7 @@ import pytest
 
 from tests.api.service import NO_TLS
 from tests.e2e.command import ROOT, Home, wait_for
+from tests.waiting import PATIENCE_SECONDS
 from tollway.commands import serving
 
 CATALOG = str(ROOT / "config" / "catalog" / "demo.yaml")
@@ -95,7 +96,7 @@ def test_what_is_sent_over_http_is_rated_and_all_of_it_ends_together(home: Home)
         wait_for(lambda: live() == 8, "the balance after 12 USD of usage")
         served = of_the_api(process.pid)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
         assert not any(map(runs, served))
     log = home.log().read_text()
     assert "WARNING: the API asks for no key" in log
@@ -118,7 +119,7 @@ def test_up_ends_and_says_why_when_the_api_dies(home: Home) -> None:
     """What was read is in the ledger; the exit code is that of a server that went away."""
     with up(home) as (process, _):
         os.kill(of_the_api(process.pid)[0], signal.SIGKILL)
-        assert process.wait(30) == 3
+        assert process.wait(PATIENCE_SECONDS) == 3
     log = home.log().read_text()
     assert "error: the HTTP API ended with code -9" in log
     assert "hint:" in log

@@ -15,6 +15,7 @@ import redis
 
 from sinks.redis.durability import Durability, read_durability
 from tests.conftest import Stores
+from tests.waiting import PATIENCE_SECONDS
 from tests.world import line
 
 EVENT = {"specversion": "1.0", "id": "1", "source": "test", "type": "call", "subject": "acme"}
@@ -49,7 +50,9 @@ def tollway(stores: Stores, *arguments: str, **environment: str) -> subprocess.C
     }
     command = [sys.executable, "-m", "tollway", *arguments]
     given = line(EVENT).decode()
-    return subprocess.run(command, env=variables, input=given, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        command, env=variables, input=given, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+    )
 
 
 @pytest.mark.parametrize("name", FAULTS)

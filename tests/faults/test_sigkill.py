@@ -22,6 +22,7 @@ from tests.engine_runs import (
     wait_for,
     write_records,
 )
+from tests.waiting import PATIENCE_SECONDS
 from tests.world import MONTH, NOW, catalog_records, customer_records, events
 
 CUSTOMERS = 12
@@ -73,7 +74,7 @@ def test_sigterm_stops_cleanly_and_loses_nothing(stores: Stores) -> None:
         append(stores, stream)
         time.sleep(0.3)
         process.terminate()
-        assert process.wait(30) == 0, engine_log(stores)
+        assert process.wait(PATIENCE_SECONDS) == 0, engine_log(stores)
     drain(stores)
     check_ledger(stores, stream, CUSTOMERS)
 

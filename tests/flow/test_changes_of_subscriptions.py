@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import Stores
 from tests.engine_runs import append, drain, engine_log, engine_process, query, visible, wait_for
+from tests.waiting import PATIENCE_SECONDS
 from tollway.catalog_file import apply, read_catalog
 from tollway.control import ControlPlane
 
@@ -126,7 +127,7 @@ def test_what_ends_as_it_begins_ends_nothing_else(stores: Stores, plane: Control
         wait_for(lambda: balance(stores, "steady", "charged") == (62,), "the usage of another customer")
         assert engine.poll() is None
         engine.terminate()
-        assert engine.wait(30) == 0
+        assert engine.wait(PATIENCE_SECONDS) == 0
     drain(stores)
     assert sum(charged(stores, plane.customer("shared").id).values()) < D("0.01")
     assert balance(stores, "steady", "charged") == (62,)

@@ -27,6 +27,7 @@ from tests.engine_runs import (
     wait_for,
     write_records,
 )
+from tests.waiting import PATIENCE_SECONDS
 from tests.world import MONTH, NOW, catalog_records, customer_records, events, line
 
 CUSTOMERS = 8
@@ -113,7 +114,7 @@ def test_parked_events_are_driven_again_by_themselves(stores: Stores) -> None:
             "all to be rated",
         )
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     check_ledger(stores, stream, CUSTOMERS)
 
 
@@ -195,7 +196,7 @@ def test_time_alone_moves_a_balance(stores: Stores) -> None:
         wait_for(lambda: visible(stores, "c1")["access"] == "allowed", "the next grant")
         assert visible(stores, "c1")["live"] == "7"
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     row = query(stores, "select funded, expired, settled from balances where customer_id = 'customer-1'")
     assert row == [(17, 10, 7)]
     kinds = query(
@@ -229,7 +230,7 @@ def test_a_top_up_repays_the_overage_and_opens_the_gate(stores: Stores) -> None:
         # Windows that have left the state come back first: that waits for a snapshot that holds them.
         wait_for(lambda: visible(stores, "c2")["overage"] == "0", "the overage to be repaid")
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     assert visible(stores, "c2")["live"] == "5"
     check_ledger(stores, stream, CUSTOMERS)
 
@@ -276,5 +277,5 @@ def test_what_was_set_up_holds_for_the_events_sent_after(stores: Stores) -> None
             "all events",
         )
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     assert query(stores, "select count(*) from parked_events") == [(0,)]

@@ -18,6 +18,7 @@ from rating.catalog import Subscription, decode_record
 from tests.conftest import Stores
 from tests.e2e.command import Home
 from tests.engine_runs import append, drain, engine_process, query, visible, wait_for
+from tests.waiting import PATIENCE_SECONDS
 from tests.world import line
 from tollway import invoicing
 from tollway.batch import rate_file
@@ -114,7 +115,7 @@ def test_a_move_that_came_too_late_for_usage_that_waits_is_mended(stores: Stores
         wait_for(lambda: ledger(stores) == expected, "what waited to be rated")
         wait_for(lambda: waiting(stores) == 0, "nothing to wait")
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
 
     with psycopg.connect(stores.postgres_dsn, autocommit=True) as connection:
         drawn = invoicing.draw_up(connection, "acme")
@@ -185,7 +186,7 @@ def test_a_new_model_gets_its_price_and_nothing_begins_anew(stores: Stores) -> N
         }
         wait_for(lambda: ledger(stores) == expected_parts, "the parts of the period")
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
 
     with psycopg.connect(stores.postgres_dsn, autocommit=True) as connection:
         drawn = invoicing.draw_up(connection, "acme")

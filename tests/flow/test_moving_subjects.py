@@ -17,6 +17,7 @@ from rating.catalog import Record, SettlementMode, key_group
 from tests.conftest import Stores
 from tests.engine_runs import append, drain, engine_process, query, visible, wait_for, write_records
 from tests.simulation.settling import card, customer, event, metered, plan, subscription
+from tests.waiting import PATIENCE_SECONDS
 from tests.world import MONTH, NOW
 
 D = Decimal
@@ -72,7 +73,7 @@ def test_usage_stays_with_who_had_the_subject_at_its_time(stores: Stores, same_g
         append(stores, [*late, *after, usage("without-2", 1000, None)])
         wait_for(lambda: used(stores) == {one: D(1200), other: D(1100)}, "what was sent since")
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     for has_copy in (True, False):
         shutil.rmtree(stores.settings.home / "recovery")
         if not has_copy:
@@ -120,4 +121,4 @@ def test_a_subject_that_was_let_go_waits_for_its_next_owner(stores: Stores) -> N
         wait_for(lambda: used(stores) == {one: D(101), other: D(1010)}, "what waited")
         wait_for(lambda: query(stores, waiting) == [], "nothing to wait")
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0

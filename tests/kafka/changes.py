@@ -9,8 +9,7 @@ from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
 
 from config.kafka import KafkaSettings
 from sinks.kafka.client import admin, consumer
-
-PATIENCE_SECONDS = 30.0
+from tests.waiting import PATIENCE_SECONDS
 
 
 def delete_topic(kafka: KafkaSettings, topic: str) -> None:

@@ -11,9 +11,9 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from config.kafka import KafkaSettings
+from tests.waiting import PATIENCE_SECONDS
 from tests.world import line
 
-PATIENCE_SECONDS = 30.0
 UNDER_WAY_MAX = 50_000
 CLIENT = ("bootstrap.servers", "security.protocol", "sasl.mechanism", "sasl.username", "sasl.password")
 

@@ -22,7 +22,7 @@ COUNT = int(os.environ.get("TOLLWAY_TEST_EVENTS", "40000"))
 """Events in the stream: as many as one likes, by the variable."""
 CUSTOMERS = 60
 PARTITIONS = 12
-PATIENCE_SECONDS = 60 + COUNT / 1000
+PATIENCE_SECONDS = 120 + COUNT / 1000
 
 
 def test_a_killed_cluster_comes_back_with_more_processes(stores: Stores, bootstrap: str) -> None:
@@ -47,7 +47,7 @@ def test_a_killed_cluster_comes_back_with_more_processes(stores: Stores, bootstr
         wait_for(lambda: lag(kafka) == 0, "the lag to be gone", PATIENCE_SECONDS)
         time.sleep(1.5)  # an epoch, in which the last signals go out
         supervisor.terminate()
-        assert supervisor.wait(60) == 0, engine_log(stores)
+        assert supervisor.wait(PATIENCE_SECONDS) == 0, engine_log(stores)
     check_ledger(stores, stream, CUSTOMERS)
     check_signals(stores, kafka)
     check_charges(kafka, stores)

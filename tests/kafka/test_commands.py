@@ -15,6 +15,7 @@ from sinks.kafka.client import admin
 from sinks.kafka.topics import Topic, make
 from tests.kafka.conftest import settings_at
 from tests.kafka.runs import environment
+from tests.waiting import PATIENCE_SECONDS
 
 
 def tollway(kafka: KafkaSettings | None, *arguments: str, **settings: str) -> subprocess.CompletedProcess[bytes]:
@@ -22,7 +23,7 @@ def tollway(kafka: KafkaSettings | None, *arguments: str, **settings: str) -> su
     kept = {name: text for name, text in os.environ.items() if not name.startswith("TOLLWAY_")}
     variables = kept | (environment(kafka) if kafka else {}) | settings
     command = [sys.executable, "-m", "tollway", *arguments]
-    return subprocess.run(command, env=variables, capture_output=True, timeout=60, check=False)
+    return subprocess.run(command, env=variables, capture_output=True, timeout=PATIENCE_SECONDS, check=False)
 
 
 def states(ended: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from config.kafka import KafkaSettings
 from sinks.kafka.client import admin
 from sinks.kafka.topics import look, wanted
 from tests.docs.pages import ROOT, Block, blocks
-from tests.docs.test_examples import NOTHING, OUTPUT, PATIENCE_SECONDS, RUNNING, environment, pattern
+from tests.docs.test_examples import NOTHING, OUTPUT, RUNNING, environment, pattern
 from tests.kafka.broker import Broker
 from tests.kafka.changes import delete_topic
+from tests.waiting import PATIENCE_SECONDS
 
 DOCUMENTED = "localhost:9092"
 EXPORT = re.compile(r"^export (\w+)=(\S+)$", re.MULTILINE)
@@ -50,7 +51,7 @@ class Walk:
                 cwd=self._folder,
                 env=self._environment,
                 capture_output=True,
-                timeout=60,
+                timeout=PATIENCE_SECONDS,
                 check=False,
             )
             assert ended.returncode == 0, ended.stderr.decode()

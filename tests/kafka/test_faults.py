@@ -22,6 +22,7 @@ from tests.kafka.changes import add_partitions, delete_topic, end_of, let_go
 from tests.kafka.conftest import settings_at
 from tests.kafka.records import lag, produce, send
 from tests.kafka.runs import CUSTOMERS, cause, drain, engine, rated, told, untidy, usage, world
+from tests.waiting import PATIENCE_SECONDS
 
 
 def until(process: subprocess.Popen[bytes], stores: Stores, events: int) -> None:
@@ -77,7 +78,7 @@ def test_a_broker_that_goes_away_is_waited_for(stores: Stores, own_broker: Broke
         until(process, stores, 6000)
         wait_for(lambda: lag(kafka) == 0, "the consumer group")
         process.terminate()
-        assert process.wait(30) == 0, engine_log(stores)
+        assert process.wait(PATIENCE_SECONDS) == 0, engine_log(stores)
     check_ledger(stores, stream, CUSTOMERS)
 
 
@@ -131,7 +132,7 @@ def test_a_topic_that_is_deleted_while_it_is_read_ends_the_flow(stores: Stores, 
     with engine(stores, kafka, TOLLWAY_KAFKA_TOPIC_METADATA_REFRESH_INTERVAL_MS="200") as process:
         until(process, stores, 100)
         delete_topic(kafka, kafka.topic_events)
-        assert process.wait(60) == 2
+        assert process.wait(PATIENCE_SECONDS) == 2
     assert f"no Kafka topic `{kafka.topic_events}`" in engine_log(stores)
 
 
@@ -157,7 +158,7 @@ def test_partitions_that_are_added_are_read_after_a_new_beginning(
         produce(kafka, stream[1000:])
         until(process, stores, 2000)
         process.terminate()
-        assert process.wait(30) == 0, engine_log(stores)
+        assert process.wait(PATIENCE_SECONDS) == 0, engine_log(stores)
     check_ledger(stores, stream, CUSTOMERS)
     assert query(stores, "select count(*) from dead_letters") == [(0,)]
 
@@ -187,7 +188,7 @@ def test_settings_for_a_password_reach_the_broker(stores: Stores, own_broker: Br
     stream = usage(28, 300)
     produce(kafka, stream)
     with engine(stores, kafka, "--drain") as process:
-        assert process.wait(60) == 0, engine_log(stores)
+        assert process.wait(PATIENCE_SECONDS) == 0, engine_log(stores)
     check_ledger(stores, stream, CUSTOMERS)
     wrong = msgspec.structs.replace(kafka, client=kafka.client | {"sasl.password": "hunter2hunter2"})
     with pytest.raises(Exception) as raised:

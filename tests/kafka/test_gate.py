@@ -20,6 +20,7 @@ from tests.kafka.broker import Broker
 from tests.kafka.conftest import settings_at
 from tests.kafka.records import client_of, produce, send
 from tests.kafka.runs import CUSTOMERS, drain, engine, usage, world
+from tests.waiting import PATIENCE_SECONDS
 from tests.world import MONTH
 from tollway.gate import Gate, Policy, WhenStale, WhenUnknown
 
@@ -65,7 +66,7 @@ def test_both_feeds_follow_what_the_engine_decides(stores: Stores, kafka: KafkaS
         write_records(stores, [grant])
         wait_for(lambda: all(gate.allows("c1", "calls") for gate in gates), "the top-up")
         process.terminate()
-        assert process.wait(30) == 0, engine_log(stores)
+        assert process.wait(PATIENCE_SECONDS) == 0, engine_log(stores)
         wait_for(lambda: by_kafka.ask("c1").live == visible(stores, "c1")["live"], "the balance")
         for customer in range(CUSTOMERS):
             key = f"c{customer}"

@@ -16,6 +16,7 @@ from tests.kafka.changes import end_of, let_go
 from tests.kafka.records import lag, produce
 from tests.kafka.runs import CUSTOMERS, drain, engine, environment, rated, untidy, usage, world
 from tests.kafka.test_sinks import check_access, check_charges, check_signals
+from tests.waiting import PATIENCE_SECONDS
 from tollway.console import BAD_INPUT, OK
 
 COUNT = 9000
@@ -31,7 +32,9 @@ def rebuilt(stores: Stores, kafka: KafkaSettings, **more: str) -> subprocess.Com
         "TOLLWAY_POSTGRES_DSN": stores.postgres_dsn,
     }
     command = [sys.executable, "-m", "tollway", "recovery", "rebuild"]
-    return subprocess.run(command, env=variables | more, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, env=variables | more, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
 
 
 def test_a_cluster_that_lost_its_store_goes_on(stores: Stores, kafka: KafkaSettings) -> None:
@@ -54,7 +57,7 @@ def test_a_cluster_that_lost_its_store_goes_on(stores: Stores, kafka: KafkaSetti
     with engine(stores, kafka, "--processes", "2") as supervisor:
         wait_for(lambda: rated(stores) == COUNT and lag(kafka) == 0, "all to be rated")
         supervisor.terminate()
-        assert supervisor.wait(60) == OK, engine_log(stores)
+        assert supervisor.wait(PATIENCE_SECONDS) == OK, engine_log(stores)
     drain(stores, kafka)
     check_ledger(stores, stream, CUSTOMERS)
     check_signals(stores, kafka)

@@ -22,6 +22,7 @@ from tests.kafka.changes import delete_topic
 from tests.kafka.conftest import settings_at
 from tests.kafka.records import produce, read_all, send, values
 from tests.kafka.runs import CUSTOMERS, cause, drain, engine, told, untidy, usage, world
+from tests.waiting import PATIENCE_SECONDS
 
 CHARGE_KEY = ("customer_id", "subscription_id", "card_key", "period_start", "window_start")
 
@@ -175,7 +176,7 @@ def test_an_output_that_is_missing_or_deleted_ends_the_flow(stores: Stores, kafk
         wait_for(lambda: values(kafka, kafka.topic_charges), "charges")
         delete_topic(kafka, kafka.topic_charges)
         produce(kafka, stream[300:])
-        assert process.wait(60) == 3, engine_log(stores)
+        assert process.wait(PATIENCE_SECONDS) == 3, engine_log(stores)
     assert f"Kafka did not take a message for topic `{kafka.topic_charges}`" in engine_log(stores)
     make(admin(kafka), wanted(kafka, partitions=4), replication=1)
     drain(stores, kafka)

@@ -12,6 +12,7 @@ from tests.conftest import Stores
 from tests.engine_runs import append, check_ledger, query, wait_for, write_records
 from tests.kafka.records import lag, produce, send
 from tests.kafka.runs import CUSTOMERS, drain, engine, rated, untidy, usage, world
+from tests.waiting import PATIENCE_SECONDS
 from tests.world import line
 
 JSON = ("content-type", b"application/json")
@@ -115,7 +116,7 @@ def test_sigterm_stops_cleanly_and_the_lag_is_told_while_it_runs(stores: Stores,
         wait_for(lambda: lag(kafka) == 0, "the consumer group")
         produce(kafka, stream[1000:])
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     behind = lag(kafka)
     drain(stores, kafka)
     assert 0 <= behind <= 1000

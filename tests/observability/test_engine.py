@@ -26,6 +26,7 @@ from tests.cluster.test_cluster import children_of
 from tests.conftest import Stores
 from tests.engine_runs import append, drain, engine_log, engine_process, query, wait_for, write_records
 from tests.ports import free_port, free_ports
+from tests.waiting import PATIENCE_SECONDS
 from tests.world import MONTH, NOW, catalog_records, customer_records, events
 
 CUSTOMERS = 30
@@ -92,7 +93,7 @@ def test_a_cluster_tells_what_the_ledger_has(stores: Stores) -> None:
         again = [sum(by(found, "tollway_signals_total", "kind").values()) for found in pages]
         assert again == [0, 0], "nothing changed, so nothing is signalled again"
         supervisor.terminate()
-        assert supervisor.wait(60) == 0, engine_log(stores)
+        assert supervisor.wait(PATIENCE_SECONDS) == 0, engine_log(stores)
 
 
 def in_ledger(stores: Stores) -> dict[str, float]:
@@ -205,5 +206,5 @@ def test_metrics_are_served_where_the_settings_say(stores: Stores, host: str) ->
         wait_for(lambda: page(port, host), "the metrics")
         assert page(port, "127.0.0.3") == {}
         process.terminate()
-        assert process.wait(30) == 0, engine_log(stores)
+        assert process.wait(PATIENCE_SECONDS) == 0, engine_log(stores)
     assert f"Metrics: http://{host}:{port}/metrics" in engine_log(stores)
