@@ -81,6 +81,7 @@ def _run_live(name: str, url: str) -> Ended:
     )
 
 
+@pytest.mark.timed  # as they were reported, they wait for seconds and not for what is to come
 @pytest.mark.parametrize("live", LIVE_CASES)
 def test_a_running_tollway_does_what_is_right(live: str, live_runs: dict[str, Future[Ended]]) -> None:
     """What the case looks at is all a PASS."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 
 from config.kafka import KafkaSettings
 from sinks.kafka.client import admin
@@ -16,7 +15,7 @@ from tests.engine_runs import check_ledger, engine_log, query, wait_for, write_r
 from tests.kafka.conftest import settings_at
 from tests.kafka.records import lag, produce
 from tests.kafka.runs import engine, rated, untidy, usage, world
-from tests.kafka.test_sinks import check_charges, check_signals
+from tests.kafka.test_sinks import check_charges, check_signals, signals
 
 COUNT = int(os.environ.get("TOLLWAY_TEST_EVENTS", "40000"))
 """Events in the stream: as many as one likes, by the variable."""
@@ -45,7 +44,8 @@ def test_a_killed_cluster_comes_back_with_more_processes(stores: Stores, bootstr
         assert len(children_of(supervisor.pid)) == 3
         producer.join()
         wait_for(lambda: lag(kafka) == 0, "the lag to be gone", PATIENCE_SECONDS)
-        time.sleep(1.5)  # an epoch, in which the last signals go out
+        booked = query(stores, "select count(*) from signals")[0][0]
+        wait_for(lambda: len(signals(kafka)) == booked, "the last signals to go out")
         supervisor.terminate()
         assert supervisor.wait(PATIENCE_SECONDS) == 0, engine_log(stores)
     check_ledger(stores, stream, CUSTOMERS)
