@@ -26,8 +26,8 @@ MAY_IMPORT: Final[Mapping[str, tuple[str, ...]]] = {
     "tollway/openmeter": (
         *("rating", "config", "tollway.control", "tollway.ledger_reads", "tollway.invoicing", "tollway.openmeter"),
         *(f"tollway.api.{name}" for name in ("filters", "notes", "problems", "stores", "threads", "wire")),
-        # Prices, which are plans', are not here yet.
-        *("tollway.api.answers.prices", "tollway.api.plan_v3"),
+        # Plans are not here yet.
+        *(f"tollway.api.{name}" for name in ("answers.prices", "plan_bodies", "plan_v3", "plans")),
     ),
 }
 """What of ours a folder or a file may import; the longest that fits holds."""

@@ -25,7 +25,7 @@ from tollway.control.grants import PRIORITY_MAX
 from tollway.control.moves import with_version_now
 from tollway.control.plane import ControlPlane
 from tollway.control.plans import version_of
-from tollway.control.terms import goes_on, in_force, is_planned, never_was, planned, status_at
+from tollway.control.terms import SubscriptionStatus, goes_on, in_force, is_planned, never_was, planned, status_at
 from tollway.control.transaction import Transaction, utc_now
 from tollway.control.writing import CHANNEL, CONTROL_LOCK
 
@@ -44,6 +44,7 @@ __all__ = [
     "MoveTiming",
     "PlanDraft",
     "SubscriptionDraft",
+    "SubscriptionStatus",
     "Transaction",
     "check_count",
     "check_length",

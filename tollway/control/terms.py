@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Literal
 
 from rating.catalog import Subscription
+
+SubscriptionStatus = Literal["scheduled", "active", "canceled", "inactive"]
 
 
 def never_was(held: Subscription) -> bool:
@@ -27,7 +30,7 @@ def is_planned(held: Subscription, now: datetime) -> bool:
     return held.active_from > now and not never_was(held)
 
 
-def status_at(held: Subscription, now: datetime) -> str:
+def status_at(held: Subscription, now: datetime) -> SubscriptionStatus:
     """What is said of a subscription at an instant: scheduled, active, canceled (it ends later) or inactive."""
     if never_was(held):
         return "inactive"

@@ -72,12 +72,18 @@ V1: Final = Dialect(
         # v3 also takes the names of v1, and aggregations in lower case.
         "MeterCreate.key": str,
         "MeterCreate.aggregation": Aggregation,
+        "PlanReference.key": str,
     },
     without=frozenset(
         {
             # v1 refers to a meter by its slug alone.
             "FeatureCreate.meter",
             "Feature.meter",
+            # v1 names a customer and a plan by fields of their own.
+            "SubscriptionCreate.customer",
+            "Subscription.customer",
+            "SubscriptionExpanded.customer",
+            "PlanReference.id",
         }
     ),
 )
@@ -93,6 +99,10 @@ V3: Final = Dialect(
         {
             # It is in the filters of the feature's meter.
             "Feature.advanced_meter_group_by_filters",
+            # Only v1 writes descriptions on subscriptions, and shows their phases.
+            "SubscriptionCreate.description",
+            "SubscriptionChange.description",
+            "SubscriptionExpanded.phases",
         }
     ),
 )

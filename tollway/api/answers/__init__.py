@@ -11,16 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from tollway.api.answers.money import Invoice
-from tollway.api.answers.plans import (
-    Plan,
-    PlanV3,
-    Subscription,
-    SubscriptionChanged,
-    SubscriptionChangedV3,
-    SubscriptionExpanded,
-    SubscriptionMoved,
-    SubscriptionV3,
-)
+from tollway.api.answers.plans import Plan, PlanV3
 from tollway.api.answers.shared import DataOf
 from tollway.api.answers.usage import (
     AccessAnswer,
@@ -51,22 +42,6 @@ ANSWERS: dict[str, Any] = {
     "list_plans_v3": NumberedPage[PlanV3],
     "get_plan_v3": PlanV3,
     "publish_plan_v3": PlanV3,
-    "create_subscription_v1": Subscription,
-    "get_subscription_v1": SubscriptionExpanded,
-    "list_customer_subscriptions_v1": Page[Subscription],
-    "cancel_subscription_v1": Subscription,
-    "change_subscription_v1": SubscriptionChanged,
-    "restore_subscription_v1": Subscription,
-    "unschedule_cancelation_v1": Subscription,
-    "migrate_subscription_v1": SubscriptionChanged,
-    "move_subscription": SubscriptionMoved,
-    "withdraw_moves": SubscriptionMoved,
-    "create_subscription_v3": SubscriptionV3,
-    "list_subscriptions_v3": NumberedPage[SubscriptionV3],
-    "get_subscription_v3": SubscriptionV3,
-    "cancel_subscription_v3": SubscriptionV3,
-    "unschedule_cancelation_v3": SubscriptionV3,
-    "change_subscription_v3": SubscriptionChangedV3,
     "create_invoice": list[Invoice],
     "list_invoices": Page[Invoice],
     "get_invoice": Invoice,
