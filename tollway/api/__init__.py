@@ -7,8 +7,8 @@ The HTTP API: OpenMeter's paths and bodies under `/api/v1` and `/api/v3/openmete
     stores, pool, threads    what the operations work with
     ingest, pressure         events into the log, and how many at once
     metrics                  what is counted
-    customers, plans, subscriptions    the catalog, through the control plane; see also `tollway.openmeter`
-    credits, charges, invoices     the ledger
+    plans                    the catalog, through the control plane; its other resources are in `tollway.openmeter`
+    invoices                 what was charged, as v1 has it
     usage                    what a meter counted
     gate, access             may this customer go on? from Redis alone
     operations               health, metrics, and what Tollway adds

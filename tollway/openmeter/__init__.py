@@ -8,4 +8,8 @@ OpenMeter's HTTP API, in both of its dialects: v1 under `/api/v1`, v3 under `/ap
 
 Each other file is a resource: its bodies, its view, its commands and queries, its routes. They are written once, in
 v3's words.
+
+    meters, features, customers                the catalog
+    subscriptions, subscription_views, subscription_moves
+    grants, credits, charges                   the ledger
 """
