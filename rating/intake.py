@@ -15,6 +15,7 @@ from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
+from xxhash import xxh32_intdigest
 
 from rating.account import Account
 from rating.calendar import Calendar
@@ -27,7 +28,6 @@ from rating.meters import PLAIN_INTEGER_LIMIT, Aggregation, quantity
 from rating.money import ZERO
 from rating.outcome import ParkCode, Parked, RejectCode, Rejected, waits_because
 from rating.placing import metered_fields
-from rating.prints import print_of, says_the_same
 from rating.routes import ADDITIVE, KnownRoutes, Measured, Part, Route, measure, route_to
 from rating.rows import MismatchRow, Outcome, UsedSubject
 from rating.rules import Rules
@@ -186,14 +186,14 @@ class Intake:
         self._unchecked += len(events)
         checks_lanes = self._unchecked >= self.lane_check_events
         touch, settle_now = self.keeper.touch, self.keeper.settle_now
-        entries = zip(events, lines, strict=True)
+        entries = zip(events, lines, map(xxh32_intdigest, lines), strict=True)
         while True:
             if self._decoder is not decoder:
                 # The catalog grew: from here on the fields that its new meters look at are decoded too.
                 decoder = self._decoder
                 events[:] = decoder.decode_lines(blob)
             try:
-                for event, line in entries:
+                for event, line, fingerprint in entries:
                     if type(event) is Rejected:
                         out.reject(event)
                         continue
@@ -219,9 +219,9 @@ class Intake:
                             not checks_lanes or self._agrees(lane, event, at, value, received_at, now, out)
                         ):
                             if is_known:
-                                self.seen.add_beside(identified, event_id, lane.mark + print_of(event, line))
+                                self.seen.add_beside(identified, event_id, lane.mark + fingerprint)
                             else:
-                                prints[event_id] = lane.mark + print_of(event, line)
+                                prints[event_id] = lane.mark + fingerprint
                             if at > newest:
                                 newest = at
                             rated += 1
@@ -244,7 +244,7 @@ class Intake:
                         continue
                     account = self._rate(Arrival(event, at, line, received_at, now, only), out)
                     if account is not None:
-                        its_print = mark_of(account.state.number) + print_of(event, line)
+                        its_print = mark_of(account.state.number) + fingerprint
                         if is_known:
                             self.seen.add_beside(identified, event_id, its_print)
                         else:
@@ -314,7 +314,7 @@ class Intake:
                 return True
             return False
         out.ended["duplicate", ""] += 1
-        if not says_the_same(rated_as, event, line):
+        if rated_as != xxh32_intdigest(line):
             out.mismatches.append(MismatchRow(event.source, event.id, line))
         return True
 
