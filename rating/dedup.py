@@ -1,9 +1,9 @@
 """
 Which events were rated already: identity is (source, id) within its customer.
 
-Ids are kept exactly, each with whose it is and a fingerprint of the event's bytes. Nearly always one customer of a key
-group has an id, so what is looked up is one dict for each source; customers who have an id that another one had
-first are kept beside it. That it is the same key group never matters.
+Ids are kept exactly, each with whose it is and a fingerprint of the event (`rating.prints`). Nearly always one customer
+of a key group has an id, so what is looked up is one dict for each source; customers who have an id that another one
+had first are kept beside it. That it is the same key group never matters.
 
 Ids are forgotten in segments: once both a horizon of event time and the same span of receiving time have passed,
 so that neither a backfill nor an idle night forgets too early. A full segment goes to the ledger; a snapshot

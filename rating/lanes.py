@@ -24,6 +24,7 @@ from rating.account import Account
 from rating.catalog import ALWAYS, NEVER
 from rating.meters import Aggregation
 from rating.money import ZERO
+from rating.prints import salt_of
 from rating.usage import MeterState, Slice
 
 NO_LIMIT = 10**30
@@ -50,7 +51,7 @@ class Lane:
 
     __slots__ = (
         "account", "aggregation", "end", "event_type", "events", "limit", "mark", "meter", "part", "place",
-        "quantity_left", "read", "start", "subject",
+        "quantity_left", "read", "salt", "start", "subject",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +77,8 @@ class Lane:
         self.aggregation = aggregation
         self.mark = mark
         """Whose the ids of its events are."""
+        self.salt = salt_of(event_type, subject, meter.card_key)
+        """What their prints have in common: see `rating.prints`."""
         self.events = 0
         self.place = ("", 0, 0)
         """The customer, and the places of the meter and the slice in the state as it was packed."""
