@@ -149,11 +149,12 @@ def test_a_lane_that_is_wrong_is_found_and_closed(monkeypatch: pytest.MonkeyPatc
         whole(self, subject, kind, account, meter, part, (part.start, part.end), *more)
 
     monkeypatch.setattr(Lane, "__init__", unbounded)
-    world = world_at(START + HOUR, *metered("a"), plan(card("a")), customer(), subscription(INVOICE, start=MIDDLE))
-    world.fold(event("1", "a", 1, MIDDLE))
-    out = world.fold(event("2", "a", 2, MIDDLE), event("3", "a", 4, MIDDLE - TICK))
+    ended = subscription(INVOICE, start=START, end=MIDDLE)
+    world = world_at(START + HOUR, *metered("a"), plan(card("a")), customer(), ended)
+    world.fold(event("1", "a", 1, MIDDLE - TICK))
+    out = world.fold(event("2", "a", 2, MIDDLE - TICK), event("3", "a", 4, MIDDLE))
     assert out.wrong_lanes == 0
-    out = world.fold(event("4", "a", 8, MIDDLE - TICK), event("5", "a", 16, MIDDLE))
+    out = world.fold(event("4", "a", 8, MIDDLE), event("5", "a", 16, MIDDLE - TICK))
     world.beat()
     assert out.wrong_lanes == 1
     assert out.ended == {("rated", ""): 1, ("parked", "no_subscription"): 1}
