@@ -36,6 +36,7 @@ def windows_that_left(meter: MeterState, rows: Sequence[ChargeRow], window_secon
     """
     open_windows = {part.window_start for part in meter.slices}
     left = [row for row in rows if row.window_start not in open_windows]
+    events = meter.events - sum(part.events for part in meter.slices)
     quantity = meter.usage - sum((part.quantity for part in meter.slices), ZERO)
     uncovered = meter.uncovered - sum((part.uncovered for part in meter.slices), ZERO)
     paid = dict(meter.paid)
@@ -46,8 +47,13 @@ def windows_that_left(meter: MeterState, rows: Sequence[ChargeRow], window_secon
     for row in left:
         for grant_id, amount in row.paid.items():
             book(found, grant_id, amount)
-    in_ledger = sum((row.quantity for row in left), ZERO), sum((row.uncovered for row in left), ZERO), found
-    return slices_of(left, window_seconds) if in_ledger == (quantity, uncovered, paid) else None
+    in_ledger = (
+        sum(row.events for row in left),
+        sum((row.quantity for row in left), ZERO),
+        sum((row.uncovered for row in left), ZERO),
+        found,
+    )
+    return slices_of(left, window_seconds) if in_ledger == (events, quantity, uncovered, paid) else None
 
 
 def slices_of(rows: Sequence[ChargeRow], window_seconds: int) -> list[Slice]:

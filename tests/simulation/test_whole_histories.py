@@ -21,7 +21,8 @@ HISTORIES = int(os.environ.get("HISTORIES", repeats(250)))
 FIRST = int(os.environ.get("HISTORIES_FROM", "0"))
 AT_ONCE = 25
 ONCE_WRONG = (20635, 600593, 600671, 298, 388, 341, 10128, 10565, 11160, 11502, 21714, 21946)
-"""Seeds that found what the others did not."""
+"""Seeds that found what the others did not, in histories without deleted customers."""
+ONCE_WRONG_WITH_DELETIONS = (700041, 700712)
 
 
 def paths_of(seed: int) -> tuple[str, ...]:
@@ -47,6 +48,12 @@ def test_the_engine_comes_to_what_a_plain_loop_comes_to(first: int) -> None:
 def test_what_was_wrong_once_is_right(seed: int) -> None:
     """On all paths."""
     assert check(make(seed, ["deletes"]), seed) == []
+
+
+@pytest.mark.parametrize("seed", ONCE_WRONG_WITH_DELETIONS)
+def test_what_was_wrong_once_where_customers_are_deleted_is_right(seed: int) -> None:
+    """On all paths."""
+    assert check(make(seed), seed) == []
 
 
 def _told(history: History, seed: int, found: list[str]) -> str:
