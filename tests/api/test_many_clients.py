@@ -166,6 +166,7 @@ async def gather(url: str) -> Crowd:
     return crowd
 
 
+@pytest.mark.timed
 def test_two_hundred_clients_at_once_leave_a_ledger_that_conserves(service: Service, stores: Stores) -> None:
     """Of the same thing one is made, an event is charged once however often it came, and no money comes or goes."""
     crowd = asyncio.run(gather(service.url))

@@ -83,7 +83,9 @@ def credit_grants(connection: Connection, customer: str, *, at: datetime | None 
         assert isinstance(grant, Grant), "the table of grants holds grants"
         found.append((grant, row["consumed"]))
     found.sort(key=lambda pair: pair[0].burn_order())
-    return [_position(grant, consumed, at or head.read_at) for grant, consumed in found]
+    # A grant that was made since the customer was read is there by now.
+    now = max([head.read_at, *(grant.created_at for grant, _ in found)])
+    return [_position(grant, consumed, at or now) for grant, consumed in found]
 
 
 def _position(grant: Grant, consumed: Decimal, at: datetime) -> CreditGrant:
