@@ -38,7 +38,7 @@ from dataflows.redrive import Redrive
 from dataflows.sources.control import ControlSource
 from dataflows.sources.jsonl import FileSource
 from dataflows.sources.streams import StreamSource
-from rating.rules import Rules
+from rating.time_rules import TimeRules
 from sinks.event_log import EventLog
 from sinks.postgres.generations import read_rereads
 from sinks.postgres.ledger import LedgerSink, WindowLoader, load_seen_ids, sole_writer
@@ -68,9 +68,9 @@ class _Ending(Event):
         return super().is_set() or self._outside.is_set()
 
 
-def rules_of(settings: Settings) -> Rules:
+def rules_of(settings: Settings) -> TimeRules:
     """The core's rules as the settings have them."""
-    return Rules(
+    return TimeRules(
         window_seconds=settings.window_seconds,
         late_windows=settings.late_windows,
         dedup_horizon=timedelta(seconds=settings.dedup_horizon_seconds),

@@ -20,8 +20,8 @@ from dataflows.messages import read_header, segments
 from rating.catalog import KEY_GROUPS
 from rating.dedup import LoadSegments, Reread, was_read_again
 from rating.group import KeyGroup
-from rating.rows import Outcome
-from rating.rules import Rules
+from rating.outcome import Outcome
+from rating.time_rules import TimeRules
 from rating.windows import LoadWindows
 from sinks import metrics
 
@@ -100,7 +100,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
     def __init__(
         self,
         view: CatalogView,
-        rules: Rules,
+        rules: TimeRules,
         beat: timedelta,
         load_segments: LoadSegments,
         load_windows: LoadWindows,
@@ -314,7 +314,7 @@ def _timestamp(instant: datetime | None) -> float:
 
 def builder(
     view: CatalogView,
-    rules: Rules,
+    rules: TimeRules,
     beat: timedelta,
     load_segments: LoadSegments,
     load_windows: LoadWindows,

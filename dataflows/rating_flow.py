@@ -24,8 +24,8 @@ from dataflows.route import Router
 from dataflows.sources.control import ControlSource
 from dataflows.sources.signals import SignalSource
 from rating.dedup import LoadSegments, Reread
-from rating.rows import Outcome
-from rating.rules import Rules
+from rating.outcome import Outcome
+from rating.time_rules import TimeRules
 from rating.windows import LoadWindows
 from sinks.kafka.outcomes import ChargesSent
 from sinks.kafka.signals import KafkaSignalSink
@@ -49,7 +49,7 @@ class Wiring(Struct, frozen=True):
     control: ControlSource
     pace: Pace
     clock: LogClock
-    rules: Rules
+    rules: TimeRules
     beat: timedelta
     load_segments: LoadSegments
     load_windows: LoadWindows

@@ -30,9 +30,9 @@ from dataflows.messages import microseconds
 from dataflows.waits import Look, Looks, WaitKind, concerned
 from rating.catalog import decode_record
 from rating.events import EventDecoder
-from rating.outcome import ParkCode, Rejected, waits_because
 from rating.placing import Standing, metered_fields, place, place_unread
-from rating.rules import Rules
+from rating.refusals import ParkCode, Rejected, waits_because
+from rating.time_rules import TimeRules
 from sinks.event_log import Again, EventLog
 from sinks.metrics import duplicate_mismatches_total, redrive_failures_total, redrive_seconds, redriven_events_total
 from sinks.postgres.parked import Identity, ParkedRows, WaitingRow, WaitsOn
@@ -86,7 +86,7 @@ class Redrive:
         memory_percent: How much of its memory the log's server may use for events to be driven.
     """
 
-    def __init__(self, dsn: str, log: EventLog, view: CatalogView, rules: Rules, memory_percent: int) -> None:
+    def __init__(self, dsn: str, log: EventLog, view: CatalogView, rules: TimeRules, memory_percent: int) -> None:
         self._dsn = dsn
         self._log = log
         self._view = view

@@ -12,7 +12,7 @@ from rating.account import Account
 from rating.carried import later_parts
 from rating.catalog import SettlementMode
 from rating.money import plain
-from rating.rows import BalanceRow, PeriodUsage
+from rating.outcome import BalanceRow, PeriodUsage
 
 
 class Access(StrEnum):

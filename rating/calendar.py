@@ -19,8 +19,8 @@ from rating.charge import costs_unused, first_piece, prorated
 from rating.lanes import Lanes
 from rating.periods import Period
 from rating.prices import Flat, Free, PaymentTerm, Pricing
-from rating.rules import Rules
 from rating.settle import repay_uncovered
+from rating.time_rules import TimeRules
 from rating.usage import MeterKey, MeterState
 from rating.windows import LoadWindows, bring_back, comes_back, tally_of
 
@@ -51,7 +51,7 @@ class Calendar:
     def __init__(
         self,
         catalog: Catalog,
-        rules: Rules,
+        rules: TimeRules,
         accounts: dict[str, Account],
         lanes: Lanes,
         read_through: datetime | None,

@@ -21,7 +21,7 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Struct, field
 
-from rating.rows import SeenIds
+from rating.outcome import SeenIds
 
 SEGMENT_SIZE = 2048
 """Ids in a segment: about what a snapshot carries at most per key group."""

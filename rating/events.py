@@ -30,7 +30,7 @@ from msgspec.json import Decoder
 from msgspec.structs import force_setattr
 
 from rating.money import DIGITS_MAX
-from rating.outcome import RejectCode, Rejected
+from rating.refusals import RejectCode, Rejected
 
 EVENT_BYTES_MAX: Final = 1 << 20
 """An event has at most this many bytes, about what Kafka takes by default."""

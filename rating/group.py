@@ -28,12 +28,11 @@ from rating.dedup import LoadSegments, SeenEvents, SeenState
 from rating.intake import Arrival, Intake
 from rating.lanes import Gathered, Lanes
 from rating.money import ZERO, use_exact
-from rating.outcome import RejectCode, Rejected
+from rating.outcome import Outcome, charge_rows
+from rating.refusals import RejectCode, Rejected
 from rating.routes import KnownRoutes
-from rating.rows import Outcome
-from rating.rules import Rules
 from rating.settle import repay_uncovered, settle
-from rating.telling import charge_rows
+from rating.time_rules import TimeRules
 from rating.undo import copied
 from rating.usage import MeterState, close_windows, price_meter, slice_at, slice_due_at
 from rating.windows import LoadWindows, windows_that_left
@@ -106,7 +105,7 @@ class KeyGroup:
         self,
         number: int,
         catalog: Catalog,
-        rules: Rules,
+        rules: TimeRules,
         snapshot: bytes | None = None,
         load_segments: LoadSegments = lambda _group, _numbers: (),
         refresh: Callable[[], bool] = lambda: False,

@@ -26,13 +26,13 @@ from rating.events import WHITE_SPACE, CloudEvent, EventDecoder, refuse_instant
 from rating.lanes import Lane, Lanes
 from rating.meters import PLAIN_INTEGER_LIMIT, Aggregation, quantity
 from rating.money import ZERO
-from rating.outcome import ParkCode, Parked, RejectCode, Rejected, waits_because
+from rating.outcome import MismatchRow, Outcome, UsedSubject
 from rating.placing import metered_fields
 from rating.prints import EPOCH, HALF, HALF_BITS, SPREAD, content_of, number_of
+from rating.refusals import ParkCode, Parked, RejectCode, Rejected, waits_because
 from rating.routes import ADDITIVE, KnownRoutes, Measured, Part, Route, measure, route_to
-from rating.rows import MismatchRow, Outcome, UsedSubject
-from rating.rules import Rules
 from rating.tallies import add, new_tally, tally_value
+from rating.time_rules import TimeRules
 from rating.undo import Undo
 from rating.usage import MeterState
 
@@ -115,7 +115,7 @@ class Intake:
         self,
         number: int,
         catalog: Catalog,
-        rules: Rules,
+        rules: TimeRules,
         keeper: Keeper,
         calendar: Calendar,
         seen: SeenEvents,

@@ -16,7 +16,7 @@ from msgspec import UNSET, Struct
 
 from rating.events import attribute_of
 from rating.money import DIGITS_MAX, ONE, ZERO, is_within_bounds, parse_decimal, plain
-from rating.outcome import RejectCode
+from rating.refusals import RejectCode
 
 MISSING: Final = UNSET
 """What a path reads where the event has nothing. JSON's null is `None`, not this."""

@@ -1,128 +1,296 @@
 """
-How an event ends when it is not rated: rejected for good, or parked until it can be.
+What the core tells the world: absolute rows with a revision, and events that ended otherwise.
 
-Both are values, not exceptions. A message says what was expected where, what came instead and what to do;
-it never repeats what the event carries.
+Amounts are exact decimals in the customer's currency. A row states a total, never a change, so it may
+be written any number of times; of two rows with the same key, the one with the greater revision holds.
 """
 
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
-from typing import final
+from itertools import groupby
+from typing import NamedTuple
 
+import msgspec
 from msgspec import Struct
 
+from rating.account import Account
+from rating.money import ZERO
+from rating.refusals import Parked, Rejected
+from rating.usage import MeterState, Slice, merged
 
-class RejectCode(StrEnum):
+
+class WindowPart(NamedTuple):
+    """The part of a window's charge that is for usage from `start` up to `end`: by that it is decided who may pay."""
+
+    start: datetime
+    end: datetime
+    quantity: Decimal
+    late_quantity: Decimal
+    events: int
+    amount: Decimal
+    uncovered: Decimal
+    paid: dict[str, Decimal]
+
+
+class ChargeRow(NamedTuple):
     """
-    Why an event will never be rated, in order of precedence: of several, the first listed is reported.
+    What one rate card of one customer cost within one window of a billing period, and who paid.
 
-    The values are public: they are on the dead-letter records and are a metric label.
-    """
-
-    TOO_LARGE = "too_large"
-    """The event has more bytes than an event may have."""
-    MALFORMED = "malformed"
-    """The bytes are not one JSON value in UTF-8, or it is nested too deeply."""
-    INVALID_ENVELOPE = "invalid_envelope"
-    """An attribute is missing or not as CloudEvents 1.0 has it, or `data` is not an object."""
-    NUMBER_UNREADABLE = "number_unreadable"
-    """A number that a meter may look at has more digits, or a larger exponent, than can be read."""
-    TIME_IN_FUTURE = "time_in_future"
-    """The event's time is too far ahead of its arrival."""
-    VALUE_MISSING = "value_missing"
-    """The meter's value property is not in the event."""
-    VALUE_NOT_A_NUMBER = "value_not_a_number"
-    """The value is neither a number nor a string that holds one."""
-    VALUE_NOT_A_TEXT = "value_not_a_text"
-    """The value to count once is null, an array, an object or a number out of range."""
-    VALUE_OUT_OF_RANGE = "value_out_of_range"
-    """The value has too many digits before or after the point."""
-    VALUE_NEGATIVE = "value_negative"
-    """The value is below 0."""
-    VALUE_TOO_MANY = "value_too_many"
-    """The billing period has had as many different values as a meter counts, and this is another one."""
-    FAILED = "failed"
-    """The engine failed at the event, or at its customer's data: a defect, which is alerted."""
-
-
-class ParkCode(StrEnum):
-    """
-    Why an event cannot be rated yet, in order of precedence: of several, the first listed is reported.
-
-    The values are public: they are on the parked events and are a metric label.
+    The one row of the ledger from which all else of a charge follows: the period is the sum of its windows,
+    and what a grant paid is the sum of its entries in `paid`.
     """
 
-    UNKNOWN_SUBJECT = "unknown_subject"
-    """The subject belongs to no customer."""
-    NO_SUBSCRIPTION = "no_subscription"
-    """The customer had no subscription at the time of the event."""
-    NO_FEATURE = "no_feature"
-    """No feature of the customer's plan meters events like this one."""
-    PERIOD_CLOSED = "period_closed"
-    """The billing period of the event has closed."""
-    UNPRICED = "unpriced"
-    """A meter of the plan counts the event, and no feature of it prices it; the rest of the event was rated."""
+    customer_id: str
+    subscription_id: str
+    card_key: str
+    period_start: datetime
+    window_start: datetime
+    feature_key: str | None
+    period_end: datetime
+    full_start: datetime
+    full_end: datetime
+    currency: str
+    settlement_mode: str
+    quantity: Decimal
+    late_quantity: Decimal
+    events: int
+    amount: Decimal
+    """Running charges and commitment."""
+    commitment: Decimal
+    """The part of `amount` that the minimum added when the period closed."""
+    credits: Decimal
+    uncovered: Decimal
+    paid: dict[str, Decimal]
+    """What each grant paid; their sum is `credits`."""
+    closed: bool
+    revision: int
+    parts: tuple[WindowPart, ...] = ()
+    """Where a grant begins or ends within the window, or usage came late for another. Empty: all is as of its start."""
+    was_left: bool = False
+    """Whether the window had left the state before, so that only the ledger has the row that this one replaces."""
 
 
-@final
-class Rejected(Struct, frozen=True):
+class PeriodUsage(NamedTuple):
+    """What a feature was used in a billing period, in the meter's unit."""
+
+    feature_key: str
+    period_start: datetime
+    period_end: datetime
+    quantity: Decimal
+
+
+class BalanceRow(NamedTuple):
     """
-    An event that will never be rated, or what of it: why, where in it (as in `$.data.tokens`), and its bytes.
+    What a customer has left, and whether it may go on.
 
-    `meter` is the key of the one meter that it has no value for, where the rest of the event was rated.
+    ``funded == settled + pending + consumed + expired + voided`` and ``charged == consumed + uncovered``.
     """
 
-    code: RejectCode
-    message: str
-    path: str
-    raw: bytes
-    meter: str = ""
+    customer_id: str
+    customer_key: str
+    currency: str
+    funded: Decimal
+    settled: Decimal
+    live: Decimal
+    pending: Decimal
+    overage: Decimal
+    consumed: Decimal
+    expired: Decimal
+    voided: Decimal
+    uncovered: Decimal
+    charged: Decimal
+    access: str
+    reason: str
+    level: int
+    """How many low-balance thresholds are crossed, zero itself being the last."""
+    threshold: str
+    """The lowest threshold crossed, in plain notation; empty when none is."""
+    blocked_features: tuple[str, ...]
+    """Features that may not be used although the customer may go on: only restricted credit is left."""
+    usage: tuple[PeriodUsage, ...]
+    """Of the features with a metered entitlement, in the billing periods that are not over."""
+    revision: int
+    as_of: datetime
 
 
-class Parked(Struct, frozen=True):
-    """
-    An event that waits until it can be rated, or what of it does.
+class MismatchRow(NamedTuple):
+    """A duplicate whose content differs from the event that was rated: no effect on money, kept to be looked at."""
 
-    `customer` is an id, None while the subject is unknown. `meter` is the key of the one meter whose usage waits, where
-    the rest of the event was rated: then `dimensions` are the texts by which no feature takes it.
-    """
-
-    code: ParkCode
-    message: str
     source: str
     id: str
-    subject: str
-    customer: str | None
-    time: datetime
     raw: bytes
-    received_at: datetime
-    """When the event was first received."""
-    meter: str = ""
-    dimensions: dict[str, str] = {}
-    type: str = ""
-    """The event's type, by which it is found again when a meter or a feature of such events changes."""
-    quantity: Decimal | None = None
-    """What the event adds to that meter; None where it is a text."""
 
 
-def waits_because(code: ParkCode, subject: str, event_type: str, meter: str = "") -> str:
-    """Why an event waits, or what of it is for one meter, and what to do."""
-    if meter:
-        return _PART_MESSAGES[code].format(meter=meter)
-    return _MESSAGES[code].format(subject=subject, type=event_type)
+class SeenIds(NamedTuple):
+    """A full segment of event ids, kept in the ledger so that snapshots need not carry it again."""
+
+    key_group: int
+    segment: int
+    ids: bytes
+    oldest_needed: int
+    """Segments with smaller numbers have been forgotten."""
 
 
-_MESSAGES = {
-    ParkCode.UNKNOWN_SUBJECT: "no customer has the subject `{subject}`: add it to a customer's subjects",
-    ParkCode.NO_SUBSCRIPTION: (
-        "the customer of `{subject}` had no subscription at the event's time: subscribe it as of then, which is"
-        " possible where it has had none since"
-    ),
-    ParkCode.NO_FEATURE: "no feature of the customer's plan meters `{type}` events: add meter, feature, rate card",
-    ParkCode.PERIOD_CLOSED: "the billing period of the event had closed when it arrived",
-}
-_PART_MESSAGES = {
-    ParkCode.UNPRICED: "no feature of the customer's plan prices this usage of meter `{meter}`: add one, or its filter",
-    ParkCode.PERIOD_CLOSED: "the billing period of a feature of meter `{meter}` had closed when the event arrived",
-}
+class UsedSubject(NamedTuple):
+    """A subject that a customer's usage came under. Told again whenever its route is found anew."""
+
+    customer_id: str
+    subject: str
+
+
+class Outcome:
+    """All that a key group has to say after it was given input. Empty is falsy."""
+
+    __slots__ = (
+        "balances", "catalog_version", "charges", "ended", "mismatches",
+        "parked", "received", "rejected", "seen", "subjects", "urgent", "wrong_lanes",
+    )  # fmt: skip
+
+    def __init__(self, catalog_version: int = 0) -> None:
+        self.catalog_version = catalog_version
+        """The control-log entry that had at least been seen: an event parked here waits for a later one."""
+        self.charges: list[ChargeRow] = []
+        self.balances: list[BalanceRow] = []
+        self.rejected: list[Rejected] = []
+        self.parked: list[Parked] = []
+        self.mismatches: list[MismatchRow] = []
+        self.seen: list[SeenIds] = []
+        self.subjects: list[UsedSubject] = []
+        """Come with events that ended."""
+        self.ended: Counter[tuple[str, str]] = Counter()
+        """How events ended: (`rated` | `duplicate` | `parked` | `rejected`, reason) → how many."""
+        self.received: list[tuple[datetime, int]] = []
+        """When the events behind these balances were received, and how many."""
+        self.wrong_lanes = 0
+        """How many folds by a lane were found to be wrong, and went the slow way."""
+        self.urgent = False
+        """Whether access changed, so that the balances go out first."""
+
+    def __reduce__(self) -> tuple[Callable[[bytes], Outcome], tuple[bytes]]:
+        """An outcome crosses to another process as MessagePack; within one it is handed on as it is."""
+        return unpack_outcome, (pack_outcome(self),)
+
+    def reject(self, rejected: Rejected) -> None:
+        """An event ends as rejected."""
+        self.rejected.append(rejected)
+        self.ended["rejected", rejected.code] += 1
+
+    def mark(self) -> tuple[int, int, bool]:
+        """How much was said of customers, for `cut`."""
+        return len(self.charges), len(self.balances), self.urgent
+
+    def cut(self, mark: tuple[int, int, bool]) -> None:
+        """Take back what was said of customers since."""
+        charges, balances, self.urgent = mark
+        del self.charges[charges:], self.balances[balances:]
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.balances or self.charges or self.ended or self.rejected or self.parked or self.seen or self.subjects
+        )
+
+
+class _Packed(Struct, array_like=True):
+    """An outcome as it crosses to another process: what is for the sinks. Ends of events are counted before."""
+
+    catalog_version: int
+    charges: list[ChargeRow]
+    balances: list[BalanceRow]
+    rejected: list[Rejected]
+    parked: list[Parked]
+    mismatches: list[MismatchRow]
+    seen: list[SeenIds]
+    subjects: list[UsedSubject]
+    received: list[tuple[datetime, int]]
+    urgent: bool
+
+
+_encoder = msgspec.msgpack.Encoder(decimal_format="string")
+_decoder = msgspec.msgpack.Decoder(_Packed)
+
+
+def pack_outcome(outcome: Outcome) -> bytes:
+    """All but what is counted where it happens (`ended`, `wrong_lanes`), as MessagePack."""
+    return _encoder.encode(_Packed(*(getattr(outcome, name) for name in _Packed.__struct_fields__)))
+
+
+def unpack_outcome(packed: bytes) -> Outcome:
+    """The inverse of `pack_outcome`."""
+    found = _decoder.decode(packed)
+    outcome = Outcome()
+    for name in _Packed.__struct_fields__:
+        setattr(outcome, name, getattr(found, name))
+    return outcome
+
+
+# -- the rows of a meter ----------------------------------------------------------------------------
+
+
+def charge_rows(account: Account, meter: MeterState, whole: bool) -> Iterator[ChargeRow]:
+    """The rows of a meter's windows: of all that are open, or of the last alone."""
+    slices = meter.slices
+    last = slices[-1]
+    if len(slices) == 1 or (not whole and slices[-2].window_start != last.window_start):
+        yield _row(account, meter, [last], meter.commitment)
+        return
+    # Slices are in the order of their windows.
+    for window_start, parts in groupby(slices, key=_window):
+        if whole or window_start == last.window_start:
+            commitment = meter.commitment if window_start == last.window_start else ZERO
+            yield _row(account, meter, list(parts), commitment)
+
+
+def _window(part: Slice) -> datetime:
+    return part.window_start
+
+
+def _row(account: Account, meter: MeterState, slices: list[Slice], commitment: Decimal) -> ChargeRow:
+    customer = account.customer
+    first = slices[0]
+    window_start = first.window_start
+    if len(slices) == 1:
+        within, was_left, is_whole = first, first.was_left, first.start == window_start
+    else:
+        within, was_left, is_whole = merged(slices), any(part.was_left for part in slices), False
+    return ChargeRow(
+        account.state.customer_id,
+        meter.subscription_id,
+        meter.card_key,
+        meter.period_start,
+        window_start,
+        meter.feature_key,
+        meter.period_end,
+        meter.full_start,
+        meter.full_end,
+        customer.currency if customer is not None else "",
+        "credit_only" if meter.repays else "credit_then_invoice",
+        within.quantity,
+        within.late_quantity,
+        within.events,
+        within.amount,
+        commitment,
+        within.amount - within.uncovered,
+        within.uncovered,
+        dict(within.paid),
+        meter.closed,
+        account.revision,
+        () if is_whole else tuple(map(_part, slices)),
+        was_left,
+    )
+
+
+def _part(found: Slice) -> WindowPart:
+    return WindowPart(
+        found.start,
+        found.end,
+        found.quantity,
+        found.late_quantity,
+        found.events,
+        found.amount,
+        found.uncovered,
+        dict(found.paid),
+    )

@@ -17,9 +17,9 @@ from rating.calendar import closes_at
 from rating.catalog import Catalog, Placement, Subscription
 from rating.events import CloudEvent
 from rating.meters import top_field
-from rating.outcome import ParkCode
+from rating.refusals import ParkCode
 from rating.routes import measure, meters_of
-from rating.rules import Rules
+from rating.time_rules import TimeRules
 from rating.usage import MeterState
 
 
@@ -59,7 +59,7 @@ def place_unread(
 
 
 def place(
-    catalog: Catalog, rules: Rules, event: CloudEvent, at: datetime, received_at: datetime, meter: str = ""
+    catalog: Catalog, rules: TimeRules, event: CloudEvent, at: datetime, received_at: datetime, meter: str = ""
 ) -> Standing:
     """
     Whose an event is and why it waits.

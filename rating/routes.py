@@ -20,7 +20,7 @@ from rating.catalog import ALWAYS, NEVER, Placement, Subscription
 from rating.events import CloudEvent
 from rating.lanes import Lanes
 from rating.meters import PLAIN_INTEGER_LIMIT, Aggregation, Feature, Meter, compile_path, dimension_text, quantity
-from rating.outcome import ParkCode, RejectCode, Rejected
+from rating.refusals import ParkCode, RejectCode, Rejected
 from rating.tallies import UNIQUE_MAX, is_beyond
 from rating.usage import MeterState
 

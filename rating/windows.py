@@ -18,8 +18,8 @@ from decimal import Decimal
 
 from rating.meters import Aggregation
 from rating.money import ZERO
+from rating.outcome import ChargeRow, WindowPart
 from rating.periods import window_at
-from rating.rows import ChargeRow, WindowPart
 from rating.tallies import HighestTally, LowestTally, Tally
 from rating.usage import MeterKey, MeterState, Slice
 from rating.wallet import book

@@ -15,8 +15,8 @@ from importlib.metadata import version
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
-from rating.outcome import ParkCode, RejectCode
-from rating.rows import Outcome
+from rating.outcome import Outcome
+from rating.refusals import ParkCode, RejectCode
 
 METERS_MAX = 100
 """So many meters are told apart where a label names one; the others are `OTHER_METERS` together."""

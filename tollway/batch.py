@@ -28,9 +28,9 @@ from rating.catalog import Catalog, Grant, Record, Subscription
 from rating.events import BYTE_ORDER_MARK, time_of
 from rating.group import KeyGroup
 from rating.money import ZERO
-from rating.outcome import Parked, Rejected
-from rating.rows import BalanceRow, ChargeRow, MismatchRow, Outcome
-from rating.rules import Rules
+from rating.outcome import BalanceRow, ChargeRow, MismatchRow, Outcome
+from rating.refusals import Parked, Rejected
+from rating.time_rules import TimeRules
 from tollway.invoicing.lines import Billed, Standing, differences
 from tollway.invoicing.model import Invoice, InvoiceCustomer, InvoiceStatus, Totals
 from tollway.invoicing.parts import before_parts, key_of
@@ -264,7 +264,7 @@ class _Run:
     def __init__(self, result: BatchResult, as_of: datetime, window_seconds: int) -> None:
         self._result = result
         self._as_of = as_of
-        self._rules = Rules(window_seconds=window_seconds, late_windows=1 << 30, dedup_horizon=FOREVER)
+        self._rules = TimeRules(window_seconds=window_seconds, late_windows=1 << 30, dedup_horizon=FOREVER)
         self._router = Router(_Still(result.catalog))
         self._groups: dict[str, KeyGroup] = {}
         self._lines: list[bytes] = []

@@ -18,7 +18,7 @@ from confluent_kafka import Message
 
 from config.kafka import KafkaSettings
 from rating.money import plain
-from rating.rows import BalanceRow, ChargeRow, Outcome
+from rating.outcome import BalanceRow, ChargeRow, Outcome
 from sinks.catching_up import CatchingUp
 from sinks.kafka.client import admin, partitions_of
 from sinks.kafka.deliver import Delivery, Headers

@@ -22,7 +22,7 @@ import msgspec
 import psycopg
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
-from rating.rows import ChargeRow, Outcome, WindowPart
+from rating.outcome import ChargeRow, Outcome, WindowPart
 from rating.usage import MeterKey
 from sinks.metrics import duplicate_mismatches_total, epoch_seconds, ledger_rows_total, sink_seconds
 from sinks.postgres.connecting import connect

@@ -19,7 +19,7 @@ import redis
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from rating.money import plain
-from rating.rows import BalanceRow, Outcome
+from rating.outcome import BalanceRow, Outcome
 from sinks.catching_up import CatchingUp
 from sinks.metrics import count_signals, event_to_balance_seconds, ingest_to_signal_seconds, sink_seconds
 from sinks.postgres import connecting

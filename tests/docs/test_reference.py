@@ -9,8 +9,8 @@ import pytest
 from config.kafka import BEGIN_AT, FIXED, KAFKA_SETTINGS
 from config.settings import RESERVED_PREFIXES, SETTINGS
 from docs import make_reference
-from rating.outcome import ParkCode, RejectCode
-from rating.rows import BalanceRow, ChargeRow
+from rating.outcome import BalanceRow, ChargeRow
+from rating.refusals import ParkCode, RejectCode
 from sinks.event_log import CONTROL_HEAD, PARTITIONS, stream_key
 from sinks.postgres.ledger import DUPLICATE_MISMATCH
 from sinks.postgres.migrate import MIGRATIONS

@@ -15,8 +15,8 @@ import pytest
 from litestar.testing import TestClient
 from prometheus_client import REGISTRY
 
-from rating.outcome import ParkCode, Parked, RejectCode, Rejected
-from rating.rows import Outcome
+from rating.outcome import Outcome
+from rating.refusals import ParkCode, Parked, RejectCode, Rejected
 from sinks import metrics
 from sinks.postgres.ledger import Ledger, rows_of
 from sinks.postgres.totals import read_totals

@@ -18,8 +18,8 @@ from dataflows.log_clock import LogClock
 from dataflows.messages import header, microseconds, segment_header, segments
 from dataflows.rate import Pace, RateLogic
 from rating.catalog import SettlementMode
-from rating.rows import Outcome
-from rating.rules import Rules
+from rating.outcome import Outcome
+from rating.time_rules import TimeRules
 from tests.conftest import Stores
 from tests.engine_runs import check_ledger, write_records
 from tests.flow.test_pace import _View
@@ -62,7 +62,7 @@ def test_a_snapshot_holds_what_waits() -> None:
 def _logic(backlog: Backlog, view: Any, snapshot: bytes | None = None) -> RateLogic:
     return RateLogic(
         view,
-        Rules(),
+        TimeRules(),
         timedelta(),
         lambda _group, _numbers: (),
         lambda _customer, _meter: (),

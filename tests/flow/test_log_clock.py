@@ -16,9 +16,9 @@ from dataflows.messages import RawBatch, Segment, header, microseconds
 from dataflows.rate import AGAIN_MAX, Pace, RateLogic
 from dataflows.route import Router
 from rating.catalog import SettlementMode
+from rating.outcome import ChargeRow, Outcome
 from rating.prices import Flat, Pricing
-from rating.rows import ChargeRow, Outcome
-from rating.rules import Rules
+from rating.time_rules import TimeRules
 from sinks.catching_up import CatchingUp
 from tests.flow.test_pace import _View
 from tests.simulation.settling import NUMBER, card, customer, event, grant, metered, plan, subscription
@@ -167,7 +167,7 @@ def test_a_log_that_is_read_late_is_paid_for_as_if_it_had_been_read_in_time() ->
     assert following.list_parts() == ["000"]
     partition = following.build_part("tollway.events", "000", None)
     router = Router(view, clock)
-    logic = RateLogic(view, Rules(), SECOND, lambda *_: (), lambda *_: (), (), Pace(), clock, Backlog(), None)
+    logic = RateLogic(view, TimeRules(), SECOND, lambda *_: (), lambda *_: (), (), Pace(), clock, Backlog(), None)
     told: dict[tuple[Any, ...], ChargeRow] = {}
 
     def take(outcomes: Iterable[Outcome]) -> None:

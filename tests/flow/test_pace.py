@@ -13,8 +13,8 @@ from dataflows.log_clock import LogClock
 from dataflows.messages import header, microseconds, segment_header
 from dataflows.rate import Pace, RateLogic
 from rating.catalog import SettlementMode
-from rating.rows import Outcome
-from rating.rules import Rules
+from rating.outcome import Outcome
+from rating.time_rules import TimeRules
 from tests.simulation.driving import View
 from tests.simulation.settling import NUMBER, card, customer, event, metered, plan, subscription
 from tests.world import line
@@ -38,7 +38,7 @@ def _logic(start: datetime) -> RateLogic:
     view.log = list(records)
     return RateLogic(
         view,
-        Rules(),
+        TimeRules(),
         BEAT,
         lambda _group, _numbers: (),
         lambda _customer, _meter: (),

@@ -25,9 +25,9 @@ from dataflows.redrive import Redrive
 from dataflows.sources.streams import StreamSource
 from rating.catalog import FeatureSet, MeterSet, PlanVersion, Record, SettlementMode, VersionMove
 from rating.meters import Aggregation, Feature, Meter
-from rating.outcome import ParkCode, Parked
-from rating.rows import Outcome
-from rating.rules import Rules
+from rating.outcome import Outcome
+from rating.refusals import ParkCode, Parked
+from rating.time_rules import TimeRules
 from sinks.event_log import EventLog
 from sinks.postgres.ledger import Ledger, rows_of
 from tests.conftest import Stores
@@ -49,7 +49,7 @@ class Driving:
         self.stores = stores
         self.view = CatalogView(stores.postgres_dsn)
         log = EventLog(stores.redis_url, stores.settings.partitions)
-        self.redrive = Redrive(stores.postgres_dsn, log, self.view, Rules(), memory_percent)
+        self.redrive = Redrive(stores.postgres_dsn, log, self.view, TimeRules(), memory_percent)
         self.longest = 0.0
 
     def once(self) -> None:

@@ -23,8 +23,8 @@ from rating.catalog import (
 )
 from rating.charge import commitment, prorate, total
 from rating.money import ZERO, plain, use_exact
+from rating.outcome import BalanceRow, ChargeRow, Outcome
 from rating.prices import Flat, Price, Pricing, discounts_from_v1, price_from_v1
-from rating.rows import BalanceRow, ChargeRow, Outcome
 from sinks.postgres.ledger import Ledger, rows_of
 from tollway.invoicing import Invoice, Line, Totals
 

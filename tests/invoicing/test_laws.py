@@ -20,9 +20,9 @@ from rating.catalog import Customer, Grant, PlanVersion, SettlementMode, Subscri
 from rating.charge import billable_quantity, commitment, total
 from rating.group import KeyGroup
 from rating.money import ZERO, plain, round_minor, use_exact
+from rating.outcome import Outcome
 from rating.prices import Price, Pricing
-from rating.rows import Outcome
-from rating.rules import Rules
+from rating.time_rules import TimeRules
 from tests import oracle
 from tests.invoicing.books import Books, adds_up, pricing, tiered, unit
 from tests.rating.strategies import discounts, quantities, usage_prices
@@ -276,7 +276,7 @@ def test_events_are_invoiced_as_the_oracle_bills_them(books: Books, mode: Settle
     for record in records:
         if isinstance(record, PlanVersion | Customer | Subscription | Grant):
             books.record(record)
-    group = KeyGroup(key_group("customer-0"), catalog_of(records), Rules(grace=5 * day))
+    group = KeyGroup(key_group("customer-0"), catalog_of(records), TimeRules(grace=5 * day))
     stream = list(events(chance, 400, 1, START + 25 * day, 8 * day))
     bill = oracle.rate(stream, customer_by_subject(1), FEATURES)
     chance.shuffle(stream)

@@ -21,9 +21,9 @@ from rating.catalog import (
 )
 from rating.group import KeyGroup
 from rating.money import ZERO, plain
-from rating.outcome import ParkCode, Parked, RejectCode, Rejected
-from rating.rows import Outcome
-from rating.rules import Rules
+from rating.outcome import Outcome
+from rating.refusals import ParkCode, Parked, RejectCode, Rejected
+from rating.time_rules import TimeRules
 from tests.invoicing.books import APRIL, HOUR, MARCH, Books, pricing, unit
 from tests.world import START, catalog_records, customer_records, events, line
 from tollway.ledger_reads import (
@@ -223,7 +223,7 @@ def test_what_the_dataflow_tells_reads_as_one_account(books: Books, mode: Settle
         Grant("far", "customer-0", D(99), "USD", START + 300 * DAY, START),
     ]
     catalog = Catalog()
-    group = KeyGroup(key_group("customer-0"), catalog, Rules())
+    group = KeyGroup(key_group("customer-0"), catalog, TimeRules())
     stream = list(events(chance, 300, 1))
     chance.shuffle(stream)
     now = START + 3 * DAY + HOUR
@@ -286,7 +286,7 @@ def test_what_a_backdated_grant_pays_reads_as_paid(books: Books) -> None:
     catalog = Catalog()
     for entry_id, record in enumerate(records, 1):
         catalog.apply(entry_id, record)
-    group = KeyGroup(key_group("customer-0"), catalog, Rules())
+    group = KeyGroup(key_group("customer-0"), catalog, TimeRules())
     out = Outcome()
     for hour in range(2):
         at = (START + hour * HOUR).isoformat()

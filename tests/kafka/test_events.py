@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dataflows.sources.kafka_events import Headers, lines_of
 from rating.events import BYTE_ORDER_MARK, CloudEvent, EventDecoder
-from rating.outcome import Rejected
+from rating.refusals import Rejected
 
 PLAIN = b'{"specversion":"1.0","id":"1","source":"s","type":"t","subject":"u","data":{"n":1.10}}'
 ATTRIBUTES: Headers = [

@@ -18,7 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dataflows.sources.streams import StreamSource
-from rating.outcome import ParkCode
+from rating.refusals import ParkCode
 from sinks import metrics
 from sinks.postgres.totals import read_totals
 from tests.api.service import NO_TLS

@@ -17,7 +17,7 @@ from rating.events import (
     attribute_of,
     subjects,
 )
-from rating.outcome import RejectCode, Rejected
+from rating.refusals import RejectCode, Rejected
 
 SECRET = "s3cr3t"
 DECODER = EventDecoder(["tokens", "model"])

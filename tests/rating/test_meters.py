@@ -27,7 +27,7 @@ from rating.meters import (
     top_field,
 )
 from rating.money import DIGITS_MAX, use_exact
-from rating.outcome import RejectCode
+from rating.refusals import RejectCode
 from rating.tallies import Tally, add, new_tally, pack_tally, tally_value, unpack_tally
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "peers.json").read_text())["vectors"]

@@ -21,7 +21,7 @@ from datetime import timedelta
 from fractions import Fraction
 
 from rating import dedup
-from rating.rows import BalanceRow, ChargeRow
+from rating.outcome import BalanceRow, ChargeRow
 from tests.simulation.billing import CENTS, net
 from tests.simulation.driving import Engine, file_of
 from tests.simulation.plain import Balance, History, Oracle, PeriodKey, Told, half_up

@@ -33,7 +33,7 @@ from rating.dedup import Reread, was_read_again
 from rating.entitlements import MeteredEntitlement
 from rating.group import KeyGroup
 from rating.meters import Aggregation, Feature, Meter
-from rating.outcome import ParkCode, Parked
+from rating.outcome import BalanceRow, ChargeRow, Outcome
 from rating.prices import (
     Discounts,
     Dynamic,
@@ -50,8 +50,8 @@ from rating.prices import (
     UnitConversion,
     Volume,
 )
-from rating.rows import BalanceRow, ChargeRow, Outcome
-from rating.rules import Rules
+from rating.refusals import ParkCode, Parked
+from rating.time_rules import TimeRules
 from tests.simulation.plain import TICK, Arrival, Entry, History, Plain
 from tests.world import line
 from tollway.batch import BatchResult, rate_file
@@ -267,7 +267,7 @@ class Engine:
         self.history = history
         self.chance = chance
         self.is_calm = is_calm
-        self.rules = Rules(
+        self.rules = TimeRules(
             with_lanes=with_lanes,
             window_seconds=history.window,
             late_windows=history.late_windows,

@@ -24,9 +24,9 @@ from rating.catalog import (
 from rating.group import KeyGroup
 from rating.meters import Aggregation, Feature, Meter
 from rating.money import ZERO
+from rating.outcome import BalanceRow, ChargeRow, Outcome
 from rating.prices import Pricing, Unit
-from rating.rows import BalanceRow, ChargeRow, Outcome
-from rating.rules import Rules
+from rating.time_rules import TimeRules
 from tests.world import START, line
 
 HOUR = timedelta(hours=1)
@@ -109,9 +109,9 @@ def event(name: str, feature: str, amount: object, at: datetime, subject: str = 
 class World:
     """A key group, its catalog, and the newest row of each key that it told."""
 
-    def __init__(self, *records: Record, rules: Rules | None = None, number: int = NUMBER) -> None:
+    def __init__(self, *records: Record, rules: TimeRules | None = None, number: int = NUMBER) -> None:
         self.catalog = Catalog()
-        self.rules = rules or Rules()
+        self.rules = rules or TimeRules()
         self.number = number
         self.now = START
         self.out = Outcome()

@@ -15,10 +15,10 @@ import rating.intake
 from rating.catalog import FeatureSet, MeterSet, Phase, Record, SettlementMode, Subscription, VersionMove, key_group
 from rating.lanes import Lane
 from rating.meters import Aggregation, Feature, Meter
-from rating.outcome import ParkCode
+from rating.outcome import Outcome
 from rating.prices import Graduated, Pricing, Tier
-from rating.rows import Outcome
-from rating.rules import Rules
+from rating.refusals import ParkCode
+from rating.time_rules import TimeRules
 from tests.simulation.settling import (
     DAY,
     HOUR,
@@ -43,7 +43,7 @@ TICK = timedelta(microseconds=1)
 
 
 def world_at(now: Any, *records: Record, **rules: Any) -> World:
-    world = World(rules=Rules(**rules))
+    world = World(rules=TimeRules(**rules))
     world.now = now
     world.apply(*records)
     return world

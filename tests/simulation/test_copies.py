@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from rating.catalog import FeatureSet, MeterSet, Record, SettlementMode
 from rating.meters import Aggregation, Feature, Meter
-from rating.rows import Outcome
-from rating.rules import Rules
+from rating.outcome import Outcome
+from rating.time_rules import TimeRules
 from tests.simulation.settling import World, card, customer, plan, subscription
 from tests.world import START
 
@@ -37,7 +37,9 @@ def world(meters: str, with_lanes: bool = True) -> World:
     cards = [card(meter.key) for meter in found]
     records: list[Record] = [*map(MeterSet, found), *map(FeatureSet, features), plan(*cards)]
     who = customer(("acmé", "acme"))
-    return World(*records, who, subscription(SettlementMode.CREDIT_THEN_INVOICE), rules=Rules(with_lanes=with_lanes))
+    return World(
+        *records, who, subscription(SettlementMode.CREDIT_THEN_INVOICE), rules=TimeRules(with_lanes=with_lanes)
+    )
 
 
 def written(value: Any, number: str = "1", time: str = TIME, **how: Any) -> bytes:

@@ -20,7 +20,7 @@ import pytest
 from rating.catalog import Grant, Record, SettlementMode
 from rating.money import ZERO
 from rating.prices import Flat, Pricing, Tier, Volume, price_from_v1
-from rating.rules import Rules
+from rating.time_rules import TimeRules
 from tests.simulation.settling import DAY, HOUR, ID, World, card, customer, event, grant, metered, plan, subscription
 from tests.world import START
 
@@ -102,7 +102,7 @@ def grants_of(vector: Vector) -> list[Grant]:
 
 def world_of(*records: Record) -> World:
     """A world whose time stands at the start."""
-    return World(*records, rules=Rules(window_seconds=60, late_windows=3))
+    return World(*records, rules=TimeRules(window_seconds=60, late_windows=3))
 
 
 def features(*names: str, mode: SettlementMode = SettlementMode.CREDIT_ONLY) -> list[Record]:
@@ -211,7 +211,7 @@ def run_expiry(vector: Vector) -> None:
 def run_lifecycle(vector: Vector) -> None:
     pricing = Pricing(price_from_v1(vector["price"]), "USD")
     records = [*metered("a"), plan(card("a", pricing)), customer(), subscription(INVOICE), *grants_of(vector)]
-    world = World(*records, rules=Rules(grace=2 * DAY))
+    world = World(*records, rules=TimeRules(grace=2 * DAY))
     world.beat(START + DAY)
     world.use(event("1", "a", D(vector["usage_in_period"]), START + DAY))
     world.beat(START + 32 * DAY)

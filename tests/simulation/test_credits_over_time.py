@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from rating.catalog import Grant, SettlementMode
 from rating.meters import Aggregation
-from rating.rules import Rules
+from rating.time_rules import TimeRules
 from tests.repeats import repeats
 from tests.simulation.settling import DAY, HOUR, World, card, customer, event, grant, metered, plan, subscription, unit
 from tests.world import START
@@ -107,7 +107,7 @@ def end(found: Grant) -> datetime:
 def test_each_grant_pays_what_a_plain_loop_lets_it_pay(seed: int, mode: SettlementMode, ahead: bool) -> None:
     """By time of use: late usage finds the grants of its own time, whatever window shows it."""
     chance = random.Random(seed)
-    world = World(rules=Rules(grace=GRACE, late_windows=chance.choice([1, 2, 5]), keep_closed=HOUR))
+    world = World(rules=TimeRules(grace=GRACE, late_windows=chance.choice([1, 2, 5]), keep_closed=HOUR))
     world.now = BEGIN
     cards = [card(feature, unit(str(price))) for feature, price in PRICES.items()]
     records = [*metered("a"), *metered("b"), plan(*cards), customer(), subscription(mode)]
@@ -201,7 +201,7 @@ def test_a_grant_that_came_and_went_while_nobody_looked_repays_all_the_same(rest
 def test_a_grant_repays_no_more_than_a_period_owes_in_all() -> None:
     """A later window made the period cheaper: what is left of it is repaid, and nothing below zero is told."""
     records = [*metered("a", Aggregation.LATEST), plan(card("a")), customer(), subscription(start=BEGIN)]
-    world = World(rules=Rules(late_windows=5))
+    world = World(rules=TimeRules(late_windows=5))
     world.now = BEGIN
     world.apply(*records)
     world.beat(BEGIN + HOUR)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from rating.catalog import SettlementMode, key_group
 from rating.group import KeyGroup
-from rating.rows import Outcome
-from rating.rules import Rules
+from rating.outcome import Outcome
+from rating.time_rules import TimeRules
 from tests import oracle
 from tests.repeats import repeats
 from tests.world import FEATURES, PRICES, START, catalog_of, catalog_records, customer_records, events, line
@@ -66,7 +66,7 @@ def run(
     catalog = catalog_of([*catalog_records(mode), *customer_records(NUMBER, grants, mode)])
     number = key_group(f"customer-{NUMBER}")
     segments: dict[int, bytes] = {}
-    rules = Rules(window_seconds=3600)
+    rules = TimeRules(window_seconds=3600)
 
     def opened(snapshot: bytes | None) -> KeyGroup:
         group = KeyGroup(number, catalog, rules, snapshot, lambda _, numbers: [segments[n] for n in numbers])
@@ -196,7 +196,7 @@ def test_the_gate_shuts_at_the_event_that_uses_the_credits_up() -> None:
         for number in range(1000)
     ]
     catalog = catalog_of([*catalog_records(), *customer_records(NUMBER, (Decimal("15"),))])
-    group = KeyGroup(key_group(f"customer-{NUMBER}"), catalog, Rules())
+    group = KeyGroup(key_group(f"customer-{NUMBER}"), catalog, TimeRules())
     _resumed(group)
     out = Outcome()
     group.fold(b"\n".join(map(line, stream)), LATER, LATER, out)
@@ -220,7 +220,7 @@ def test_late_usage_shows_in_its_window_while_that_is_open_and_in_the_current_on
 ) -> None:
     """Each window: how many events, and how much of its quantity is late."""
     catalog = catalog_of([*catalog_records(), *customer_records(NUMBER)])
-    group = KeyGroup(key_group(f"customer-{NUMBER}"), catalog, Rules(window_seconds=60, late_windows=late_windows))
+    group = KeyGroup(key_group(f"customer-{NUMBER}"), catalog, TimeRules(window_seconds=60, late_windows=late_windows))
     told = Told()
     for number, second in enumerate(events_at):
         event = {

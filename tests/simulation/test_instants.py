@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from rating.catalog import SettlementMode, Subscription
 from rating.prices import Flat, Graduated, PaymentTerm, Pricing, Tier, Unit
-from rating.rules import Rules
+from rating.time_rules import TimeRules
 from tests.simulation.settling import DAY, HOUR, World, card, customer, event, grant, metered, plan, subscription
 from tests.world import START
 
@@ -32,7 +32,7 @@ def at_least(amount: str) -> Pricing:
 
 
 def world_at(now: datetime, *records: object, **rules: object) -> World:
-    world = World(rules=Rules(**rules))  # type: ignore[arg-type]
+    world = World(rules=TimeRules(**rules))  # type: ignore[arg-type]
     world.now = now
     world.apply(*records)  # type: ignore[arg-type]
     return world

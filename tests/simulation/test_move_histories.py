@@ -20,7 +20,7 @@ from rating.charge import kept_share
 from rating.meters import Aggregation, Feature, Meter
 from rating.money import ZERO
 from rating.prices import Discounts, Flat, Graduated, Package, PaymentTerm, Price, Pricing, Tier, Unit
-from rating.rules import Rules
+from rating.time_rules import TimeRules
 from tests.simulation.settling import DAY, HOUR, World, card, customer, event, grant, subscription
 from tests.simulation.test_moves import APRIL, MAY, version
 from tests.world import START, line
@@ -94,7 +94,7 @@ class History:
 
     def world(self) -> World:
         """One that knows what is known by now."""
-        world = World(rules=Rules(window_seconds=3600, late_windows=2))
+        world = World(rules=TimeRules(window_seconds=3600, late_windows=2))
         world.apply(*self.fixed, self.held)
         return world
 

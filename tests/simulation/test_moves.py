@@ -31,7 +31,7 @@ from rating.entitlements import MeteredEntitlement
 from rating.meters import Aggregation, Feature, Meter
 from rating.money import ZERO, quotient, round_minor
 from rating.prices import Discounts, Flat, Graduated, Package, PaymentTerm, Price, Pricing, Tier, Unit, Volume
-from rating.rules import Rules
+from rating.time_rules import TimeRules
 from tests.simulation.settling import DAY, HOUR, World, card, customer, event, grant, metered, plan, subscription, unit
 from tests.world import START, line
 from tollway.batch import BatchResult, rate_file
@@ -57,7 +57,7 @@ def moved(*moves: tuple[datetime, int], mode: SettlementMode = INVOICE, end: dat
 
 
 def world_of(*records: Record, now: datetime = START, **rules: Any) -> World:
-    world = World(rules=Rules(**rules))
+    world = World(rules=TimeRules(**rules))
     world.now = now
     world.apply(customer(), *records)
     return world

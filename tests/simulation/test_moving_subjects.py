@@ -17,15 +17,15 @@ from rating.catalog import Catalog, Customer, Record, SettlementMode, key_group
 from rating.events import EventDecoder
 from rating.group import KeyGroup
 from rating.meters import Aggregation
-from rating.outcome import Parked, Rejected
+from rating.outcome import ChargeRow, MismatchRow, Outcome
 from rating.placing import metered_fields, place
-from rating.rows import ChargeRow, MismatchRow, Outcome
-from rating.rules import Rules
+from rating.refusals import Parked, Rejected
+from rating.time_rules import TimeRules
 from tests.simulation.settling import DAY, HOUR, card, customer, event, metered, plan, subscription
 from tests.world import START, line
 
 MINUTE = timedelta(minutes=1)
-RULES = Rules(lane_check_events=1)
+RULES = TimeRules(lane_check_events=1)
 
 
 def alike(count: int, group: int) -> list[str]:
@@ -42,7 +42,7 @@ CUSTOMERS = [*TOGETHER, *APART]
 class Engine:
     """Router and key groups over a log: what they rated, however often they went back to a snapshot."""
 
-    def __init__(self, catalog: Catalog, rules: Rules = RULES) -> None:
+    def __init__(self, catalog: Catalog, rules: TimeRules = RULES) -> None:
         self.catalog = catalog
         self.rules = rules
         self.router = Router(self)
@@ -185,7 +185,7 @@ def test_one_id_of_several_customers_is_an_event_of_each(customers: list[str]) -
 
 def test_customers_who_count_their_ids_from_one_gather_in_lanes_all_the_same() -> None:
     """Ids of one source that only the customer tells apart, over sealed segments and a restart."""
-    engine = Engine(catalog_of(*base(*map(owning, TOGETHER))), Rules())
+    engine = Engine(catalog_of(*base(*map(owning, TOGETHER))), TimeRules())
     log = []
     for number in range(2500):
         events = (event(str(number), "a", 1, START, f"key-{customer_id}") for customer_id in TOGETHER)

@@ -18,10 +18,10 @@ from rating.calendar import Calendar
 from rating.catalog import FeatureSet, MeterSet, Record, SettlementMode, key_group
 from rating.meters import Aggregation, Feature, Meter
 from rating.money import use_exact
-from rating.outcome import ParkCode, RejectCode
+from rating.refusals import ParkCode, RejectCode
 from rating.routes import measure
-from rating.rules import Rules
 from rating.tallies import Tally, UniqueTally
+from rating.time_rules import TimeRules
 from rating.usage import MeterState
 from tests.simulation.settling import (
     HOUR,
@@ -39,7 +39,7 @@ from tests.simulation.settling import (
 from tests.world import START, line
 
 INVOICE = SettlementMode.CREDIT_THEN_INVOICE
-LENIENT = Rules(lane_check_events=100_000)
+LENIENT = TimeRules(lane_check_events=100_000)
 """As in an installation: where each fold is checked, as in all other tests, an error is raised."""
 OTHER = next(name for name in map("other-{}".format, range(1000)) if key_group(name) == key_group(ID))
 """A customer of the same key group."""

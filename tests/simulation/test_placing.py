@@ -12,14 +12,14 @@ from dataflows.waits import Look, Looks, Wait, WaitKind, concerned
 from rating.catalog import Catalog, Customer, FeatureSet, Grant, MeterSet, PlanVersion, Record, Subscription, key_group
 from rating.events import EventDecoder
 from rating.meters import Aggregation, Feature, Meter
-from rating.outcome import ParkCode, Rejected
 from rating.placing import Standing, metered_fields, place, place_unread
-from rating.rules import Rules
+from rating.refusals import ParkCode, Rejected
+from rating.time_rules import TimeRules
 from tests.repeats import repeats
 from tests.simulation.settling import DAY, HOUR, World, card, customer, grant, plan, subscription
 from tests.world import START, line
 
-RULES = Rules(grace=HOUR, lane_check_events=1)
+RULES = TimeRules(grace=HOUR, lane_check_events=1)
 AT = START + 2 * DAY + timedelta(microseconds=7)
 
 METERS = (

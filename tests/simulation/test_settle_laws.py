@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from rating.catalog import Grant, Record, SettlementMode
 from rating.meters import Aggregation
 from rating.money import ZERO
+from rating.outcome import BalanceRow
 from rating.prices import Pricing, Tier, Volume
-from rating.rows import BalanceRow
-from rating.rules import Rules
+from rating.time_rules import TimeRules
 from tests.rating.strategies import amounts, pricings, usage_prices
 from tests.repeats import repeats
 from tests.simulation.settling import (
@@ -98,7 +98,7 @@ def figures(balance: BalanceRow) -> BalanceRow:
 
 def opened(records: list[Record], **rules: Any) -> World:
     """A world at the end of a day."""
-    world = World(rules=Rules(**rules))
+    world = World(rules=TimeRules(**rules))
     world.now = START + DAY
     world.apply(*records)
     return world

@@ -18,10 +18,10 @@ from rating.dedup import SEGMENT_SIZE
 from rating.group import KeyGroup
 from rating.meters import Aggregation, Feature, Meter
 from rating.money import quotient
+from rating.outcome import Outcome
 from rating.prices import Discounts, Flat, Graduated, Package, PaymentTerm, Pricing, Tier, Unit, Volume
-from rating.rows import Outcome
-from rating.rules import Rules
 from rating.tallies import AVERAGE_DIGITS
+from rating.time_rules import TimeRules
 from tests.simulation.settling import (
     DAY,
     HOUR,
@@ -50,7 +50,7 @@ def flat(amount: str, term: PaymentTerm = PaymentTerm.IN_ADVANCE) -> Pricing:
 
 
 def world_at(now: datetime, *records: Record, **rules: Any) -> World:
-    world = World(rules=Rules(**rules))
+    world = World(rules=TimeRules(**rules))
     world.now = now
     world.apply(*records)
     return world

@@ -9,9 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from rating.catalog import SettlementMode, key_group
+from rating.outcome import Outcome
 from rating.prices import Flat, Pricing
-from rating.rows import Outcome
-from rating.rules import Rules
+from rating.time_rules import TimeRules
 from tests.simulation.settling import ID, World, card, customer, event, grant, metered, plan, subscription
 from tests.world import START
 
@@ -46,7 +46,7 @@ def _after(work: float) -> Turns:
         *metered("a"),
         replace(plan(card("a"), card(None, FEE), key="minutely"), cadence="PT1M"),
         plan(card("a"), card(None, FEE)),
-        rules=Rules(grace=10 * MINUTE, keep_closed=10 * MINUTE),
+        rules=TimeRules(grace=10 * MINUTE, keep_closed=10 * MINUTE),
     )
     world.work = work
     world.now = START + timedelta(hours=HOURS)

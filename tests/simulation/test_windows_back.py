@@ -16,9 +16,9 @@ from rating.catalog import Grant, Record, SettlementMode, VersionMove
 from rating.group import KeyGroup
 from rating.meters import Aggregation
 from rating.money import ZERO
+from rating.outcome import ChargeRow, Outcome
 from rating.prices import Pricing, Unit
-from rating.rows import ChargeRow, Outcome
-from rating.rules import Rules
+from rating.time_rules import TimeRules
 from rating.usage import MeterKey
 from tests.repeats import repeats
 from tests.simulation.settling import DAY, HOUR, ID, World, card, customer, event, grant, metered, plan, subscription
@@ -39,7 +39,7 @@ class Ledger(World):
         self.ledger: dict[tuple[Any, ...], tuple[int, ChargeRow]] = {}
         self.commits = 1
         self.asked = 0
-        super().__init__(*records, rules=Rules(**rules))
+        super().__init__(*records, rules=TimeRules(**rules))
         self.safe = self.group.snapshot()
 
     def _open(self, snapshot: bytes | None) -> KeyGroup:
@@ -210,7 +210,7 @@ def test_no_window_is_told_as_paid_below_zero(
 
     But for the last digit of a third of a unit, which moves with the total before it.
     """
-    world = World(rules=Rules(late_windows=late_windows))
+    world = World(rules=TimeRules(late_windows=late_windows))
     world.now = START + DAY
     world.apply(*records)
     chance = random.Random(seed)

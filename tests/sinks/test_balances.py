@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from rating.rows import BalanceRow
+from rating.outcome import BalanceRow
 from sinks.redis.balances import SIGNALS, Balances, balance_key
 from sinks.redis.history import RedisHistory
 from tests.conftest import Stores

@@ -9,8 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from rating.outcome import ParkCode, Parked
-from rating.rows import Outcome
+from rating.outcome import Outcome
+from rating.refusals import ParkCode, Parked
 from sinks.metrics import duplicate_mismatches_total
 from sinks.postgres import migrate as migrate_module
 from sinks.postgres.ledger import DIMENSION_LENGTH_MAX, Ledger, rows_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
-from rating.rows import Outcome, SeenIds
+from rating.outcome import Outcome, SeenIds
 from sinks.postgres.ledger import Ledger, load_seen_ids, rows_of
 from tests.conftest import Stores
 from tests.engine_runs import query

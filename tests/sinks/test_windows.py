@@ -7,7 +7,7 @@ from decimal import Decimal
 import psycopg
 
 from rating.catalog import SettlementMode
-from rating.rows import ChargeRow, Outcome
+from rating.outcome import ChargeRow, Outcome
 from rating.windows import windows_that_left
 from sinks.postgres.ledger import Ledger, WindowLoader, rewind, rows_of
 from tests.conftest import Stores

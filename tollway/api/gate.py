@@ -36,7 +36,7 @@ from msgspec import Struct
 from rating.catalog import NEVER, Catalog, Customer, PlanVersion, Subscription, decode_record
 from rating.entitlements import Entitlement, MeteredEntitlement
 from rating.money import ZERO
-from rating.rows import PeriodUsage
+from rating.outcome import PeriodUsage
 from sinks.redis.balances import balance_key
 from tollway.api.pool import Pool
 from tollway.api.problems import Busy

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from config.limits import EVENTS_A_REQUEST, EVENTS_BYTES
 from rating.events import BYTE_ORDER_MARK, CloudEvent, EventDecoder, refuse_instant
-from rating.outcome import Rejected
+from rating.refusals import Rejected
 from tollway.api.encoding import Unpacked, encoding_of
 from tollway.api.metrics import events_total, ingest_bytes_total, ingest_seconds
 from tollway.api.pressure import Admission

@@ -14,7 +14,7 @@ from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from rating.money import plain
-from rating.outcome import ParkCode, RejectCode
+from rating.refusals import ParkCode, RejectCode
 from sinks.postgres.ledger import DUPLICATE_MISMATCH
 from tollway.api.metrics import exposition
 from tollway.api.problems import Busy, check_choices

@@ -10,7 +10,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from rating.events import BYTE_ORDER_MARK, CloudEvent, EventDecoder, refuse_instant
-from rating.outcome import Rejected
+from rating.refusals import Rejected
 from sinks.event_log import EventLog
 from tollway.commands.durability import check_durability
 from tollway.console import OK, REFUSED, open_input, print_json, say, settings, show, talk

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import redis
 import typer
 
-from rating.outcome import ParkCode, RejectCode
+from rating.refusals import ParkCode, RejectCode
 from sinks.redis.balances import balance_key
 from tollway import ledger_reads
 from tollway.commands.stores import stores

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from rating.outcome import Parked, Rejected
-from rating.rows import BalanceRow
+from rating.outcome import BalanceRow
+from rating.refusals import Parked, Rejected
 from tollway.batch import BatchResult, rate_file
 from tollway.catalog_file import load_catalog_file, records
 from tollway.commands.tables import print_invoice

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from rating.outcome import ParkCode
+from rating.refusals import ParkCode
 from tollway.ledger_reads.customers import find_customer
 from tollway.ledger_reads.statements import Connection, rows, streamed, structs
 

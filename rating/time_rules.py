@@ -9,7 +9,7 @@ from datetime import timedelta
 from msgspec import Struct
 
 
-class Rules(Struct, frozen=True):
+class TimeRules(Struct, frozen=True):
     """Spans of time, and how many windows stay open for late usage."""
 
     window_seconds: int = 3600

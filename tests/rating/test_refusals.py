@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from rating.outcome import ParkCode, Parked, RejectCode, Rejected
+from rating.refusals import ParkCode, Parked, RejectCode, Rejected
 
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)
 
