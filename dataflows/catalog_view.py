@@ -11,6 +11,7 @@ import time
 
 from rating.catalog import KEY_GROUPS, Catalog, decode_record, key_group
 from sinks.postgres.connecting import connect
+from sinks.postgres.statements import statement
 
 REFRESH_SECONDS = 0.05
 """An event that can't be placed lets the view read the log, at most this often."""
@@ -38,7 +39,7 @@ class CatalogView:
         """Read what is new in the control log. Returns whether there was anything."""
         before = self.version
         with self._connection.cursor(binary=True) as cursor:
-            cursor.execute("select id, body::text from control_log where id > %s order by id", (before,))
+            cursor.execute(statement("control_entries"), (before,))
             for entry_id, body in cursor:
                 customer_id = self.catalog.apply(entry_id, decode_record(body))
                 if customer_id is not None:

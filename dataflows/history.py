@@ -30,6 +30,7 @@ from sinks.kafka.client import KafkaUnavailable, TopicMissing
 from sinks.kafka.deliver import DeliveryFailed
 from sinks.postgres.connecting import connect
 from sinks.postgres.generations import LedgerState, raise_generation, read_state
+from sinks.postgres.statements import statement
 from sinks.redis.balances import SignalCopy
 from sinks.redis.history import RedisHistory, Remembered
 
@@ -113,7 +114,7 @@ class LedgerHistory:
             connect(self._dsn, application_name="tollway-history") as connection,
             closing(RedisHistory(self._redis_url)) as record,
         ):
-            connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
+            connection.execute(statement("queue_for_history"), (LOCK,))
             seen, head = record.remembered(), record.control_head()
             ledger = read_state(connection)
             why = why_another(ledger, seen, head, accepts_gaps=accepts_gaps)
@@ -194,7 +195,7 @@ class LedgerHistory:
 
     def _shut_out(self, connection: psycopg.Connection[Any], record: RedisHistory, ledger: LedgerState) -> None:
         record.lower_control_head(lambda: read_state(connection).control_head)
-        (has_customers,) = connection.execute("select exists (select from customers)").fetchall()[0]
+        (has_customers,) = connection.execute(statement("has_customers")).fetchall()[0]
         if not has_customers:
             # A new ledger, or an address mistaken: nobody is shut out for that.
             return
@@ -225,6 +226,5 @@ def _without(connection: psycopg.Connection[Any], column: str, values: Collectio
     """Of these values, those that no customer has in a column."""
     if not values:
         return set()
-    statement = f"select {column} from customers where {column} = any(%s)"
-    found = connection.execute(statement.encode(), (list(values),)).fetchall()
+    found = connection.execute(statement("known_customers", column=column), (list(values),)).fetchall()
     return set(values).difference(value for (value,) in found)

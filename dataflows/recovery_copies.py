@@ -28,6 +28,8 @@ from msgspec import Struct
 
 from dataflows.recovery import part_file, part_files
 from sinks.postgres.connecting import connect
+from sinks.postgres.statements import statement
+from sinks.statements import Statements
 
 KEPT = 6
 """So many of the newest copies stay."""
@@ -35,9 +37,7 @@ PATIENCE_SECONDS = 10.0
 POLL_SECONDS = 0.02
 CHUNK_BYTES = 4 << 20
 
-NEWEST_OF_EACH_KEY = """
-    select state_key, ser_change from snaps where step_id = ? and snap_epoch <= ? order by state_key, snap_epoch
-"""
+_of_store = Statements(Path(__file__).parent / "recovery")
 
 
 class NotCopied(Exception):
@@ -82,24 +82,16 @@ def copy_store(store: Path, dsn: str, copied_at: datetime) -> Copied:
             for chunk, content in enumerate(_contents(part)):
                 size += len(content)
                 connection.execute(
-                    "insert into recovery_copies (copied_at, part, parts, epoch, chunk, content)"
-                    " values (%s, %s, %s, %s, %s, %s)",
+                    statement("insert_recovery_chunk"),
                     (copied_at, number, of_parts, epoch, chunk, content),
                 )
-        connection.execute(
-            "delete from recovery_copies where copied_at <"
-            " (select min(copied_at) from (select distinct copied_at from recovery_copies order by 1 desc limit %s) k)",
-            (KEPT,),
-        )
+        connection.execute(statement("delete_old_recovery_copies"), (KEPT,))
         return Copied(copied_at, tuple(number for number, _ in map(_number, found)), of_parts, epoch, size)
 
 
 def copies(connection: psycopg.Connection[Any]) -> list[Copied]:
     """The copies that there are, the newest first; parts of one instant but of several epochs are several."""
-    rows = connection.execute(
-        "select copied_at, array_agg(distinct part order by part), max(parts), epoch, sum(length(content))"
-        " from recovery_copies group by copied_at, epoch order by copied_at desc, epoch desc"
-    )
+    rows = connection.execute(statement("recovery_copies"))
     return [Copied(at, tuple(parts), of_parts, epoch, int(size)) for at, parts, of_parts, epoch, size in rows]
 
 
@@ -110,10 +102,7 @@ def newest_copy(connection: psycopg.Connection[Any], folder: Path) -> Copied | N
             continue
         for number in copied.parts:
             with part_file(folder, number).open("wb") as file:
-                for (content,) in connection.execute(
-                    "select content from recovery_copies where copied_at = %s and part = %s order by chunk",
-                    (copied.copied_at, number),
-                ):
+                for (content,) in connection.execute(statement("recovery_chunks"), (copied.copied_at, number)):
                     file.write(zlib.decompress(content))
         with ExitStack() as stack:
             if epoch_of([stack.enter_context(_reading(file)) for file in part_files(folder)]) == copied.epoch:
@@ -134,7 +123,7 @@ def states(folder: Path, step_id: str) -> dict[str, Any]:
         parts = [stack.enter_context(_reading(file)) for file in part_files(folder)]
         epoch = epoch_of(parts)
         for part in parts:
-            for key, pickled in part.execute(NEWEST_OF_EACH_KEY, (f"tollway.{step_id}", epoch)):
+            for key, pickled in _ask(part, "newest_of_each_key", (f"tollway.{step_id}", epoch)):
                 found[key] = None if pickled is None else _Plain(io.BytesIO(pickled)).load()
     return {key: state for key, state in found.items() if state is not None}
 
@@ -144,7 +133,7 @@ def holds_an_epoch(folder: Path) -> bool:
     for file in part_files(folder):
         try:
             with _reading(file) as part:
-                if part.execute("select count(*) from commits").fetchone() != (0,):
+                if _ask(part, "number_of_commits").fetchone() != (0,):
                     return True
         except sqlite3.Error:
             return True
@@ -158,12 +147,12 @@ def epoch_of(parts: list[sqlite3.Connection]) -> int | None:
     An epoch is committed in every partition, once all its snapshots are written and all processes have said that they
     are past it, which is in one of the partitions.
     """
-    committed = {epoch for part in parts for (epoch,) in part.execute("select max(commit_epoch) from commits")}
+    committed = {epoch for part in parts for (epoch,) in _ask(part, "committed_epoch")}
     if len(committed) != 1:
         return None
     epoch: int | None = committed.pop()
     if epoch is not None and len(parts) == _number(parts[0])[1]:
-        fronts = [front for part in parts for front in part.execute("select ex_num, worker_frontier from fronts")]
+        fronts = [front for part in parts for front in _ask(part, "frontiers")]
         last = max(execution for execution, _ in fronts)
         if min(frontier for execution, frontier in fronts if execution == last) != epoch + 1:
             return None
@@ -185,7 +174,7 @@ def _of_one_epoch(files: list[Path]) -> Iterator[tuple[list[sqlite3.Connection],
         with ExitStack() as stack:
             parts = [stack.enter_context(_reading(file)) for file in files]
             for part in parts:
-                part.execute("begin")
+                _ask(part, "begin_reading")
             epoch = epoch_of(parts)
             if epoch is not None:
                 yield parts, epoch
@@ -200,9 +189,13 @@ def _reading(file: Path) -> closing[sqlite3.Connection]:
     return closing(sqlite3.connect(file, isolation_level=None, timeout=PATIENCE_SECONDS))
 
 
+def _ask(part: sqlite3.Connection, name: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
+    return part.execute(_of_store(name).decode(), values)
+
+
 def _number(part: sqlite3.Connection) -> tuple[int, int]:
     """The number of a partition, and how many there are."""
-    number, parts = part.execute("select part_index, part_count from parts").fetchone()
+    number, parts = _ask(part, "part_number").fetchone()
     return number, parts
 
 

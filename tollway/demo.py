@@ -33,6 +33,7 @@ from config.settings import Settings
 from sinks.event_log import EventLog
 from sinks.postgres.connecting import connect
 from sinks.postgres.migrate import migrate
+from sinks.postgres.statements import statement
 from sinks.redis.balances import SIGNALS, balance_key
 from tollway import invoicing, ledger_reads
 from tollway.catalog_file import apply, load_catalog_file
@@ -313,7 +314,7 @@ class Demo:
             time.sleep(TICK_SECONDS / 4)
 
     def _is_settled(self, ledger: psycopg.Connection[Any]) -> bool:
-        found = ledger.execute("select coalesce(min(events), 0) from usage_periods").fetchone()
+        found = ledger.execute(statement("events_rated_at_least")).fetchone()
         return found is not None and found[0] >= self.picture.sent
 
     def _event_to_block_ms(self) -> float | None:

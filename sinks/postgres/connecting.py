@@ -12,6 +12,8 @@ from typing import Any
 
 import psycopg
 
+from sinks.postgres.statements import statement
+
 
 def connect(dsn: str, *, autocommit: bool = False, **options: Any) -> psycopg.Connection[Any]:
     """
@@ -24,7 +26,7 @@ def connect(dsn: str, *, autocommit: bool = False, **options: Any) -> psycopg.Co
     try:
         # By a statement rather than by `options`, which a DSN may have and a connection pooler may refuse; and outside
         # of a transaction, which would take it back with it.
-        connection.execute("set time zone 'UTC'")
+        connection.execute(statement("use_utc"))
         connection.autocommit = autocommit
     except BaseException:
         connection.close()

@@ -9,7 +9,6 @@ outside of the ledger does so by generation, then by revision.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -17,8 +16,7 @@ from msgspec import Struct
 
 from rating.dedup import Reread
 from sinks.postgres.connecting import connect
-
-SQL = Path(__file__).parent / "sql"
+from sinks.postgres.statements import statement
 
 
 class LedgerState(Struct, frozen=True):
@@ -35,7 +33,7 @@ class LedgerState(Struct, frozen=True):
 
 def read_state(connection: psycopg.Connection[Any]) -> LedgerState:
     """Where the ledger stands now."""
-    row = connection.execute((SQL / "read_generation.sql").read_bytes()).fetchone()
+    row = connection.execute(statement("read_generation")).fetchone()
     assert row is not None, "the statement gives one row"
     number, history, commits, control_head = row
     return LedgerState(number or 0, history or "", commits, control_head)
@@ -57,7 +55,7 @@ def raise_generation(
         The new generation: above that, and above all that the ledger had.
     """
     values = {"why": why, "above": above, "read_from": read_from}
-    row = connection.execute((SQL / "raise_generation.sql").read_bytes(), values).fetchone()
+    row = connection.execute(statement("raise_generation"), values).fetchone()
     assert row is not None, "the row that was inserted is returned"
     return int(row[0])
 
@@ -65,7 +63,5 @@ def raise_generation(
 def read_rereads(dsn: str) -> tuple[Reread, ...]:
     """The histories in which the log was read again."""
     with connect(dsn, autocommit=True, application_name="tollway-history") as connection:
-        found = connection.execute(
-            "select read_from, control_version from generations where read_from is not null order by number"
-        ).fetchall()
+        found = connection.execute(statement("rereads")).fetchall()
     return tuple(Reread(read_from.astimezone(UTC), control_version) for read_from, control_version in found)

@@ -15,7 +15,6 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -27,32 +26,28 @@ from rating.usage import MeterKey
 from sinks.metrics import duplicate_mismatches_total, epoch_seconds, ledger_rows_total, sink_seconds
 from sinks.postgres.connecting import connect
 from sinks.postgres.copy_text import OPTIONS, array_text, bytes_text, copy_text, json_text
+from sinks.postgres.statements import statement
 from sinks.writer import CoalescingWriter
 
-SQL = Path(__file__).parent / "sql"
-
 TABLES: dict[str, str] = {
-    "charges": "upsert_charges.sql",
-    "balances": "upsert_balances.sql",
-    "seen_ids": "upsert_seen_ids.sql",
-    "used_subjects": "insert_used_subjects.sql",
-    "parked_events": "upsert_parked_events.sql",
-    "dead_letters": "insert_dead_letters.sql",
-    "sink_commits": "upsert_sink_commits.sql",
+    "charges": "upsert_charges",
+    "balances": "upsert_balances",
+    "seen_ids": "upsert_seen_ids",
+    "used_subjects": "insert_used_subjects",
+    "parked_events": "upsert_parked_events",
+    "dead_letters": "insert_dead_letters",
+    "sink_commits": "upsert_sink_commits",
 }
 """Each table with the statement that merges what was staged for it, in the order of writing."""
-
-RESTORE = (SQL / "restore_charges.sql").read_bytes()
-READ_WINDOWS = (SQL / "read_windows.sql").read_bytes()
 
 TAKEN_BACK = ("charges", "balances")
 """Tables whose uncommitted rows go on resume. The others' rows are true whenever they were written."""
 
 STAGED_COLUMNS = {
-    "parked_events": "source, id, reason, message, subject, customer_id, event_time, control_version, raw, received_at,"
-    " meter, dimensions, quantity, event_type, read_version",
-    "dead_letters": "digest, reason, meter, message, path, raw",
-    "seen_ids": "key_group, segment, ids, oldest_needed",
+    "parked_events": "(source, id, reason, message, subject, customer_id, event_time, control_version, raw,"
+    " received_at, meter, dimensions, quantity, event_type, read_version)",
+    "dead_letters": "(digest, reason, meter, message, path, raw)",
+    "seen_ids": "(key_group, segment, ids, oldest_needed)",
 }
 
 DUPLICATE_MISMATCH = "duplicate_mismatch"
@@ -105,7 +100,7 @@ def sole_writer(dsn: str, process_id: int) -> Iterator[None]:
     with connect(dsn, autocommit=True, application_name="tollway-writer") as connection:
         deadline = time.monotonic() + HOLD_SECONDS
         while True:
-            row = connection.execute("select pg_try_advisory_lock(%s, %s)", (HOLD, process_id)).fetchone()
+            row = connection.execute(statement("try_to_hold_ledger"), (HOLD, process_id)).fetchone()
             if row is not None and row[0]:
                 break
             if time.monotonic() > deadline:
@@ -122,11 +117,8 @@ class Ledger:
 
     def __init__(self, dsn: str) -> None:
         self._connection = connect(dsn, application_name="tollway-ledger")
-        self._statements = {table: (SQL / name).read_bytes() for table, name in TABLES.items()}
         for table in TABLES:
-            stage = f"create temporary table stage_{table} (like {table} including defaults including generated)"
-            stage += " on commit delete rows"
-            self._connection.execute(stage.encode())
+            self._connection.execute(statement("stage_table", table=table))
         self._connection.commit()
 
     def write(self, rows: dict[Hashable, tuple[Any, ...]]) -> None:
@@ -139,15 +131,14 @@ class Ledger:
             self._connection.transaction(),
             self._connection.cursor() as cursor,
         ):
-            for table, statement in self._statements.items():
+            for table, merge in TABLES.items():
                 staged = by_table.get(table)
                 if staged is None:
                     continue
-                columns = STAGED_COLUMNS.get(table)
-                target = f"stage_{table} ({columns})" if columns else f"stage_{table}"
-                with cursor.copy(f"copy {target} from stdin {OPTIONS}".encode()) as copy:
+                columns = STAGED_COLUMNS.get(table, "")
+                with cursor.copy(statement("copy_to_stage", table=table, columns=columns, options=OPTIONS)) as copy:
                     copy.write(copy_text(staged))
-                cursor.execute(statement)
+                cursor.execute(statement(merge))
                 if cursor.description is not None:
                     duplicate_mismatches_total.inc(sum(count for (count,) in cursor))
                 ledger_rows_total.labels(table).inc(len(staged))
@@ -161,9 +152,7 @@ class Ledger:
             LedgerOutdated: Nor is it, since the ledger ends before it.
         """
         with self._connection.transaction():
-            held = self._connection.execute(
-                "select sink_seq from sink_commits where sink_part = %s", (part,)
-            ).fetchone()
+            held = self._connection.execute(statement("commit_of_part"), (part,)).fetchone()
             newest = held[0] if held else 0
             if newest < sequence:
                 raise LedgerOutdated(
@@ -172,9 +161,8 @@ class Ledger:
                     "hint: put back the recovery store of the same backup as the ledger"
                 )
             for table in TAKEN_BACK:
-                written_later = f"from {table} where sink_part = %s and sink_seq > %s"
                 found = self._connection.execute(
-                    f"select max(sink_seq) {written_later}".encode(), (part, sequence)
+                    statement("newest_commit_of_rows", table=table), (part, sequence)
                 ).fetchone()
                 newest = found[0] if found else None
                 if newest is None:
@@ -186,8 +174,8 @@ class Ledger:
                         "hint: set TOLLWAY_HOME to the folder whose recovery store belongs to this ledger; if that is"
                         " lost, move what is left of it away: `tollway recovery rebuild` makes it anew"
                     )
-                self._connection.execute(f"delete {written_later}".encode(), (part, sequence))
-            self._connection.execute(RESTORE, {"part": part, "sequence": sequence})
+                self._connection.execute(statement("take_back_rows", table=table), (part, sequence))
+            self._connection.execute(statement("restore_charges"), {"part": part, "sequence": sequence})
 
     def close(self) -> None:
         """End the connection."""
@@ -206,14 +194,13 @@ def rewind(connection: psycopg.Connection[Any], sequences: dict[int, int]) -> in
         How many rows were deleted.
     """
     deleted = 0
-    known = connection.execute("select sink_part from sink_commits").fetchall()
+    known = connection.execute(statement("parts_with_commits")).fetchall()
     for part in sorted({part for (part,) in known} | sequences.keys()):
         sequence = sequences.get(part, 0)
         for table in TAKEN_BACK:
-            statement = f"delete from {table} where sink_part = %s and sink_seq > %s"
-            deleted += connection.execute(statement.encode(), (part, sequence)).rowcount
-        connection.execute(RESTORE, {"part": part, "sequence": sequence})
-        connection.execute("update sink_commits set sink_seq = %s where sink_part = %s", (sequence, part))
+            deleted += connection.execute(statement("take_back_rows", table=table), (part, sequence)).rowcount
+        connection.execute(statement("restore_charges"), {"part": part, "sequence": sequence})
+        connection.execute(statement("set_commit_of_part"), (sequence, part))
     return deleted
 
 
@@ -397,7 +384,7 @@ class WindowLoader:
         if self._connection is None:
             self._connection = connect(self._dsn, autocommit=True, application_name="tollway-windows")
         names = ("customer_id", "subscription_id", "card_key", "period_start")
-        found = self._connection.execute(READ_WINDOWS, dict(zip(names, (customer_id, *key), strict=True)))
+        found = self._connection.execute(statement("read_windows"), dict(zip(names, (customer_id, *key), strict=True)))
         return [_charge_row(row) for row in found]
 
     def close(self) -> None:
@@ -420,15 +407,8 @@ def load_seen_ids(dsn: str, key_group: int, segments: list[int]) -> list[bytes]:
         return []
     with connect(dsn, autocommit=True) as connection:
         # A commit that was taken back may have forgotten some of them.
-        connection.execute(
-            "update seen_ids set forgotten_at = null"
-            " where key_group = %s and segment = any(%s) and forgotten_at is not null",
-            (key_group, segments),
-        )
-        found = connection.execute(
-            "select ids from seen_ids where key_group = %s and segment = any(%s) order by segment",
-            (key_group, segments),
-        ).fetchall()
+        connection.execute(statement("remember_seen_ids"), (key_group, segments))
+        found = connection.execute(statement("seen_ids_of_segments"), (key_group, segments)).fetchall()
     if len(found) != len(segments):
         raise LookupError(f"key group {key_group}: {len(segments)} segments of event ids expected, {len(found)} found")
     return [row[0] for row in found]

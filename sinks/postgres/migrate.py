@@ -23,6 +23,7 @@ from yoyo.connections import parse_uri
 from yoyo.migrations import Migration
 
 from sinks.postgres.connecting import connect
+from sinks.postgres.statements import statement
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 ADVISORY_LOCK = 0x746F6C6C776179  # "tollway"
@@ -42,7 +43,7 @@ def migrate(dsn: str) -> list[str]:
         psycopg.Error: The database can't be reached, or it refuses a migration, which then left no trace.
     """
     with connect(dsn, autocommit=True, application_name="tollway-migrate") as connection:
-        connection.execute("select pg_advisory_lock(%s)", [ADVISORY_LOCK])
+        connection.execute(statement("lock_for_migration"), [ADVISORY_LOCK])
         backend = _Backend(connection)
         applied = []
         for migration in backend.to_apply(read_migrations(glob.escape(str(MIGRATIONS)))):

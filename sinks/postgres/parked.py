@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from sinks.postgres.connecting import connect
-
-SQL = Path(__file__).parent / "sql"
+from sinks.postgres.statements import statement
 
 LOCK_TIMEOUT_MS = 200
 """Less than PostgreSQL takes to see a deadlock: it is the redrive that gives way, never the dataflow."""
@@ -69,7 +67,6 @@ class ParkedRows:
 
     def __init__(self, dsn: str) -> None:
         self._connection = connect(dsn, autocommit=True, application_name="tollway-redrive", options=_OPTIONS)
-        self._statements = {path.stem: path.read_bytes() for path in SQL.glob("redrive_*.sql")}
 
     def position(self) -> int:
         """The entry of the control log up to which looks are done."""
@@ -79,17 +76,16 @@ class ParkedRows:
         """Looks for the entries up to here begin. Whatever was parked before and is not unseen can be seen then."""
         with self._connection.transaction():
             # Nothing else is locked here, so that it may wait for a dataflow that is just writing.
-            self._connection.execute("set local lock_timeout = 0")
+            self._connection.execute(statement("wait_for_locks"))
             self._do("redrive_announce", {"noted_to": noted_to})
 
     def looked(self, looked_to: int) -> None:
         """Looks for the entries up to here are done."""
-        self._connection.execute("update redrive_position set looked_to = %s where looked_to < %s", (looked_to,) * 2)
+        self._connection.execute(statement("redrive_looked"), (looked_to,) * 2)
 
     def entries(self, after: int, count: int) -> list[tuple[int, str]]:
         """Entries of the control log, with their bodies."""
-        statement = "select id, body::text from control_log where id > %s order by id limit %s"
-        return self._connection.execute(statement, (after, count)).fetchall()
+        return self._connection.execute(statement("redrive_entries"), (after, count)).fetchall()
 
     def of_customers(self, keys: Sequence[str], before: Sequence[int], rows_max: int) -> list[WaitingRow]:
         """Rows of customers, each last looked at before an entry."""
@@ -163,10 +159,10 @@ class ParkedRows:
         ]
 
     def _run(self, name: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-        return self._connection.execute(self._statements[name], values).fetchall()
+        return self._connection.execute(statement(name), values).fetchall()
 
     def _do(self, name: str, values: dict[str, Any]) -> None:
-        self._connection.execute(self._statements[name], values)
+        self._connection.execute(statement(name), values)
 
 
 def _identities(rows: Iterable[WaitingRow]) -> dict[str, list[Any]]:

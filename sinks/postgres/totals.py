@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
@@ -19,8 +18,8 @@ import psycopg
 
 from sinks import metrics
 from sinks.postgres.connecting import connect
+from sinks.postgres.statements import statement
 
-SQL = Path(__file__).parent / "sql"
 EVERY_SECONDS = 5.0
 REST_FACTOR = 50.0
 """So many times as long as reading took is rested at least."""
@@ -69,8 +68,8 @@ def read_totals(connection: psycopg.Connection[Any], currencies: set[str]) -> No
     Raises:
         psycopg.Error: The ledger could not be read.
     """
-    totals = connection.execute((SQL / "read_totals.sql").read_bytes()).fetchall()
-    parked = connection.execute((SQL / "read_parked.sql").read_bytes()).fetchall()
+    totals = connection.execute(statement("read_totals")).fetchall()
+    parked = connection.execute(statement("read_parked")).fetchall()
     by_currency = {currency: amounts for currency, *amounts, _, _, _ in totals}
     currencies.update(by_currency)
     for currency in currencies:

@@ -23,6 +23,7 @@ from rating.outcome import BalanceRow, Outcome
 from sinks.catching_up import CatchingUp
 from sinks.metrics import count_signals, event_to_balance_seconds, ingest_to_signal_seconds, sink_seconds
 from sinks.postgres import connecting
+from sinks.postgres.statements import statement
 from sinks.writer import CoalescingWriter
 
 FUNCTIONS = Path(__file__).parent / "balances.lua"
@@ -128,7 +129,7 @@ class SignalCopy:
     def __init__(self, url: str, dsn: str) -> None:
         self._client = redis.Redis.from_url(url, protocol=3, decode_responses=True)
         self._connection = connecting.connect(dsn, autocommit=True, application_name="tollway-signals")
-        last = self._connection.execute("select id from signals order by raised_at desc, id desc limit 1").fetchone()
+        last = self._connection.execute(statement("newest_signal")).fetchone()
         self._last = last[0] if last is not None else "-"
 
     def catch_up(self) -> None:
@@ -140,9 +141,7 @@ class SignalCopy:
                 return
             with self._connection.transaction(), self._connection.cursor() as cursor:
                 cursor.executemany(
-                    "insert into signals (id, customer_id, customer_key, sequence, kind, feature_key, reason, live,"
-                    " revision, raised_at, generation) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
-                    " on conflict do nothing",
+                    statement("insert_signal"),
                     [
                         (
                             entry_id,

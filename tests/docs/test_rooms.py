@@ -25,6 +25,7 @@ MAY_IMPORT: Final[Mapping[str, tuple[str, ...]]] = {
     "tollway/openmeter/routes.py": ("tollway.openmeter.codec", "tollway.openmeter.dialect", "tollway.api.threads"),
     "tollway/openmeter": (
         *("rating", "config", "tollway.control", "tollway.ledger_reads", "tollway.invoicing", "tollway.openmeter"),
+        "sinks.postgres.statements",
         *(f"tollway.api.{name}" for name in ("filters", "notes", "problems", "stores", "threads", "wire")),
         # Plans are not here yet.
         *(f"tollway.api.{name}" for name in ("answers.prices", "plan_bodies", "plan_v3", "plans")),

@@ -21,6 +21,7 @@ from litestar import Request
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
+from sinks.postgres.statements import statement
 from tollway.api.problems import Invalid, Problem
 from tollway.api.wire import Json
 
@@ -129,22 +130,21 @@ class Condition(NamedTuple):
         """The same of a column, and the values that the condition has places for."""
         match self.operator:
             case "eq" | "oeq":
-                return f"{column} = any(%s)", [list(self.values)]
+                return _fragment("is_one_of", column=column), [list(self.values)]
             case "neq":
-                return f"{column} is distinct from %s", [*self.values]
+                return _fragment("is_another", column=column), [*self.values]
             case "contains" | "ocontains":
-                found = f"strpos(lower({column}), lower(part)) > 0"
-                return f"exists (select from unnest(%s::text[]) as part where {found})", [list(self.values)]
+                return _fragment("contains_one_of", column=column), [list(self.values)]
             case "exists":
-                return f"{column} is {'not ' if _TRUTH[self.values[0]] else ''}null", []
-        return f'{column} {_COMPARED[self.operator]} %s collate "C"', [*self.values]
+                return _fragment("is_there" if _TRUTH[self.values[0]] else "is_not_there", column=column), []
+        return _fragment("compares", column=column, operator=_COMPARED[self.operator]), [*self.values]
 
 
 class Many(NamedTuple):
     """A field of which a thing may have several: it holds where it holds of one, and `neq` where of none."""
 
-    select: str
-    """The rows that are the thing's."""
+    rows: str
+    """The statement of the rows that are the thing's."""
     column: str
 
 
@@ -206,13 +206,18 @@ def _at(thing: object, path: str) -> str | None:
 def _sql(condition: Condition, column: str | Many) -> tuple[str, list[object]]:
     if isinstance(column, str):
         return condition.sql(column)
+    rows = _fragment(column.rows)
     if condition.operator == EXISTS:
-        return f"{'' if _TRUTH[condition.values[0]] else 'not '}exists ({column.select})", []
+        return _fragment("one_holds" if _TRUTH[condition.values[0]] else "none_holds", rows=rows), []
     if condition.operator == NEQ:
         part, values = Condition(EQ, condition.values).sql(column.column)
-        return f"not exists ({column.select} and {part})", values
+        return _fragment("none_holds", rows=f"{rows} and {part}"), values
     part, values = condition.sql(column.column)
-    return f"exists ({column.select} and {part})", values
+    return _fragment("one_holds", rows=f"{rows} and {part}"), values
+
+
+def _fragment(name: str, **parts: str) -> str:
+    return statement(name, **parts).decode().strip()
 
 
 def containing(text: str | None) -> Condition | None:

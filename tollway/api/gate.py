@@ -37,6 +37,7 @@ from rating.catalog import NEVER, Catalog, Customer, PlanVersion, Subscription, 
 from rating.entitlements import Entitlement, MeteredEntitlement
 from rating.money import ZERO
 from rating.outcome import PeriodUsage
+from sinks.postgres.statements import statement
 from sinks.redis.balances import balance_key
 from tollway.api.pool import Pool
 from tollway.api.problems import Busy
@@ -311,7 +312,7 @@ class Projector:
                 version = version if self._client.exists(IDS) else 0
                 self._has_ids = True
             with self._pool.connection() as connection:
-                (found,) = connection.execute("select coalesce(max(number), 0) from generations").fetchall()
+                (found,) = connection.execute(statement("ledger_generation")).fetchall()
                 generation: int = found[0]
                 if generation < told_in:
                     # The ledger was restored. As soon as the dataflow is started, its generation is above this one.
@@ -322,9 +323,7 @@ class Projector:
                     self._plans.clear()
                 while True:
                     entries = connection.execute(
-                        "select id, kind, customer_id, body ->> 'key', body -> 'feature' ->> 'key' from control_log"
-                        " where id > %s order by id limit %s",
-                        (version, CHUNK_ENTRIES),
+                        statement("control_entries_for_gate"), (version, CHUNK_ENTRIES)
                     ).fetchall()
                     if not entries:
                         break
@@ -358,7 +357,7 @@ class Projector:
             if cursor == 0:
                 break
         told: Any = self._client.smembers(FEATURES)
-        exist = {key for (key,) in connection.execute("select key from features").fetchall()}
+        exist = {key for (key,) in connection.execute(statement("feature_keys")).fetchall()}
         gone = [key for key in told if key.decode() not in exist]
         if gone:
             self._client.srem(FEATURES, *gone)
@@ -369,17 +368,13 @@ class Projector:
         if not customer_ids:
             return
         by_customer: dict[str, list[Subscription]] = {customer_id: [] for customer_id in customer_ids}
-        for (body,) in connection.execute(
-            "select body::text from subscriptions where customer_id = any(%s)", (customer_ids,)
-        ):
+        for _, _, body in connection.execute(statement("subscriptions_of_customers"), (customer_ids,)):
             subscription = decode_record(body)
             assert isinstance(subscription, Subscription), "the table of subscriptions holds subscriptions"
             by_customer[subscription.customer_id].append(subscription)
         self._read_plans(connection, [found for held in by_customer.values() for found in held])
         pipeline = self._client.pipeline(transaction=False)
-        for body, created_at in connection.execute(
-            "select body::text, created_at from customers where id = any(%s)", (customer_ids,)
-        ):
+        for body, created_at in connection.execute(statement("customers_of_ids"), (customer_ids,)):
             customer = decode_record(body)
             assert isinstance(customer, Customer), "the table of customers holds customers"
             stretches = [
@@ -412,7 +407,7 @@ class Projector:
         if not missing:
             return
         keys = [key for key, _ in missing]
-        for (body,) in connection.execute("select body::text from plans where key = any(%s)", (keys,)):
+        for (body,) in connection.execute(statement("plans_of_keys"), (keys,)):
             plan = decode_record(body)
             assert isinstance(plan, PlanVersion), "the table of plans holds plans"
             self._plans[plan.key, plan.version] = plan

@@ -31,6 +31,8 @@ import redis
 from msgspec import Struct
 from psycopg.rows import class_row
 
+from sinks.postgres.statements import statement
+
 COPY: Final = "tollway:api:keys"
 PREFIX: Final = "tw"
 ID_BYTES: Final = 5
@@ -94,11 +96,7 @@ def create_key(connection: Connection, client: redis.Redis, role: Role, name: st
     """
     key_id, secret = _letters(ID_BYTES), _letters(SECRET_BYTES)
     with connection.cursor(row_factory=class_row(ApiKey)) as cursor:
-        made = cursor.execute(
-            "insert into api_keys (id, name, role, digest) values (%s, %s, %s, %s)"
-            " returning id, name, role, created_at, revoked_at",
-            (key_id, name, str(role), _digest(secret)),
-        ).fetchone()
+        made = cursor.execute(statement("insert_key"), (key_id, name, str(role), _digest(secret))).fetchone()
     assert made is not None, "the row that was inserted is returned"
     copy_keys(client, read_valid(connection))
     return made, f"{PREFIX}_{key_id}_{secret}"
@@ -107,9 +105,7 @@ def create_key(connection: Connection, client: redis.Redis, role: Role, name: st
 def list_keys(connection: Connection) -> list[ApiKey]:
     """All keys that there ever were, the oldest first."""
     with connection.cursor(row_factory=class_row(ApiKey)) as cursor:
-        return cursor.execute(
-            "select id, name, role, created_at, revoked_at from api_keys order by created_at, id"
-        ).fetchall()
+        return cursor.execute(statement("keys_in_order")).fetchall()
 
 
 def revoke_key(connection: Connection, client: redis.Redis, key_id: str) -> ApiKey:
@@ -125,11 +121,7 @@ def revoke_key(connection: Connection, client: redis.Redis, key_id: str) -> ApiK
         NoSuchKey: There is none.
     """
     with connection.cursor(row_factory=class_row(ApiKey)) as cursor:
-        revoked = cursor.execute(
-            "update api_keys set revoked_at = coalesce(revoked_at, now()) where id = %s"
-            " returning id, name, role, created_at, revoked_at",
-            (key_id.removeprefix(f"{PREFIX}_"),),
-        ).fetchone()
+        revoked = cursor.execute(statement("revoke_key"), (key_id.removeprefix(f"{PREFIX}_"),)).fetchone()
     if revoked is None:
         raise NoSuchKey
     copy_keys(client, read_valid(connection))
@@ -138,7 +130,7 @@ def revoke_key(connection: Connection, client: redis.Redis, key_id: str) -> ApiK
 
 def read_valid(connection: Connection) -> dict[str, ValidKey]:
     """The keys that open, from the record, by id."""
-    rows = connection.execute("select id, role, digest from api_keys where revoked_at is null order by id")
+    rows = connection.execute(statement("valid_keys"))
     return {key_id: ValidKey(key_id, Role(role), bytes(digest)) for key_id, role, digest in rows}
 
 
@@ -225,7 +217,7 @@ class KeyRing:
             self._keys = self._copy_or_none()
         # (2) The record decides.
         connection = self._connected()
-        (counted,) = connection.execute("select count(*), count(revoked_at) from api_keys").fetchall()
+        (counted,) = connection.execute(statement("number_of_keys")).fetchall()
         if counted != self._seen:
             self._keys = read_valid(connection)
             self._seen = counted

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Final, LiteralString, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from config.limits import DESCRIPTION_LENGTH, METADATA_ENTRIES, METADATA_KEY_LENGTH, METADATA_VALUE_LENGTH, NAME_LENGTH
 from rating.catalog import Record, decode_record
+from sinks.postgres.statements import statement
 from tollway.api.wire import Json, compact
 from tollway.control import Changes, check_count, check_length
 from tollway.ledger_reads import Connection, is_storable
 
-CUSTOMERS: Final[LiteralString] = (
-    "from customers as found left join api_notes as notes on notes.kind = 'customer' and notes.ref = found.id"
-)
-
-_QUERIES: dict[str, LiteralString] = {
-    "meter": "select key, found.body::text, created_at, notes.body::text, updated_at from meters as found"
-    " left join api_notes as notes on notes.kind = 'meter' and notes.ref = found.key",
-    "feature": "select key, found.body::text, created_at, notes.body::text, updated_at from features as found"
-    " left join api_notes as notes on notes.kind = 'feature' and notes.ref = found.key",
-    "customer": f"select key, found.body::text, created_at, notes.body::text, updated_at {CUSTOMERS}",
-    "subscription": "select key, found.body::text, created_at, notes.body::text, updated_at from subscriptions as found"
-    " left join api_notes as notes on notes.kind = 'subscription' and notes.ref = found.id",
-    "grant": "select key, found.body::text, created_at, notes.body::text, updated_at from grants as found"
-    " left join api_notes as notes on notes.kind = 'grant' and notes.ref = found.id",
+_TABLES: Final = {
+    "meter": ("meters", "key"),
+    "feature": ("features", "key"),
+    "customer": ("customers", "id"),
+    "subscription": ("subscriptions", "id"),
+    "grant": ("grants", "id"),
 }
+"""By kind the table of the things, and the column by which they are noted."""
 
 
 class Noted(NamedTuple):
@@ -39,11 +33,13 @@ class Noted(NamedTuple):
     notes: Json
 
 
-def read(connection: Connection, kind: str, condition: LiteralString = "", *values: Any) -> list[Noted]:
-    """Things of a kind with what was written on them, those that a condition (`where … order by …`) asks for."""
+def read(connection: Connection, kind: str, which: str, *values: Any, filters: str = "true") -> list[Noted]:
+    """Things of a kind with what was written on them: those that a statement of `sql/control/notes.sql` asks for."""
     if any(isinstance(value, str) and not is_storable(value) for value in values):
         return []
-    query: LiteralString = f"{_QUERIES[kind]} {condition}"
+    table, ref = _TABLES[kind]
+    condition = statement(which, filters=filters).decode()
+    query = statement("noted", table=table, kind=kind, ref=ref, condition=condition)
     return [
         Noted(
             decode_record(body),
@@ -59,8 +55,7 @@ def write(changes: Changes, kind: str, ref: str, notes: Json) -> None:
     """Write on a thing; what was written before is replaced. Raises `ControlError` where it is too much."""
     check(notes)
     changes.rows(
-        "insert into api_notes (kind, ref, body) values (%s, %s, %s::jsonb) on conflict (kind, ref)"
-        " do update set body = excluded.body, updated_at = now() returning ref",
+        "write_note",
         kind,
         ref,
         msgspec.json.encode(compact(notes)).decode(),

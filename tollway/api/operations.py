@@ -16,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from rating.money import plain
 from rating.refusals import ParkCode, RejectCode
 from sinks.postgres.ledger import DUPLICATE_MISMATCH
+from sinks.postgres.statements import statement
 from tollway.api.metrics import exposition
 from tollway.api.problems import Busy, check_choices
 from tollway.api.stores import ApiStores, Stores
@@ -72,7 +73,7 @@ def _answers(ask: Callable[[], Any]) -> bool:
 
 def _schema(stores: ApiStores) -> None:
     with stores.connection() as connection:
-        connection.execute("select from api_plans, balances limit 0")
+        connection.execute(statement("has_api_schema"))
 
 
 @get("/metrics", tags=TAGS, media_type=CONTENT_TYPE_LATEST)

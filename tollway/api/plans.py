@@ -16,6 +16,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from ulid import ULID
 
 from rating.catalog import PlanVersion, decode_record
+from sinks.postgres.statements import statement
 from tollway.api.filters import Asked
 from tollway.api.plan_bodies import PlanBody, PlanCreate, StoredPlan, body_v1
 from tollway.api.plan_terms import as_body, compiled
@@ -45,20 +46,12 @@ def stored_plans(connection: Connection, key: str | None = None) -> list[StoredP
         return []
     sent: dict[tuple[str, int], tuple[Any, ...]] = {}
     drafts: list[tuple[Any, ...]] = []
-    for row in connection.execute(
-        "select key, version, id, body::text, created_at, updated_at, published_at from api_plans"
-        " where %s::text is null or key = %s order by id desc",
-        (key, key),
-    ):
+    for row in connection.execute(statement("sent_plans"), (key, key)):
         if row[6] is None:
             drafts.append(row)
         else:
             sent[row[0], row[1]] = row
-    published = connection.execute(
-        "select key, version, body::text, published_at from plans where %s::text is null or key = %s"
-        " order by key, version",
-        (key, key),
-    ).fetchall()
+    published = connection.execute(statement("published_plans"), (key, key)).fetchall()
     newest = {row[0]: row[1] for row in published}
     found = [_published(row, sent.get((row[0], row[1])), newest[row[0]] == row[1]) for row in published]
     # What a draft will be when it is published may have moved on since it was made.
@@ -89,7 +82,7 @@ def find_plan(connection: Connection, id_or_key: str) -> StoredPlan:
             return plan
     if is_storable(id_or_key):
         # Publishing what was published already gives the same version: its second id leads there too.
-        for key, version in connection.execute("select key, version from api_plans where id = %s", (id_or_key,)):
+        for key, version in connection.execute(statement("plan_of_id"), (id_or_key,)):
             for plan in found:
                 if (plan.body.key, plan.version) == (key, version):
                     return plan._replace(id=id_or_key)
@@ -103,12 +96,12 @@ def _create(stores: ApiStores, body: PlanCreate) -> StoredPlan:
     compiled(body)
     plan_id = str(ULID())
     with stores.plane.changing() as changes:
-        if changes.rows("select from api_plans where key = %s and published_at is null", body.key):
+        if changes.rows("draft_of_plan", body.key):
             raise conflict("key", f"there is a draft of plan `{body.key}` already: publish, change or delete it")
         versions = changes.plan_versions(body.key)
         version = versions[-1].version + 1 if versions else 1
         changes.rows(
-            "insert into api_plans (id, key, version, body) values (%s, %s, %s, %s::jsonb) returning id",
+            "insert_plan_draft",
             plan_id,
             body.key,
             version,
@@ -120,16 +113,14 @@ def _create(stores: ApiStores, body: PlanCreate) -> StoredPlan:
 
 def _draft_id(changes: Changes, id_or_key: str) -> str:
     """The id of the draft that a key has; what is no such key is taken for an id."""
-    found = changes.rows("select id from api_plans where key = %s and published_at is null", id_or_key)
+    found = changes.rows("draft_of_plan", id_or_key)
     return str(found[0][0]) if found else id_or_key
 
 
 def _replace(stores: ApiStores, id_or_key: str, body: PlanBody) -> StoredPlan:
     with stores.plane.changing() as changes:
         plan_id = _draft_id(changes, id_or_key)
-        for key, published_at, stored in changes.rows(
-            "select key, published_at, body::text from api_plans where id = %s for update", plan_id
-        ):
+        for key, published_at, stored in changes.rows("lock_plan", plan_id):
             if published_at is not None:
                 raise conflict("id", f"plan `{key}` is published, and no longer changes: make a draft of the same key")
             known = msgspec.json.decode(stored, type=PlanCreate)
@@ -137,7 +128,7 @@ def _replace(stores: ApiStores, id_or_key: str, body: PlanBody) -> StoredPlan:
             changed = msgspec.structs.replace(known, **fields)
             compiled(changed)
             changes.rows(
-                "update api_plans set body = %s::jsonb, updated_at = now() where id = %s returning id",
+                "replace_plan_draft",
                 msgspec.json.encode(changed).decode(),
                 plan_id,
             )
@@ -151,9 +142,7 @@ def _replace(stores: ApiStores, id_or_key: str, body: PlanBody) -> StoredPlan:
 def _publish(stores: ApiStores, id_or_key: str) -> StoredPlan:
     with stores.changing() as changes:
         plan_id = _draft_id(changes, id_or_key)
-        for key, published_at, stored in changes.rows(
-            "select key, published_at, body::text from api_plans where id = %s for update", plan_id
-        ):
+        for key, published_at, stored in changes.rows("lock_plan", plan_id):
             if published_at is not None:
                 raise conflict("id", f"this version of plan `{key}` is published already")
             try:
@@ -164,8 +153,7 @@ def _publish(stores: ApiStores, id_or_key: str) -> StoredPlan:
                     raise Problem(400, message, Invalid(error.path, "not_found", message)) from error
                 raise
             changes.rows(
-                "update api_plans set published_at = now(), updated_at = now(), version = %s"
-                " where id = %s returning id",
+                "publish_plan_draft",
                 published.version,
                 plan_id,
             )
@@ -229,7 +217,7 @@ def delete_plan_v1(plan: FromPath[str], stores: Stores) -> None:
     """Delete a draft; a published version stays."""
     with stores.plane.changing() as changes:
         plan_id = _draft_id(changes, plan)
-        if changes.rows("delete from api_plans where id = %s and published_at is null returning id", plan_id):
+        if changes.rows("delete_plan_draft", plan_id):
             return
     with stores.connection() as connection:
         found = find_plan(connection, plan)

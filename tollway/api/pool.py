@@ -11,6 +11,7 @@ from typing import Any, Final
 import psycopg
 
 from sinks.postgres.connecting import connect
+from sinks.postgres.statements import statement
 from tollway.api.problems import Busy
 
 IDLE_SECONDS: Final = 1.0
@@ -69,7 +70,7 @@ class Pool:
             if time.monotonic() - rested_since < IDLE_SECONDS:
                 return held
             try:
-                held.execute("select 1")
+                held.execute(statement("is_alive"))
             except psycopg.OperationalError:
                 held.close()
             else:
@@ -88,7 +89,7 @@ class Pool:
             keepalives_idle=self._answer_seconds,
         )
         # By a statement rather than by `options`, which a DSN may have and a connection pooler may refuse.
-        connection.execute(f"set statement_timeout = '{self._answer_seconds}s'".encode())
+        connection.execute(statement("limit_time", seconds=str(self._answer_seconds)))
         return connection
 
     def close(self) -> None:

@@ -120,7 +120,7 @@ def _filters(request: Request[Any, Any, Any]) -> dict[str, list[str]]:
 
 
 def _find_meter(connection: Connection, id_or_slug: str) -> Meter:
-    for noted in notes.read(connection, "meter", "order by key"):
+    for noted in notes.read(connection, "meter", "noted_in_order"):
         assert isinstance(noted.record, MeterSet)
         if id_or_slug in (noted.record.meter.key, meters.view(noted).id):
             return noted.record.meter
@@ -130,7 +130,7 @@ def _find_meter(connection: Connection, id_or_slug: str) -> Meter:
 def _features(connection: Connection, meter: Meter) -> list[Feature]:
     return [
         noted.record.feature
-        for noted in notes.read(connection, "feature", "order by key")
+        for noted in notes.read(connection, "feature", "noted_in_order")
         if isinstance(noted.record, FeatureSet) and noted.record.feature.meter_key == meter.key
     ]
 

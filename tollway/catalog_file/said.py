@@ -15,6 +15,7 @@ from msgspec import Struct
 from psycopg.types.json import Jsonb
 
 from rating.catalog import PlanVersion, decode_record, encode_record
+from sinks.postgres.statements import statement
 from tollway.control import Changes, CustomerDraft, PlanDraft, SubscriptionDraft, version_of
 
 Terms = dict[str, Any]
@@ -49,8 +50,7 @@ class SaidTerms:
     def __init__(self, changes: Changes, drafts: Collection[CustomerDraft]) -> None:
         known = [changes.find_customer_by_key(draft.key) for draft in drafts if draft.subscription is not None]
         ids = [customer.id for customer in known if customer is not None]
-        query = "select customer_id, key, terms from applied_subscriptions where customer_id = any(%s)"
-        rows = changes.rows(query, ids) if ids else []
+        rows = changes.rows("terms_said", ids) if ids else []
         self._said: dict[tuple[str, str], Terms] = {(customer_id, key): terms for customer_id, key, terms in rows}
         self._changed: dict[tuple[str, str], Terms] = {}
 
@@ -69,12 +69,7 @@ class SaidTerms:
             return
         changes.flush()  # the customers that are referred to
         rows = [(*place, Jsonb(terms)) for place, terms in self._changed.items()]
-        changes.connection.execute(
-            "insert into applied_subscriptions (customer_id, key, terms)"
-            " select * from unnest(%s::text[], %s::text[], %s::jsonb[])"
-            " on conflict (customer_id, key) do update set terms = excluded.terms, applied_at = now()",
-            [list(column) for column in zip(*rows, strict=True)],
-        )
+        changes.connection.execute(statement("say_terms"), [list(column) for column in zip(*rows, strict=True)])
 
 
 class SaidPlans:
@@ -88,7 +83,7 @@ class SaidPlans:
 
     def __init__(self, changes: Changes, drafts: Collection[PlanDraft]) -> None:
         keys = [draft.key for draft in drafts]
-        rows = changes.rows("select key, body::text from applied_plans where key = any(%s)", keys) if keys else []
+        rows = changes.rows("plans_said", keys) if keys else []
         self._said = {key: decode_record(body) for key, body in rows}
         self._changed: dict[str, PlanVersion] = {}
 
@@ -114,8 +109,4 @@ class SaidPlans:
         if not self._changed or changes.connection is None:
             return
         rows = [(key, encode_record(plan).decode()) for key, plan in self._changed.items()]
-        changes.connection.execute(
-            "insert into applied_plans (key, body) select * from unnest(%s::text[], %s::jsonb[])"
-            " on conflict (key) do update set body = excluded.body, applied_at = now()",
-            [list(column) for column in zip(*rows, strict=True)],
-        )
+        changes.connection.execute(statement("say_plans"), [list(column) for column in zip(*rows, strict=True)])

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -20,6 +19,7 @@ from msgspec import Struct
 from psycopg.rows import dict_row
 
 from sinks.kafka.access import AccessRow
+from sinks.postgres.statements import statement
 from sinks.redis.balances import balance_key
 from sinks.redis.history import UNKNOWN_CUSTOMER, visible
 
@@ -30,7 +30,6 @@ LOOKS = 5
 """So often whoever differs is looked at again."""
 PAUSE_SECONDS = 0.3
 
-_READ = (Path(__file__).parents[1] / "sql" / "told_balances.sql").read_bytes()
 _NUMBERS = ("settled", "live", "pending", "overage")
 _FIELDS = ("generation", "revision", "access", "blocked_features", "level", *_NUMBERS)
 
@@ -69,7 +68,7 @@ def compare(
         everybody: Whether to look at all customers rather than at a random part of them.
         progress: Told from time to time how many customers of how many were looked at.
     """
-    (of,) = connection.execute("select count(*) from balances").fetchall()[0]
+    (of,) = connection.execute(statement("number_of_balances")).fetchall()[0]
     percent = 100.0 if everybody or of <= SAMPLE else 100.0 * SAMPLE / of
     done = 0
     apart: dict[str, tuple[Said, Said | None]] = {}
@@ -116,7 +115,7 @@ def _ledger(
 ) -> Iterator[tuple[str, str, Said]]:
     """Id, key and balance of customers."""
     with connection.transaction(), connection.cursor("told", row_factory=dict_row) as cursor:
-        for row in cursor.execute(_READ, {"percent": percent, "ids": ids}):
+        for row in cursor.execute(statement("told_balances"), {"percent": percent, "ids": ids}):
             said: Said = {name: row[name] for name in _FIELDS[1:]}
             yield row["customer_id"], row["customer_key"], {"generation": generation, **said}
 
@@ -155,7 +154,7 @@ def _unknown(connection: Connection, client: redis.Redis, limit: int | None) -> 
         known = {
             customer_id
             for (customer_id,) in connection.execute(
-                "select id from customers where id = any(%s)", ([seen.customer_id for seen in chunk],)
+                statement("known_customers", column="id"), ([seen.customer_id for seen in chunk],)
             )
         }
         strangers = [seen.customer_key for seen in chunk if seen.customer_id not in known]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from config.settings import SettingError
 from sinks.postgres.connecting import connect
+from sinks.postgres.statements import statement
 from tollway.api.listen import Place
 from tollway.api.settings import ApiSettings
 
@@ -18,7 +19,7 @@ def asks_for_keys(listening: ApiSettings, place: Place, postgres_dsn: str) -> bo
     if listening.keys == "auto" and place.is_loopback:
         return False
     with connect(postgres_dsn) as connection:
-        found = connection.execute("select 1 from api_keys where revoked_at is null limit 1").fetchone()
+        found = connection.execute(statement("valid_keys")).fetchone()
     if found is None:
         why = "`TOLLWAY_API_KEYS` is `required`" if place.is_loopback else f"others reach {place.host}"
         raise SettingError(

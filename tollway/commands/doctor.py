@@ -19,6 +19,7 @@ from sinks.kafka.access import newest_access
 from sinks.kafka.client import KafkaUnavailable, TopicMissing, admin
 from sinks.kafka.topics import look, wanted
 from sinks.postgres.generations import read_state
+from sinks.postgres.statements import statement
 from sinks.redis.durability import read_durability
 from sinks.redis.history import control_head, remembered
 from tollway.api.settings import API_SETTINGS, load_api_settings
@@ -133,12 +134,7 @@ def _check_servers(checks: _Checks, chosen: Settings, everybody: bool) -> None:
 
 
 def _check_ledger(checks: _Checks, connection: psycopg.Connection[Any]) -> None:
-    counts = connection.execute(
-        "select (select count(*) from parked_events where meter = ''),"
-        " (select count(*) from parked_events where meter <> ''), (select count(*) from dead_letters),"
-        " (select count(*) from balances where charged <> consumed + uncovered"
-        " or funded <> settled + pending + consumed + expired + voided)"
-    ).fetchone()
+    counts = connection.execute(statement("health_of_ledger")).fetchone()
     assert counts is not None
     parked_count, parts, dead, unbalanced = counts
     checks.add("parked events", True, f"{parked_count} wait" + (": see `tollway parked`" if parked_count else ""))
@@ -156,7 +152,7 @@ def _check_ledger(checks: _Checks, connection: psycopg.Connection[Any]) -> None:
 def _check_aside(checks: _Checks, connection: psycopg.Connection[Any], chosen: Settings) -> None:
     """Name the customers at whose data the engine failed; only a dataflow of this home tells of them."""
     found = read_aside(chosen.home) if running(chosen.home) is not None else {}
-    keys = dict(connection.execute("select id, key from customers where id = any(%s)", ([*found],)).fetchall())
+    keys = dict(connection.execute(statement("customer_keys_of_ids"), ([*found],)).fetchall())
     named = [f"{keys.get(customer_id, customer_id)} ({how})" for customer_id, how in [*found.items()][:NAMED]]
     more = f", and {len(found) - NAMED} more" if len(found) > NAMED else ""
     remedy = "usage of these waits: report it; a record of the customer, or a start, tries again"

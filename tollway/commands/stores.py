@@ -10,6 +10,7 @@ import psycopg
 
 from config.settings import Settings
 from sinks.postgres.connecting import connect
+from sinks.postgres.statements import statement
 from tollway.console import settings
 from tollway.embedded import Endpoints, servers
 
@@ -49,8 +50,5 @@ def stores(chosen: Settings | None = None) -> Iterator[tuple[Endpoints, psycopg.
 
 def has_schema(connection: psycopg.Connection[Any]) -> bool:
     """Whether the tables of the ledger were made."""
-    found = connection.execute(
-        "select to_regclass('control_log') is not null and to_regclass('balances') is not null"
-        " and to_regclass('invoices') is not null"
-    ).fetchone()
+    found = connection.execute(statement("has_schema")).fetchone()
     return found is not None and bool(found[0])

@@ -135,7 +135,7 @@ def void_grant(changes: Transaction, grant_id: str) -> Grant:
         what = f"expected a grant with something left, got one that expired at {instant_text(known.expires_at)}"
         raise conflict("id", what, "there is nothing to void")
     paid = changes.rows(
-        "select coalesce(sum(amount), 0) from credit_entries where customer_id = %s and grant_id = %s",
+        "paid_by_grant",
         known.customer_id,
         known.id,
     )

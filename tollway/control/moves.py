@@ -194,9 +194,7 @@ def what_waits_on(changes: Transaction, held: Subscription) -> str:
     last = held.steps[-1]
     metered = _meters_added(changes, held)
     rows = changes.rows(
-        "select event_type, meter, count(*), min(event_time) from parked_events"
-        " where customer_id = %s and reason in ('unpriced', 'no_feature') and event_time >= %s and event_time < %s"
-        " group by event_type, meter",
+        "waiting_by_meter",
         held.customer_id,
         held.active_from,
         last.at,

@@ -264,30 +264,30 @@ class ControlPlane:
     def list_meters(self) -> list[Meter]:
         """All meters, by key."""
         with self._sessions.reading() as view:
-            rows = view.rows("select body::text from meters order by key")
+            rows = view.rows("meters_in_order")
         return [decode(body, MeterSet).meter for (body,) in rows]
 
     def list_features(self) -> list[Feature]:
         """All features, by key."""
         with self._sessions.reading() as view:
-            rows = view.rows("select body::text from features order by key")
+            rows = view.rows("features_in_order")
         return [decode(body, FeatureSet).feature for (body,) in rows]
 
     def list_plans(self) -> list[PlanVersion]:
         """All published versions of all plans, by key and version."""
         with self._sessions.reading() as view:
-            rows = view.rows("select body::text from plans order by key, version")
+            rows = view.rows("plans_in_order")
         return [decode(body, PlanVersion) for (body,) in rows]
 
     def count_customers(self) -> int:
         """How many customers there are."""
         with self._sessions.reading() as view:
-            return int(view.rows("select count(*) from customers")[0][0])
+            return int(view.rows("number_of_customers")[0][0])
 
     def list_customers(self, limit: int | None = None, offset: int = 0) -> list[Customer]:
         """Customers in the order of their ids, which is that of their making."""
         with self._sessions.reading() as view:
-            rows = view.rows("select body::text from customers order by id limit %s offset %s", limit, offset)
+            rows = view.rows("customers_in_order", limit, offset)
         return [decode(body, Customer) for (body,) in rows]
 
     def list_subscriptions(self, customer: str) -> list[Subscription]:
@@ -300,10 +300,10 @@ class ControlPlane:
         """All grants a customer ever got, in burn order."""
         with self._sessions.reading() as view:
             customer_id = view.customer(customer).id
-            rows = view.rows("select body::text from grants where customer_id = %s", customer_id)
+            rows = view.rows("grants_of_customer", customer_id)
         return sorted((decode(body, Grant) for (body,) in rows), key=Grant.burn_order)
 
     def head(self) -> int:
         """The id of the newest entry of the control log, 0 if it is empty."""
         with self._sessions.reading() as view:
-            return int(view.rows("select coalesce(max(id), 0) from control_log")[0][0])
+            return int(view.rows("newest_control_entry")[0][0])

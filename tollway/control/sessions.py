@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 
 from sinks.postgres.connecting import connect
+from sinks.postgres.statements import statement
 from tollway.control.changes import Changes
 from tollway.control.head import ControlHead
 from tollway.control.transaction import Transaction
@@ -92,7 +93,7 @@ class Sessions:
     def _connected(self, connection: psycopg.Connection[Any] | None) -> psycopg.Connection[Any]:
         if connection is not None and not connection.closed:
             try:
-                connection.execute("select 1")
+                connection.execute(statement("is_alive"))
             except psycopg.OperationalError:
                 connection.close()
             else:

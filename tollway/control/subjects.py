@@ -31,7 +31,7 @@ class SubjectOwners:
     def owner_id(self, subject: str) -> str | None:
         """The id of the customer that has a subject, None if it is free."""
         if subject not in self._owner_ids:
-            found = self._rows("select customer_id from customer_subjects where subject = %s", subject)
+            found = self._rows("owner_of_subject", subject)
             self._owner_ids[subject] = found[0][0] if found else None
         return self._owner_ids[subject]
 
@@ -39,9 +39,7 @@ class SubjectOwners:
         """Read the owners of many subjects in one query."""
         unknown = [subject for subject in subjects if subject not in self._owner_ids]
         self._owner_ids.update(dict.fromkeys(unknown))
-        self._owner_ids.update(
-            self._rows("select subject, customer_id from customer_subjects where subject = any(%s)", unknown)
-        )
+        self._owner_ids.update(self._rows("owners_of_subjects", unknown))
 
     def change_hands(self, before: Customer | None, after: Customer) -> None:
         """

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
-from typing import Any, Final, LiteralString, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
 from msgspec import Struct
@@ -19,6 +19,7 @@ from ulid import ULID
 
 from rating.catalog import Customer, FeatureSet, Grant, MeterSet, PlanVersion, Record, Subscription, decode_record
 from rating.meters import Feature, Meter
+from sinks.postgres.statements import statement
 from tollway.control.drafts import CustomerDraft
 from tollway.control.errors import ControlCode, ControlError, found
 from tollway.control.subjects import SubjectOwners
@@ -107,26 +108,26 @@ class Transaction:
             self._now = self._clock().astimezone(UTC)
         return self._now
 
-    def rows(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
-        """The rows of a query; none without a database, or for a text, alone or in a list, that it could not hold."""
+    def rows(self, name: str, *values: object) -> list[tuple[Any, ...]]:
+        """What a statement finds: nothing without a database, or for a text that it could not hold."""
         if self.connection is None or any(isinstance(value, str) and not is_storable(value) for value in values):
             return []
         storable = [[*filter(is_storable, value)] if isinstance(value, list) else value for value in values]
-        return self.connection.execute(query, storable).fetchall()
+        return self.connection.execute(statement(name), storable).fetchall()
 
     # -- one thing, or None ---------------------------------------------------------------------
 
     def find_meter(self, key: str) -> Meter | None:
         """The meter of a key, if there is one."""
         if key not in self._meters:
-            rows = self.rows("select body::text from meters where key = %s", key)
+            rows = self.rows("meter_of_key", key)
             self._meters[key] = decode(rows[0][0], MeterSet).meter if rows else None
         return self._meters[key]
 
     def find_feature(self, key: str) -> Feature | None:
         """The feature of a key, if there is one."""
         if key not in self._features:
-            rows = self.rows("select body::text from features where key = %s", key)
+            rows = self.rows("feature_of_key", key)
             self._features[key] = decode(rows[0][0], FeatureSet).feature if rows else None
         return self._features[key]
 
@@ -137,7 +138,7 @@ class Transaction:
     def find_customer_by_id(self, customer_id: str) -> Customer | None:
         """The customer of an id, if there is one. What does not look like an id is not looked for."""
         if customer_id not in self._customers and _ID.fullmatch(customer_id):
-            for (body,) in self.rows("select body::text from customers where id = %s", customer_id):
+            for (body,) in self.rows("customer_of_id", customer_id):
                 self._customers[customer_id] = decode(body, Customer)
         return self._customers.get(customer_id)
 
@@ -145,7 +146,7 @@ class Transaction:
         """The customer of a key, if there is one."""
         if key not in self._customer_ids:
             self._customer_ids[key] = None
-            for customer_id, body in self.rows("select id, body::text from customers where key = %s", key):
+            for customer_id, body in self.rows("customer_of_key", key):
                 self._customer_ids[key] = customer_id
                 self._customers.setdefault(customer_id, decode(body, Customer))
         customer_id = self._customer_ids[key]
@@ -163,9 +164,7 @@ class Transaction:
         if place not in self._grant_ids:
             self._grant_ids[place] = None
             if customer_id not in self._created:
-                self._load_grants(
-                    self.rows("select body::text from grants where customer_id = %s and key = %s", customer_id, key)
-                )
+                self._load_grants(self.rows("grant_of_key", customer_id, key))
         grant_id = self._grant_ids[place]
         return None if grant_id is None else self._grants[grant_id]
 
@@ -198,7 +197,7 @@ class Transaction:
 
     def subscription(self, subscription_id: str) -> Subscription:
         """The subscription of an id. Raises `ControlError` if there is none."""
-        for (customer_id,) in self.rows("select customer_id from subscriptions where id = %s", subscription_id):
+        for (customer_id,) in self.rows("customer_of_subscription", subscription_id):
             self.subscriptions(customer_id)
         known = (held[subscription_id] for held in self._subscriptions.values() if subscription_id in held)
         return found(next(known, None), "subscription", subscription_id, "id")
@@ -206,7 +205,7 @@ class Transaction:
     def find_grant(self, grant_id: str) -> Grant:
         """The grant of an id. Raises `ControlError` if there is none."""
         if grant_id not in self._grants:
-            for (body,) in self.rows("select body::text from grants where id = %s", grant_id):
+            for (body,) in self.rows("grant_of_id", grant_id):
                 self._grants[grant_id] = decode(body, Grant)
         return found(self._grants.get(grant_id), "grant", grant_id, "id")
 
@@ -215,7 +214,7 @@ class Transaction:
     def plan_versions(self, key: str) -> list[PlanVersion]:
         """The published versions of a plan, the newest last."""
         if key not in self._plans:
-            rows = self.rows("select body::text from plans where key = %s order by version", key)
+            rows = self.rows("versions_of_plan", key)
             self._plans[key] = [decode(body, PlanVersion) for (body,) in rows]
         return self._plans[key]
 
@@ -229,14 +228,14 @@ class Transaction:
         """Whether a customer ever had a subscription or a grant."""
         if self.subscriptions(customer_id) or any(grant.customer_id == customer_id for grant in self._grants.values()):
             return True
-        return bool(self.rows("select from grants where customer_id = %s limit 1", customer_id))
+        return bool(self.rows("has_grants", customer_id))
 
     def prefetch(self, drafts: Collection[CustomerDraft]) -> None:
         """Read what setting up many customers has to look up, in a few queries instead of some for each."""
         self.subjects.prefetch({subject for draft in drafts for subject in (draft.key, *draft.subjects)})
         keys = [draft.key for draft in drafts if draft.key not in self._customer_ids]
         self._customer_ids.update(dict.fromkeys(keys))
-        rows = self.rows("select id, key, body::text from customers where key = any(%s)", keys)
+        rows = self.rows("customers_of_keys", keys)
         for customer_id, key, body in rows:
             self._customers[customer_id] = decode(body, Customer)
             self._customer_ids[key] = customer_id
@@ -250,18 +249,13 @@ class Transaction:
         }.difference(self._grant_ids)
         self._grant_ids.update(dict.fromkeys(places))
         owners = list({customer_id for customer_id, _ in places})
-        self._load_grants(
-            self.rows("select body::text from grants where customer_id = any(%s) and key is not null", owners)
-        )
+        self._load_grants(self.rows("grants_with_keys", owners))
 
     def _load_subscriptions(self, customer_ids: list[str]) -> None:
         self._subscriptions.update({customer_id: {} for customer_id in customer_ids})
         if self._created.issuperset(customer_ids):
             return
-        query: LiteralString = (
-            "select customer_id, key, body::text from subscriptions where customer_id = any(%s) order by id"
-        )
-        for customer_id, key, body in self.rows(query, customer_ids):
+        for customer_id, key, body in self.rows("subscriptions_of_customers", customer_ids):
             subscription = decode(body, Subscription)
             self._subscriptions[customer_id][subscription.id] = subscription
             if key is not None:

@@ -7,7 +7,7 @@ committed, so that entry ids become visible in order.
 
 from __future__ import annotations
 
-from typing import Any, Final, LiteralString
+from typing import Any, Final
 
 import psycopg
 
@@ -22,6 +22,7 @@ from rating.catalog import (
     encode_record,
     key_group,
 )
+from sinks.postgres.statements import statement
 from tollway.control.transaction import Transaction
 
 CHANNEL: Final = "tollway_control"
@@ -33,35 +34,21 @@ CONTROL_LOCK: Final = 0x746F6C6C
 Rows = dict[str, dict[object, tuple[object, ...]]]
 """By table and key: of a thing that changed twice, only the last row is written."""
 
-_UPSERTS: Final[dict[str, LiteralString]] = {
-    "meters": "insert into meters (key, body) select key, body::jsonb"
-    " from unnest(%s::text[], %s::text[]) as new (key, body)"
-    " on conflict (key) do update set body = excluded.body",
-    "features": "insert into features (key, body) select key, body::jsonb"
-    " from unnest(%s::text[], %s::text[]) as new (key, body)"
-    " on conflict (key) do update set body = excluded.body",
-    "plans": "insert into plans (key, version, body) select key, version, body::jsonb"
-    " from unnest(%s::text[], %s::integer[], %s::text[]) as new (key, version, body)",
-    "customers": "insert into customers (id, key, body) select id, key, body::jsonb"
-    " from unnest(%s::text[], %s::text[], %s::text[]) as new (id, key, body)"
-    " on conflict (id) do update set body = excluded.body",
-    "customer_subjects": "insert into customer_subjects (subject, customer_id)"
-    " select * from unnest(%s::text[], %s::text[])",
-    "subscriptions": "insert into subscriptions (id, customer_id, key, body)"
-    " select id, customer_id, key, body::jsonb"
-    " from unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as new (id, customer_id, key, body)"
-    " on conflict (id) do update set key = excluded.key, body = excluded.body",
-    "grants": "insert into grants (id, customer_id, key, body)"
-    " select id, customer_id, key, body::jsonb"
-    " from unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as new (id, customer_id, key, body)"
-    " on conflict (id) do update set body = excluded.body",
+_UPSERTS: Final = {
+    "meters": "upsert_meters",
+    "features": "upsert_features",
+    "plans": "insert_plans",
+    "customers": "upsert_customers",
+    "customer_subjects": "insert_customer_subjects",
+    "subscriptions": "upsert_subscriptions",
+    "grants": "upsert_grants",
 }
 """By table, in the order in which they refer to each other: a statement that takes an array per column."""
 
 
 def queue_up(connection: psycopg.Connection[Any]) -> None:
     """Wait until no other transaction changes the catalog; none will until this one has ended."""
-    connection.execute("select pg_advisory_xact_lock(%s)", (CONTROL_LOCK,))
+    connection.execute(statement("queue_up"), (CONTROL_LOCK,))
 
 
 def write(changes: Transaction) -> int:
@@ -70,17 +57,17 @@ def write(changes: Transaction) -> int:
     with changes.connection.cursor() as cursor:
         rows = _log(cursor, changes) if changes.records else {}
         _upsert(cursor, changes, rows)
-        newest = cursor.execute("select coalesce(max(id), 0) from control_log").fetchone()
+        newest = cursor.execute(statement("newest_control_entry")).fetchone()
         assert newest is not None
         if changes.records:
-            cursor.execute("select pg_notify(%s, %s)", (CHANNEL, str(newest[0])))
+            cursor.execute(statement("notify_control"), (CHANNEL, str(newest[0])))
     return int(newest[0])
 
 
 def _log(cursor: psycopg.Cursor[Any], changes: Transaction) -> Rows:
     """Add the records to the control log. Returns the rows of the catalog that they come to."""
     rows: Rows = {table: {} for table in _UPSERTS}
-    with cursor.copy("copy control_log (kind, key_group, customer_id, body) from stdin") as copy:
+    with cursor.copy(statement("copy_control_log")) as copy:
         for record in changes.records:
             body = encode_record(record).decode()
             customer_id = _concerns(record)
@@ -108,23 +95,19 @@ def _upsert(cursor: psycopg.Cursor[Any], changes: Transaction, rows: Rows) -> No
     # (1) A subject, and a subscription's key, is let go before another one takes it.
     if changes.subjects.released:
         released = list(changes.subjects.released)
-        cursor.execute("delete from customer_subjects where subject = any(%s)", (released,))
+        cursor.execute(statement("release_subjects"), (released,))
     if changes.keys_given_up:
         given_up = list(changes.keys_given_up)
-        cursor.execute("update subscriptions set key = null where id = any(%s)", (given_up,))
+        cursor.execute(statement("release_subscription_keys"), (given_up,))
     # (2) The rows, table by table: those that are referred to come first.
-    for table, statement in _UPSERTS.items():
+    for table, upsert in _UPSERTS.items():
         if rows.get(table):
-            cursor.execute(statement, [list(column) for column in zip(*rows[table].values(), strict=True)])
+            cursor.execute(statement(upsert), [list(column) for column in zip(*rows[table].values(), strict=True)])
     # (3) The keys of subscriptions that nothing else changed of. A key is not part of a record: no entry says so.
     taken = [item for item in changes.keys_taken.items() if item[0] not in rows.get("subscriptions", {})]
     if taken:
         ids, keys = (list(column) for column in zip(*taken, strict=True))
-        cursor.execute(
-            "update subscriptions set key = taken.key from unnest(%s::text[], %s::text[]) as taken (id, key)"
-            " where subscriptions.id = taken.id",
-            (ids, keys),
-        )
+        cursor.execute(statement("take_subscription_keys"), (ids, keys))
 
 
 def _concerns(record: Record) -> str | None:

@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from sinks.postgres.connecting import connect
+from sinks.postgres.statements import statement
 from tollway.embedded.server import ServerError
 
 CONNECT_SECONDS = 5
@@ -58,7 +59,7 @@ def check_postgres(dsn: str) -> None:
     """Raise `ServerError` if the PostgreSQL of the settings can't be used."""
     try:
         with connect(dsn, connect_timeout=CONNECT_SECONDS) as connection:
-            connection.execute("select")
+            connection.execute(statement("is_alive"))
     except (psycopg.Error, ValueError) as error:
         raise _unreachable("PostgreSQL", "TOLLWAY_POSTGRES_DSN", error) from None
 

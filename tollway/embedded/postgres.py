@@ -19,6 +19,7 @@ from pathlib import Path
 import psycopg
 
 from sinks.postgres.connecting import connect
+from sinks.postgres.statements import statement
 from tollway.embedded.server import (
     LOOPBACK,
     Server,
@@ -143,9 +144,9 @@ def _answers(folder: Path) -> bool:
         if not (folder / PID_FILE).read_text().rstrip().endswith("ready"):
             return False
         with connect(postgres_dsn(folder, "postgres"), autocommit=True, connect_timeout=ANSWER_SECONDS) as connection:
-            known = connection.execute("select from pg_database where datname = %s", [DATABASE])
+            known = connection.execute(statement("has_database"), [DATABASE])
             if known.rowcount == 0:
-                connection.execute(f"create database {DATABASE}")
+                connection.execute(statement("create_database", database=DATABASE))
     except (FileNotFoundError, psycopg.Error):
         return False
     return True

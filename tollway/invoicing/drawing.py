@@ -21,6 +21,7 @@ import msgspec
 from ulid import ULID
 
 from rating.periods import Cadence, add_duration
+from sinks.postgres.statements import statement
 from tollway.invoicing.lines import unbilled
 from tollway.invoicing.model import (
     ActionNotAvailable,
@@ -33,7 +34,7 @@ from tollway.invoicing.model import (
 )
 from tollway.invoicing.purchases import purchases
 from tollway.invoicing.stored import find_invoice, insert
-from tollway.ledger_reads import Connection, CustomerHead, find_customer, rows, statement
+from tollway.ledger_reads import Connection, CustomerHead, find_customer, rows
 
 GATHERING_PREFIX: Final = "gathering-"
 """The id of a gathering invoice is this and the customer's id: it is never stored."""

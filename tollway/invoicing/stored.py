@@ -11,8 +11,9 @@ from msgspec import Struct
 
 from rating.details import Category
 from rating.money import ZERO, use_exact
+from sinks.postgres.statements import statement
 from tollway.invoicing.model import Invoice, InvoiceCustomer, InvoiceStatus, Line, LineDetail, Totals
-from tollway.ledger_reads import Connection, NotFound, find_customer, is_storable, rows, statement
+from tollway.ledger_reads import Connection, NotFound, find_customer, is_storable, rows
 
 
 def find_invoice(connection: Connection, reference: str) -> Invoice:

@@ -16,7 +16,7 @@ balance by construction. Each function reads on the connection that it is given,
     dead_letters                    events that were refused
     list_customers, list_plans,     what was set up
       list_subscriptions
-    rows, structs, statement        the statements of `tollway/sql/`, by name
+    rows, structs                   what a statement finds, by its name
 """
 
 from tollway.ledger_reads.balances import Balance, balance
@@ -31,7 +31,7 @@ from tollway.ledger_reads.listed import (
     list_plans,
     list_subscriptions,
 )
-from tollway.ledger_reads.statements import Connection, rows, statement, structs
+from tollway.ledger_reads.statements import Connection, rows, structs
 from tollway.ledger_reads.told import (
     CUSTOMERS_MAX,
     DeadLetter,
@@ -87,7 +87,6 @@ __all__ = [
     "parked_counts",
     "rows",
     "signals",
-    "statement",
     "structs",
     "unpriced",
 ]

@@ -1,5 +1,5 @@
 """
-How the ledger is read: statements by the name of their file in `tollway/sql/`, instants in UTC.
+How the ledger is read: statements by their names, instants in UTC.
 
 Statements run on the connection that is given, whatever its transaction.
 """
@@ -8,23 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from functools import cache
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import psycopg
 from msgspec import Struct
 from psycopg.rows import dict_row
 
+from sinks.postgres.statements import statement
+
 Connection = psycopg.Connection[Any]
 
-_SQL: Final = Path(__file__).parents[1] / "sql"
 _T = TypeVar("_T", bound=Struct)
 
 
 def rows(connection: Connection, name: str, values: Mapping[str, object]) -> list[dict[str, Any]]:
-    """The rows of the statement `sql/<name>.sql`, instants in UTC."""
+    """The rows of a statement, instants in UTC."""
     with connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute(statement(name), values)
         found = cursor.fetchall()
@@ -32,7 +31,7 @@ def rows(connection: Connection, name: str, values: Mapping[str, object]) -> lis
 
 
 def structs(connection: Connection, name: str, values: Mapping[str, object], kind: type[_T]) -> list[_T]:
-    """The rows of the statement `sql/<name>.sql`, as structs."""
+    """The rows of a statement, as structs."""
     return [msgspec.convert(row, kind) for row in rows(connection, name, values)]
 
 
@@ -41,12 +40,6 @@ def streamed(connection: Connection, name: str, values: Mapping[str, object], ki
     with connection.transaction(), connection.cursor(name, row_factory=dict_row) as cursor:
         for row in cursor.execute(statement(name), values):
             yield msgspec.convert({column: _utc(value) for column, value in row.items()}, kind)
-
-
-@cache
-def statement(name: str) -> bytes:
-    """The text of `sql/<name>.sql`."""
-    return (_SQL / f"{name}.sql").read_bytes()
 
 
 def _utc(value: Any) -> Any:

@@ -12,6 +12,7 @@ from ulid import ULID
 
 from rating import catalog as core
 from rating.money import plain
+from sinks.postgres.statements import statement
 from tollway.api import notes
 from tollway.api.filters import EQ, Asked, Condition, Filters, Many, containing
 from tollway.api.problems import Problem, conflict, not_found
@@ -113,22 +114,14 @@ def view(noted: notes.Noted, subscription_id: str | None) -> Customer:
 def _views(connection: Connection, found: list[notes.Noted]) -> list[Customer]:
     ids = [noted.record.id for noted in found if isinstance(noted.record, core.Customer)]
     now = datetime.now(UTC)
-    current: dict[str, str] = dict(
-        connection.execute(
-            "select customer_id, max(id) from subscriptions where customer_id = any(%s)"
-            " and (body ->> 'active_from')::timestamptz <= %s"
-            " and coalesce((body ->> 'active_to')::timestamptz > %s, true) group by customer_id",
-            (ids, now, now),
-        ).fetchall()
-    )
+    current: dict[str, str] = dict(connection.execute(statement("current_subscriptions"), (ids, now, now)).fetchall())
     return [view(noted, current.get(id)) for id, noted in zip(ids, found, strict=True)]
 
 
 def find_customer(stores: ApiStores, id_or_key: str) -> Customer:
     """A customer by id or key. Raises `Problem`."""
     with stores.connection() as connection:
-        condition = "where id = %s or key = %s order by id = %s desc limit 1"
-        for customer in _views(connection, notes.read(connection, "customer", condition, *(id_or_key,) * 3)):
+        for customer in _views(connection, notes.read(connection, "customer", "noted_of_id_or_key", *(id_or_key,) * 3)):
             return customer
     raise not_found("customer", id_or_key)
 
@@ -214,30 +207,21 @@ COLUMNS: Final[Mapping[str, str | Many]] = {
     "key": "found.key",
     "name": "(found.body ->> 'name')",
     "primary_email": "(notes.body ->> 'primary_email')",
-    "usage_attribution_subject_key": Many(
-        "select from jsonb_array_elements_text(found.body -> 'subjects') as named (subject) where true", "named.subject"
-    ),
-    "subject": Many("select from customer_subjects named where named.customer_id = found.id", "named.subject"),
-    "plan_key": Many(
-        "select from subscriptions held where held.customer_id = found.id"
-        " and (held.body ->> 'active_from')::timestamptz <= now()"
-        " and coalesce((held.body ->> 'active_to')::timestamptz > now(), true)",
-        "(held.body ->> 'plan_key')",
-    ),
+    "usage_attribution_subject_key": Many("subjects_named", "named.subject"),
+    "subject": Many("subjects_owned", "named.subject"),
+    "plan_key": Many("active_subscriptions", "(held.body ->> 'plan_key')"),
 }
 """Where filters find what they are about. A plan is that of an active subscription; to v1 a key is a subject too."""
 
 
 def _listed(stores: ApiStores, asked: Filters, with_deleted: bool, page: int, size: int) -> tuple[list[Customer], int]:
     """One page of the customers that are asked for, and how many there are in all."""
-    wanted, values = asked.sql(COLUMNS)
-    condition = f"where {wanted} and (%s or found.body ->> 'deleted_at' is null)"
+    filters, values = asked.sql(COLUMNS)
     values = [*values, with_deleted]
+    place = size, (page - 1) * size
     with stores.connection() as connection:
-        found = notes.read(
-            connection, "customer", f"{condition} order by id limit %s offset %s", *values, size, (page - 1) * size
-        )
-        counted = connection.execute(f"select count(*) {notes.CUSTOMERS} {condition}", values).fetchone()
+        found = notes.read(connection, "customer", "noted_page_of_customers", *values, *place, filters=filters)
+        counted = connection.execute(statement("number_of_noted_customers", filters=filters), values).fetchone()
         return _views(connection, found), int(counted[0]) if counted else 0
 
 

@@ -105,7 +105,7 @@ def view(noted: notes.Noted) -> Feature:
 
 def features(connection: Connection) -> list[Feature]:
     """All features, by key."""
-    return [view(noted) for noted in notes.read(connection, "feature", "order by key")]
+    return [view(noted) for noted in notes.read(connection, "feature", "noted_in_order")]
 
 
 def find_feature(stores: ApiStores, id_or_key: str) -> Feature:

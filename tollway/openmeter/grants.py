@@ -179,7 +179,7 @@ def _views(connection: Connection, customer_id: str) -> list[CreditGrant]:
     """The grants of a customer, in the order in which they burn."""
     written = {
         noted.record.id: noted  # type: ignore[union-attr]
-        for noted in notes.read(connection, "grant", "where customer_id = %s", customer_id)
+        for noted in notes.read(connection, "grant", "noted_of_customer", customer_id)
     }
     bought = {row["grant_id"]: row for row in rows(connection, "purchases", {"customer_id": customer_id})}
     return [
@@ -205,8 +205,7 @@ def _buy(changes: Changes, grant: core.Grant, method: str, purchase: GrantPurcha
         raise bad_request("purchase.per_unit_cost_basis", "expected a decimal above 0; what is given costs nothing")
     use_exact()
     changes.rows(
-        "insert into credit_purchases (grant_id, customer_id, funding_method, currency, cost_basis, amount,"
-        " settlement_status) values (%s, %s, %s, %s, %s, %s, 'pending') returning grant_id",
+        "insert_purchase",
         grant.id,
         grant.customer_id,
         method,

@@ -108,7 +108,7 @@ def view(noted: notes.Noted) -> Meter:
 
 def meters(connection: Connection) -> list[Meter]:
     """All meters, by key."""
-    return [view(noted) for noted in notes.read(connection, "meter", "order by key")]
+    return [view(noted) for noted in notes.read(connection, "meter", "noted_in_order")]
 
 
 def find_meter(stores: ApiStores, id_or_key: str) -> Meter:

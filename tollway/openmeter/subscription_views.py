@@ -11,6 +11,7 @@ from msgspec.structs import asdict
 from rating import catalog as core
 from rating.catalog import SettlementMode
 from rating.periods import Cadence, add_duration
+from sinks.postgres.statements import statement
 from tollway.api import notes
 from tollway.api.filters import Filters
 from tollway.api.plan_bodies import ProRatingConfig, StoredPlan
@@ -113,7 +114,7 @@ class SubscriptionMoved(Subscription, frozen=True, kw_only=True):
 def find_subscription(stores: ApiStores, subscription_id: str) -> SubscriptionExpanded:
     """A subscription with its phases. Raises `Problem`."""
     with stores.connection() as connection:
-        found = notes.read(connection, "subscription", "where id = %s", subscription_id)
+        found = notes.read(connection, "subscription", "noted_of_id", subscription_id)
         for noted, held, plan in _with_plans(connection, found):
             return SubscriptionExpanded(**asdict(view(noted, held, plan)), phases=list(_phases(held, plan)))
     raise not_found("subscription", subscription_id)
@@ -121,20 +122,16 @@ def find_subscription(stores: ApiStores, subscription_id: str) -> SubscriptionEx
 
 def subscriptions_of(connection: Connection, customer: str) -> list[Subscription]:
     """All subscriptions that a customer ever had, the oldest first. Raises `Problem`."""
-    for (customer_id,) in connection.execute(
-        "select id from customers where id = %s or key = %s order by id = %s desc limit 1", (customer,) * 3
-    ):
-        return _views(
-            connection, notes.read(connection, "subscription", "where customer_id = %s order by id", customer_id)
-        )
+    for (customer_id,) in connection.execute(statement("customer_id_of"), (customer,) * 3):
+        return _views(connection, notes.read(connection, "subscription", "noted_of_customer", customer_id))
     raise not_found("customer", customer)
 
 
 def all_subscriptions(connection: Connection, asked: Filters) -> list[Subscription]:
     """The subscriptions of all customers, as far as what is asked of their own fields holds, the oldest first."""
     columns = {"id": "found.id", "customer_id": "found.customer_id", "plan_key": "(found.body ->> 'plan_key')"}
-    condition, values = asked.only(*columns).sql(columns)
-    return _views(connection, notes.read(connection, "subscription", f"where {condition} order by id", *values))
+    filters, values = asked.only(*columns).sql(columns)
+    return _views(connection, notes.read(connection, "subscription", "noted_by_filters", *values, filters=filters))
 
 
 def _views(connection: Connection, found: list[notes.Noted]) -> list[Subscription]:
