@@ -30,7 +30,7 @@ from dataflows.messages import microseconds
 from dataflows.waits import Look, Looks, WaitKind, concerned
 from rating.catalog import decode_record
 from rating.events import EventDecoder
-from rating.placing import Standing, metered_fields, place, place_unread
+from rating.placing import EventStanding, metered_fields, place, place_unread
 from rating.refusals import ParkCode, Rejected, waits_because
 from rating.time_rules import TimeRules
 from sinks.event_log import Again, EventLog
@@ -178,7 +178,7 @@ class Redrive:
             standing = place(catalog, self._rules, event, row.event_time, received_at, row.meter)
         if row.meter and row.reason == ParkCode.PERIOD_CLOSED:
             # Other features took the same usage of that meter: driven again, they would count it twice.
-            standing = Standing(standing.customer_id, ParkCode.PERIOD_CLOSED)
+            standing = EventStanding(standing.customer_id, ParkCode.PERIOD_CLOSED)
         if standing.code is None:
             return None
         message = waits_because(standing.code, row.subject, event_type, row.meter)

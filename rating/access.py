@@ -92,9 +92,9 @@ def balance_row(account: Account, now: datetime) -> BalanceRow | None:
 
 def _usage(account: Account, now: datetime) -> tuple[PeriodUsage, ...]:
     found = []
-    for meter in account.state.meters:
-        if meter.feature_key in account.metered:
-            end = min([meter.period_end, *(part.period_start for part in later_parts(account, meter))])
+    for period in account.state.periods:
+        if period.feature_key in account.metered:
+            end = min([period.period_end, *(part.period_start for part in later_parts(account, period))])
             if now < end:
-                found.append(PeriodUsage(meter.feature_key, meter.period_start, end, meter.reached))
+                found.append(PeriodUsage(period.feature_key, period.period_start, end, period.reached))
     return tuple(found)

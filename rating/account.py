@@ -14,7 +14,7 @@ from msgspec import Struct, field
 from rating.catalog import NEVER, Catalog, Customer, Placement, SettlementMode, Subscription
 from rating.money import ZERO
 from rating.periods import Period
-from rating.usage import MeterKey, MeterState, Slice, cut_slices, slice_at
+from rating.usage import PeriodKey, Slice, UsagePeriod, cut_slices, slice_at
 from rating.wallet import Wallet
 
 
@@ -26,7 +26,7 @@ class AccountState(Struct, array_like=True):
     """How many control records are reflected in what was last sent out."""
     consumed: dict[str, Decimal] = field(default_factory=dict)
     """What each grant has paid in all."""
-    meters: list[MeterState] = field(default_factory=list)
+    periods: list[UsagePeriod] = field(default_factory=list)
     events: int = 0
     transitions: int = 0
     """Periods that time alone opened or closed."""
@@ -49,29 +49,29 @@ class Account:
 
     def __init__(self, state: AccountState) -> None:
         self.state = state
-        self.meters: dict[MeterKey, MeterState] = {meter.key: meter for meter in state.meters}
-        self.continued: list[MeterState] = [meter for meter in state.meters if meter.counted_from is not None]
-        """The meters of periods that began at a tier which an earlier part of the period had reached."""
+        self.periods: dict[PeriodKey, UsagePeriod] = {period.key: period for period in state.periods}
+        self.continued: list[UsagePeriod] = [period for period in state.periods if period.counted_from is not None]
+        """The later parts of billing periods that a move has cut: each begins at the tier that was reached before."""
         self.customer: Customer | None = None
         self.mode: SettlementMode | None = None
         self.wallet = Wallet(state.consumed)
         self.granted_next: datetime | None = None
         """When the next one was made that is in force from the past; where what passed is lived through again."""
-        self.passed = 0
-        """How many boundaries, and starts and ends of subscriptions known ahead, time has passed."""
+        self.boundaries_passed = 0
+        """How many boundaries of grants, and starts, ends and moves of subscriptions known ahead, have passed."""
         self.features: list[str] = []
         """What the plan has features for, where some credit is for some features only."""
-        self.wanted: list[MeterState] = []
+        self.wanted: list[UsagePeriod] = []
         """Periods of which windows that left the state are to come back, since a grant may pay for them."""
         self.asked = 0
         """In how many epochs the ledger was asked for them, and did not have them all."""
-        self.looked_for: dict[MeterKey, tuple[datetime | None, datetime | None, frozenset[str]]] = {}
+        self.looked_for: dict[PeriodKey, tuple[datetime | None, datetime | None, frozenset[str]]] = {}
         """Of periods whose windows came back: what was still owed in which, and the grants that may not pay for it."""
         self.reopened_in: int | None = None
         """The epoch in which windows came back that are still held for a snapshot."""
-        self.told_in: dict[MeterKey, int] = {}
-        """In which epoch closed periods were last told: they leave only after it."""
-        self.coming: dict[MeterKey, int] = {}
+        self.emitted_in: dict[PeriodKey, int] = {}
+        """The epoch in which each closed period was last emitted: it leaves only after that."""
+        self.coming: dict[PeriodKey, int] = {}
         """In which epoch periods that had left came back: usage of theirs waits for its end."""
         self.metered: frozenset[str] = frozenset()
         """The features with a metered entitlement, whose usage is told with the balance."""
@@ -83,8 +83,8 @@ class Account:
         self.placed_within = Period(NEVER, NEVER)
         """While which version of the plan is in force."""
         self.dirty = False
-        self.shown: tuple[object, ...] | None = None
-        """What was last sent out of access and thresholds."""
+        self.last_published: tuple[object, ...] | None = None
+        """Last published access, level and blocked features."""
         self.next_due: datetime | None = None
         self.packed: bytes | None = None
         """The state as of the last snapshot; None where more has changed since than what is in the lanes."""
@@ -97,23 +97,23 @@ class Account:
         All rows of a customer carry it. Each part is absolute, so a replay counts the same.
         """
         state = self.state
-        return state.events + state.records + state.transitions + self.passed
+        return state.events + state.records + state.transitions + self.boundaries_passed
 
-    def add(self, meter: MeterState) -> None:
-        """A meter was opened."""
-        self.meters[meter.key] = meter
-        self.state.meters.append(meter)
-        if meter.counted_from is not None:
-            self.continued.append(meter)
+    def add(self, period: UsagePeriod) -> None:
+        """Add a usage period that was opened."""
+        self.periods[period.key] = period
+        self.state.periods.append(period)
+        if period.counted_from is not None:
+            self.continued.append(period)
         self.packed = None
 
-    def remove(self, meter: MeterState) -> None:
-        """A meter leaves the state."""
-        del self.meters[meter.key]
-        for known in (self.looked_for, self.told_in, self.coming):
-            known.pop(meter.key, None)
-        self.state.meters = [*self.meters.values()]
-        self.continued = [other for other in self.continued if other is not meter]
+    def remove(self, period: UsagePeriod) -> None:
+        """Remove a usage period that leaves the state."""
+        del self.periods[period.key]
+        for known in (self.looked_for, self.emitted_in, self.coming):
+            known.pop(period.key, None)
+        self.state.periods = [*self.periods.values()]
+        self.continued = [other for other in self.continued if other is not period]
         self.packed = None
 
     def placements_at(self, catalog: Catalog, subscription: Subscription, at: datetime) -> dict[str | None, Placement]:
@@ -152,13 +152,13 @@ class Account:
         self.mode = subscription.settlement_mode if subscription is not None else None
         self.metered = catalog.metered_features(customer_id)
         new_boundaries = self.wallet.take_over(grants, now)
-        self.passed = self.wallet.span_of(now) + sum(
+        self.boundaries_passed = self.wallet.span_of(now) + sum(
             found.recorded_at < instant <= now
             for found in catalog.subscriptions.get(customer_id, {}).values()
             for instant in (found.active_from, found.active_to)
             if instant is not None
         )
-        self.passed += sum(
+        self.boundaries_passed += sum(
             move.recorded_at < move.at <= now
             for found in catalog.subscriptions.get(customer_id, {}).values()
             for move in found.moves
@@ -173,49 +173,49 @@ class Account:
         if self.customer is not None and self.wallet.funded:
             self.limits = (*sorted(self.customer.low_balance_thresholds, reverse=True), ZERO)
         for boundary in new_boundaries:
-            for meter in state.meters:
-                cut_slices(meter, boundary)
+            for period in state.periods:
+                cut_slices(period, boundary)
 
-    def looked(self, meter: MeterState, now: datetime) -> None:
+    def looked(self, period: UsagePeriod, now: datetime) -> None:
         """Remember which grants have something left, though windows that left the state are not paid for in full."""
-        first, last = meter.owed_from or meter.period_start, meter.owed_through or meter.closed_through
+        first, last = period.owed_from or period.period_start, period.owed_through or period.closed_through
         live_grants = self.wallet.live_grants
         left = frozenset(live.grant.id for live in live_grants if live.remaining and live.effective_at <= now)
-        self.looked_for[meter.key] = (first, last, left)
+        self.looked_for[period.key] = (first, last, left)
 
-    def book_uncovered(self, meter: MeterState, part: Slice, change: Decimal) -> None:
+    def book_uncovered(self, period: UsagePeriod, part: Slice, change: Decimal) -> None:
         """Add to what is uncovered, or take off it."""
         part.uncovered += change
-        meter.uncovered += change
+        period.uncovered += change
         self.state.uncovered += change
-        if meter.repays:
+        if period.repays:
             self.state.overage += change
 
-    def use(self, meter: MeterState, quantity: Decimal, at: datetime, window_seconds: int) -> Slice:
-        """Count one event's usage of a meter. Returns the slice it went to."""
-        slices = meter.slices
+    def use(self, period: UsagePeriod, quantity: Decimal, at: datetime, window_seconds: int) -> Slice:
+        """Count one event's usage in a period. Returns the slice it went to."""
+        slices = period.slices
         part = slices[-1] if slices else None
         if part is None or not part.start <= at < part.end:
-            part = slice_at(meter, at, self.wallet.boundaries, window_seconds)
+            part = slice_at(period, at, self.wallet.boundaries, window_seconds)
             if part.is_late:
                 part.late_quantity += quantity
-            if part is not meter.slices[-1]:
-                meter.rechain = True
+            if part is not period.slices[-1]:
+                period.reprice_all = True
         part.quantity += quantity
         part.events += 1
-        meter.usage += quantity
-        meter.events += 1
-        meter.dirty = True
+        period.usage += quantity
+        period.events += 1
+        period.dirty = True
         return part
 
-    def take(self, meter: MeterState, part: Slice, quantity: int | Decimal, events: int) -> None:
+    def take(self, period: UsagePeriod, part: Slice, quantity: int | Decimal, events: int) -> None:
         """Count usage in a slice."""
         self.packed = None
         self.state.events += events
         part.quantity += quantity
         part.events += events
-        meter.usage += quantity
-        meter.events += events
-        meter.dirty = True
-        if part is not meter.slices[-1]:
-            meter.rechain = True
+        period.usage += quantity
+        period.events += events
+        period.dirty = True
+        if part is not period.slices[-1]:
+            period.reprice_all = True

@@ -1,7 +1,7 @@
 """
 What time and the catalog do to an account: its billing periods open, move, close and leave.
 
-A meter opens with the first usage of its period, or at the period's start where something is due without any. It closes
+A usage period opens with its first usage, or at its start where something is due without any. It closes
 once the grace after its period has passed: the minimum applies, and later usage is parked. A while later it leaves the
 state; what it came to is in the ledger.
 """
@@ -15,19 +15,19 @@ from datetime import datetime, timedelta
 from rating.account import Account, AccountState
 from rating.carried import earlier_parts
 from rating.catalog import NEVER, Catalog, Placement, SettlementMode, Subscription
-from rating.charge import costs_unused, first_piece, prorated
+from rating.charge import costs_unused, first_segment, prorated
 from rating.lanes import Lanes
 from rating.periods import Period
 from rating.prices import Flat, Free, PaymentTerm, Pricing
 from rating.settle import repay_uncovered
 from rating.time_rules import TimeRules
-from rating.usage import MeterKey, MeterState
+from rating.usage import PeriodKey, UsagePeriod
 from rating.windows import LoadWindows, bring_back, comes_back, tally_of
 
 TICK = timedelta(microseconds=1)
 DAY = timedelta(days=1)
-STANDING_AT_ONCE = 500
-"""So many billing periods of a customer are opened before others have their turn."""
+STANDING_PERIODS_MAX = 500
+"""Open at most this many billing periods of a customer before others have their turn."""
 NOTHING = Pricing(Free(), "")
 """
 Prices a period that never was, since its subscription had ended before it began, and one that no version in force has
@@ -65,14 +65,14 @@ class Calendar:
         self.load_windows = load_windows
         self.epoch = 0
         """How many snapshots were made."""
-        self._pricings: dict[MeterKey, Pricing] = {}
+        self._pricings: dict[PeriodKey, Pricing] = {}
         self._due: list[tuple[datetime, str]] = []
 
-    # -- meters -----------------------------------------------------------------------------------
+    # -- usage periods -----------------------------------------------------------------------------------
 
-    def meter(self, account: Account, placement: Placement, now: datetime) -> MeterState | None:
+    def usage_period(self, account: Account, placement: Placement, now: datetime) -> UsagePeriod | None:
         """
-        The meter of a placement, opened if need be.
+        The usage period of a placement, opened if need be.
 
         Args:
             account: The customer's.
@@ -82,64 +82,64 @@ class Calendar:
         Returns:
             None when the period has left the state for good.
         """
-        subscription, card, period = placement.subscription, placement.card, placement.period
-        key = (subscription.id, card.key, period.start)
-        meter = account.meters.get(key)
-        if meter is not None:
-            return meter
+        subscription, card, span = placement.subscription, placement.card, placement.period
+        key = (subscription.id, card.key, span.start)
+        period = account.periods.get(key)
+        if period is not None:
+            return period
         held = self.catalog.subscriptions[account.state.customer_id][subscription.id]
         if held is not subscription:
             # Usage was placed by what was known when it arrived; what its period is and costs is by what is known now.
-            now_known = self.catalog.placement(held, card.key, period.start)
-            if now_known is not None and now_known.period.start == period.start:
-                placement, subscription, card, period = now_known, held, now_known.card, now_known.period
+            now_known = self.catalog.placement(held, card.key, span.start)
+            if now_known is not None and now_known.period.start == span.start:
+                placement, subscription, card, span = now_known, held, now_known.card, now_known.period
             else:
-                period = Period(period.start, period.start)
+                span = Period(span.start, span.start)
         closes_at = self._closes_at(subscription, placement.ends)
         opened_through = account.state.standing_through.get(subscription.id, subscription.active_from)
         gone_at = closes_at + self.rules.keep_closed
-        left = period.start < opened_through and self.read_through is not None and gone_at <= self.read_through
+        left = span.start < opened_through and self.read_through is not None and gone_at <= self.read_through
         if left and (now >= closes_at or not self._comes_back(placement)):
             return None
-        pricing = self._pricings[key] = _prorated(placement) if period.start < period.end else NOTHING
-        meter = MeterState(
+        pricing = self._pricings[key] = _prorated(placement) if span.start < span.end else NOTHING
+        period = UsagePeriod(
             subscription_id=subscription.id,
             card_key=card.key,
             feature_key=card.feature_key,
-            period_start=period.start,
-            period_end=period.end,
+            period_start=span.start,
+            period_end=span.end,
             full_start=placement.full_period.start,
             full_end=placement.full_period.end,
             closes_at=closes_at,
             repays=subscription.settlement_mode is SettlementMode.CREDIT_ONLY,
-            booked_from=_due_at(pricing, period.start, period.end),
-            piece=None if placement.goes_on else first_piece(pricing),
+            booked_from=_due_at(pricing, span.start, span.end),
+            segment=None if placement.goes_on else first_segment(pricing),
             counted_from=placement.counted.start if placement.goes_on else None,
         )
         if left:
-            self._bring_back(account, meter)
-        account.add(meter)
-        self.lanes.stop(account, earlier_parts(account, meter))
+            self._bring_back(account, period)
+        account.add(period)
+        self.lanes.stop(account, earlier_parts(account, period))
         advanced_to = account.state.advanced_to
         assert advanced_to is not None
-        if closes_at <= max(now, advanced_to) and not meter.closed:
-            self.close(account, meter)
-        due = self._next_stop(meter, advanced_to)
+        if closes_at <= max(now, advanced_to) and not period.closed:
+            self.close(account, period)
+        due = self._next_stop(period, advanced_to)
         if account.next_due is None or due < account.next_due:
             account.next_due = due
             heapq.heappush(self._due, (due, account.state.customer_id))
-        return meter
+        return period
 
-    def pricing(self, account: Account, meter: MeterState) -> Pricing:
-        """What prices a meter: its rate card's pricing, with a fee and a minimum prorated where the plan says so."""
-        known = self._pricings.get(meter.key)
+    def pricing(self, account: Account, period: UsagePeriod) -> Pricing:
+        """What prices a period: its rate card's pricing, with a fee and a minimum prorated where the plan says so."""
+        known = self._pricings.get(period.key)
         if known is not None:
             return known
         placement = None
-        if meter.period_start < meter.period_end:
-            subscription = self.catalog.subscriptions[account.state.customer_id][meter.subscription_id]
-            placement = self.catalog.placement(subscription, meter.card_key, meter.period_start)
-        pricing = self._pricings[meter.key] = NOTHING if placement is None else _prorated(placement)
+        if period.period_start < period.period_end:
+            subscription = self.catalog.subscriptions[account.state.customer_id][period.subscription_id]
+            placement = self.catalog.placement(subscription, period.card_key, period.period_start)
+        pricing = self._pricings[period.key] = NOTHING if placement is None else _prorated(placement)
         return pricing
 
     def _comes_back(self, placement: Placement) -> bool:
@@ -154,32 +154,32 @@ class Calendar:
         metered = self.catalog.meters.get(feature.meter_key or "") if feature is not None else None
         return metered is not None and comes_back(metered.aggregation)
 
-    def _bring_back(self, account: Account, meter: MeterState) -> None:
-        """Make a meter what its period was when it left the state. It is told otherwise only after a snapshot."""
+    def _bring_back(self, account: Account, period: UsagePeriod) -> None:
+        """Make a period what it was when it left the state. It is told otherwise only after a snapshot."""
         assert self.load_windows is not None
-        feature = self.catalog.features[meter.feature_key or ""]
-        bring_back(meter, self.load_windows(account.state.customer_id, meter.key), self.rules.window_seconds)
-        meter.tally = tally_of(self.catalog.meters[feature.meter_key or ""].aggregation, meter)
-        meter.booked = meter.period_start < meter.booked_from
-        account.coming[meter.key] = self.epoch
-        account.told_in[meter.key] = self.epoch + 1
+        feature = self.catalog.features[period.feature_key or ""]
+        bring_back(period, self.load_windows(account.state.customer_id, period.key), self.rules.window_seconds)
+        period.tally = tally_of(self.catalog.meters[feature.meter_key or ""].aggregation, period)
+        period.booked = period.period_start < period.booked_from
+        account.coming[period.key] = self.epoch
+        account.emitted_in[period.key] = self.epoch + 1
 
     def forget(self, state: AccountState) -> None:
-        """Work out anew what prices the meters of a customer."""
-        for meter in state.meters:
-            self._pricings.pop(meter.key, None)
+        """Work out anew what prices the periods of a customer."""
+        for period in state.periods:
+            self._pricings.pop(period.key, None)
 
-    def close(self, account: Account, meter: MeterState) -> None:
+    def close(self, account: Account, period: UsagePeriod) -> None:
         """The period is over, and so is its grace: the minimum applies."""
-        meter.closed = True
+        period.closed = True
         account.state.transitions += 1
-        meter.dirty = True
+        period.dirty = True
 
-    def is_over(self, account: Account, meter: MeterState, now: datetime) -> bool:
-        """Whether the billing period of a meter is over with all its parts, its grace apart."""
-        subscription = self.catalog.subscriptions[account.state.customer_id][meter.subscription_id]
-        placement = self.catalog.placement(subscription, meter.card_key, meter.period_start)
-        return max(meter.period_end, meter.period_end if placement is None else placement.ends) <= now
+    def is_over(self, account: Account, period: UsagePeriod, now: datetime) -> bool:
+        """Whether a billing period is over with all its parts, its grace apart."""
+        subscription = self.catalog.subscriptions[account.state.customer_id][period.subscription_id]
+        placement = self.catalog.placement(subscription, period.card_key, period.period_start)
+        return max(period.period_end, period.period_end if placement is None else placement.ends) <= now
 
     def _closes_at(self, subscription: Subscription, period_end: datetime) -> datetime:
         return closes_at(subscription, period_end, self.rules.grace)
@@ -209,7 +209,7 @@ class Calendar:
         Read the catalog, and let time have its effect on the account up to `now`. Its lanes are closed.
 
         Returns:
-            Whether meters left the state.
+            Whether periods left the state.
         """
         assert not self.lanes.of(account)
         state = account.state
@@ -223,19 +223,19 @@ class Calendar:
         for subscription, at in moved:
             if at is not None:
                 self._open_standing_at(account, subscription, at, now)
-        goes_on = self._open_standing_meters(account, now)
-        for meter in state.meters:
-            if not meter.closed and meter.closes_at <= now:
-                self.close(account, meter)
-            if reached < meter.period_start <= now and meter.events:
+        goes_on = self._open_standing_periods(account, now)
+        for period in state.periods:
+            if not period.closed and period.closes_at <= now:
+                self.close(account, period)
+            if reached < period.period_start <= now and period.events:
                 # It was used before it began.
                 state.transitions += 1
-            if meter.period_start < meter.booked_from <= now and not meter.booked:
-                meter.booked = meter.dirty = True
+            if period.period_start < period.booked_from <= now and not period.booked:
+                period.booked = period.dirty = True
                 state.transitions += 1
         left = self._drop_closed(account, now)
-        for meter in repay_uncovered(account, now) if state.uncovered else []:
-            meter.dirty = meter.rechain = True
+        for period in repay_uncovered(account, now) if state.uncovered else []:
+            period.dirty = period.reprice_all = True
         self._schedule(account, goes_on)
         return left
 
@@ -273,62 +273,66 @@ class Calendar:
         charged is given back. A period that has closed only becomes shorter.
         """
         subscriptions = self.catalog.subscriptions.get(account.state.customer_id, {})
-        for meter in account.state.meters:
-            subscription = subscriptions.get(meter.subscription_id)
+        for period in account.state.periods:
+            subscription = subscriptions.get(period.subscription_id)
             if subscription is None:
                 continue
             has_moved = subscription.id in moved
-            if not has_moved and meter.period_end == min(meter.full_end, subscription.active_to or meter.full_end):
+            if not has_moved and period.period_end == min(period.full_end, subscription.active_to or period.full_end):
                 continue
-            placement = self.catalog.placement(subscription, meter.card_key, meter.period_start)
-            end = meter.period_end if placement is None else max(placement.period.end, meter.period_start)
-            if meter.closed and (has_moved or end > meter.period_end):
+            placement = self.catalog.placement(subscription, period.card_key, period.period_start)
+            end = period.period_end if placement is None else max(placement.period.end, period.period_start)
+            if period.closed and (has_moved or end > period.period_end):
                 continue
-            if end != meter.period_end:
-                meter.period_end = end
-                self._price_anew(meter)
-                meter.rechain = bool(meter.slices)
-                self._make_due(account, meter)
+            if end != period.period_end:
+                period.period_end = end
+                self._price_anew(period)
+                period.reprice_all = bool(period.slices)
+                self._make_due(account, period)
             if placement is not None:
-                meter.closes_at = self._closes_at(subscription, max(end, placement.ends))
-                self._go_on_from(account, meter, placement)
-            before = self._pricings.pop(meter.key, None)
-            if has_moved and before != self.pricing(account, meter):
-                self._price_anew(meter)
-                meter.rechain = bool(meter.slices)
-                self._make_due(account, meter)
+                period.closes_at = self._closes_at(subscription, max(end, placement.ends))
+                self._go_on_from(account, period, placement)
+            before = self._pricings.pop(period.key, None)
+            if has_moved and before != self.pricing(account, period):
+                self._price_anew(period)
+                period.reprice_all = bool(period.slices)
+                self._make_due(account, period)
 
-    def _make_due(self, account: Account, meter: MeterState) -> None:
-        """What the meter costs is due at another instant, as its price or its end has changed."""
-        meter.booked_from = _due_at(self.pricing(account, meter), meter.period_start, meter.period_end)
-        meter.booked = meter.booked and meter.period_start < meter.booked_from
+    def _make_due(self, account: Account, period: UsagePeriod) -> None:
+        """What the period costs is due at another instant, as its price or its end has changed."""
+        period.booked_from = _due_at(self.pricing(account, period), period.period_start, period.period_end)
+        period.booked = period.booked and period.period_start < period.booked_from
 
-    def _go_on_from(self, account: Account, meter: MeterState, placement: Placement) -> None:
-        """A move that was taken back has put a part of its period before a meter: it goes on from that one."""
+    def _go_on_from(self, account: Account, period: UsagePeriod, placement: Placement) -> None:
+        """A move that was taken back has put a part of the billing period before this one, which goes on from it."""
         counted_from = placement.counted.start
-        if placement.period.start != meter.period_start or not placement.goes_on or meter.counted_from == counted_from:
+        if (
+            placement.period.start != period.period_start
+            or not placement.goes_on
+            or period.counted_from == counted_from
+        ):
             return
-        if meter.counted_from is None:
-            account.continued.append(meter)
-        meter.counted_from = counted_from
-        self._price_anew(meter)
-        meter.rechain = bool(meter.slices)
+        if period.counted_from is None:
+            account.continued.append(period)
+        period.counted_from = counted_from
+        self._price_anew(period)
+        period.reprice_all = bool(period.slices)
 
-    def _price_anew(self, meter: MeterState) -> None:
-        """What the meter costs has changed, though not its usage."""
-        meter.piece = None
-        meter.dirty = True
-        self._pricings.pop(meter.key, None)
+    def _price_anew(self, period: UsagePeriod) -> None:
+        """What the period costs has changed, though not its usage."""
+        period.segment = None
+        period.dirty = True
+        self._pricings.pop(period.key, None)
 
-    def _open_standing_meters(self, account: Account, now: datetime) -> bool:
+    def _open_standing_periods(self, account: Account, now: datetime) -> bool:
         """
-        Open the meters that cost something without any usage: flat fees, first-tier flats, minimums.
+        Open the periods that cost something without any usage: flat fees, first-tier flats, minimums.
 
         Returns:
             Whether there are more than are opened at once: the account is due again at the same instant.
         """
         state = account.state
-        left = STANDING_AT_ONCE
+        left = STANDING_PERIODS_MAX
         for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():
             at = state.standing_through.get(subscription.id, subscription.active_from)
             while at <= now and (subscription.active_to is None or at < subscription.active_to):
@@ -376,10 +380,10 @@ class Calendar:
             pricing = placement.card.pricing
             if placement.goes_on or costs_unused(pricing):
                 standing = True
-                meter = self.meter(account, placement, now)
-                if meter is not None and not meter.slices:
-                    meter.dirty = True
-        # Counted by what time did, not by what it found: usage may have opened the meter before.
+                period = self.usage_period(account, placement, now)
+                if period is not None and not period.slices:
+                    period.dirty = True
+        # Counted by what time did, not by what it found: usage may have opened the period before.
         account.state.transitions += standing
         return ends
 
@@ -390,18 +394,18 @@ class Calendar:
         They stay until the log was read as far, so that a log may be read again long after it was written.
         """
         gone = [
-            meter
-            for meter in account.state.meters
-            if meter.closed
-            and not meter.dirty
-            and not meter.reopened
-            and account.told_in.get(meter.key, -1) < self.epoch
-            and not (meter.repays and meter.uncovered)
-            and meter.closes_at + self.rules.keep_closed <= min(now, self.read_through or meter.period_start)
+            period
+            for period in account.state.periods
+            if period.closed
+            and not period.dirty
+            and not period.reopened
+            and account.emitted_in.get(period.key, -1) < self.epoch
+            and not (period.repays and period.uncovered)
+            and period.closes_at + self.rules.keep_closed <= min(now, self.read_through or period.period_start)
         ]
-        for meter in gone:
-            account.remove(meter)
-            self._pricings.pop(meter.key, None)
+        for period in gone:
+            account.remove(period)
+            self._pricings.pop(period.key, None)
         return bool(gone)
 
     def _schedule(self, account: Account, goes_on: bool) -> None:
@@ -415,7 +419,7 @@ class Calendar:
         for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():
             through = state.standing_through.get(subscription.id, subscription.active_from)
             instants += [i for i in (subscription.active_from, subscription.active_to, through) if i and i > now]
-        instants += [self._next_stop(meter, now) for meter in state.meters]
+        instants += [self._next_stop(period, now) for period in state.periods]
         due = now if goes_on else min(instants, default=None)
         if due is not None and due != account.next_due:
             heapq.heappush(self._due, (due, state.customer_id))
@@ -433,16 +437,16 @@ class Calendar:
             through = state.standing_through.get(subscription.id, subscription.active_from)
             if through > now:
                 instants.append(self._quiet_to(subscription, through))
-        instants += [stop for meter in state.meters for stop in (meter.booked_from, meter.closes_at)]
+        instants += [stop for period in state.periods for stop in (period.booked_from, period.closes_at)]
         return min((instant for instant in instants if instant > now), default=None)
 
-    def _next_stop(self, meter: MeterState, now: datetime) -> datetime:
-        """The next instant at which time alone will move a meter."""
-        if meter.booked_from > now:
-            return meter.booked_from
-        if meter.closes_at > now:
-            return meter.closes_at
-        gone_at = meter.closes_at + self.rules.keep_closed
+    def _next_stop(self, period: UsagePeriod, now: datetime) -> datetime:
+        """The next instant at which time alone will move a period."""
+        if period.booked_from > now:
+            return period.booked_from
+        if period.closes_at > now:
+            return period.closes_at
+        gone_at = period.closes_at + self.rules.keep_closed
         return gone_at if gone_at > now else gone_at + ((now - gone_at) // DAY + 1) * DAY
 
 

@@ -3,8 +3,8 @@ What usage costs: the running total of a billing period, exact, in the currency 
 
 Everything is a function of the period's cumulative usage, in metered units. The order is unit conversion,
 free units, price, percentage discount, maximum; the minimum is apart, for it is owed only when the period
-closes. A price is piecewise linear, so each model says one thing: the piece that a quantity lies on. The
-total is read off that piece, and a meter that stays on it charges with one multiplication.
+closes. A price is segmentwise linear, so each model says one thing: the segment that a quantity lies on. The
+total is read off that segment, and a meter that stays on it charges with one multiplication.
 """
 
 from datetime import datetime, timedelta
@@ -39,12 +39,12 @@ _MODES: Final = {
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-class Piece:
+class PriceSegment:
     """
-    A straight piece of a running total, above `start`, up to and including `until` (None: no end).
+    A straight segment of a running total, above `start`, up to and including `until` (None: no end).
 
-    On it ``total == base + (usage - start) * unit_price``. The start itself belongs to the piece before, save
-    that a piece is always right at the usage it was made for. Where start and until are equal, that is all it
+    On it ``total == base + (usage - start) * unit_price``. The start itself belongs to the segment before, save
+    that a segment is always right at the usage it was made for. Where start and until are equal, that is all it
     covers. It follows from the pricing and the usage, so snapshots leave it out.
     """
 
@@ -57,11 +57,11 @@ class Piece:
         self.unit_price = unit_price
 
     def covers(self, usage: Decimal) -> bool:
-        """True if the piece tells the total at `usage`."""
+        """True if the segment tells the total at `usage`."""
         return self.start < usage and (self.until is None or usage <= self.until)
 
     def at(self, usage: Decimal) -> Decimal:
-        """The total at a usage the piece covers."""
+        """The total at a usage the segment covers."""
         return self.base + (usage - self.start) * self.unit_price
 
 
@@ -76,9 +76,9 @@ def total(pricing: Pricing, usage: Decimal) -> Decimal:
     if isinstance(price, Free):
         return ZERO
     if isinstance(price, Flat):
-        return price.amount * kept_share(pricing)
+        return price.amount * share_after_discount(pricing)
     quantity = billable_quantity(pricing, usage)
-    amount = _price_piece(price, quantity).at(quantity) * kept_share(pricing)
+    amount = _price_segment(price, quantity).at(quantity) * share_after_discount(pricing)
     maximum = price.maximum_amount
     return amount if maximum is None or amount < maximum else maximum
 
@@ -133,7 +133,7 @@ def continued(pricing: Pricing, carried: Decimal, usage: Decimal) -> Decimal:
 
 def is_given(pricing: Pricing) -> bool:
     """Whether a discount takes off all that a period costs without any usage; it is shown, with the discount."""
-    if kept_share(pricing):
+    if share_after_discount(pricing):
         return False
     return bool(total(replace(pricing, discounts=replace(pricing.discounts, percentage=None)), ZERO))
 
@@ -144,27 +144,27 @@ def costs_unused(pricing: Pricing) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def first_piece(pricing: Pricing) -> Piece | None:
-    """The piece that usage begins on; None where the first unit costs something besides its price."""
-    piece = piece_at(pricing, ZERO)
-    return piece if not piece.start and not piece.base and piece.until != 0 else None
+def first_segment(pricing: Pricing) -> PriceSegment | None:
+    """The segment that usage begins on; None where the first unit costs something besides its price."""
+    segment = segment_at(pricing, ZERO)
+    return segment if not segment.start and not segment.base and segment.until != 0 else None
 
 
-def piece_at(pricing: Pricing, usage: Decimal) -> Piece:
+def segment_at(pricing: Pricing, usage: Decimal) -> PriceSegment:
     """
-    The piece of the running total that `usage` lies on: nothing but a multiplication happens up to its end.
+    The segment of the running total that `usage` lies on: nothing but a multiplication happens up to its end.
 
-    A piece may be shorter than it could be, where its end is no finite decimal, and is a single point where
+    A segment may be shorter than it could be, where its end is no finite decimal, and is a single point where
     units are converted by a rounding other than "ceiling", or by a factor whose reciprocal does not end.
     """
     use_exact()
     price = pricing.price
     if isinstance(price, Free | Flat):
-        return Piece(ZERO, None, total(pricing, usage), ZERO)
-    piece = _piece_over_usage(pricing, price, usage)
-    if piece is None or usage < piece.start or (piece.until is not None and piece.until < usage):
-        return Piece(usage, usage, total(pricing, usage), ZERO)
-    return piece
+        return PriceSegment(ZERO, None, total(pricing, usage), ZERO)
+    segment = _segment_over_usage(pricing, price, usage)
+    if segment is None or usage < segment.start or (segment.until is not None and segment.until < usage):
+        return PriceSegment(usage, usage, total(pricing, usage), ZERO)
+    return segment
 
 
 def prorate(
@@ -241,33 +241,33 @@ def tier_of(tiers: tuple[Tier, ...], quantity: Decimal) -> tuple[Tier, Decimal]:
     raise AssertionError("the last tier has no end")
 
 
-def kept_share(pricing: Pricing) -> Decimal:
+def share_after_discount(pricing: Pricing) -> Decimal:
     """What the percentage discount leaves of 1."""
     percentage = pricing.discounts.percentage
     return ONE if percentage is None else ONE - percentage.scaleb(-2)
 
 
-def _price_piece(price: UsagePrice, quantity: Decimal) -> Piece:
+def _price_segment(price: UsagePrice, quantity: Decimal) -> PriceSegment:
     """The one definition of each price model, over the billable quantity."""
     match price:
         case Unit():
-            return Piece(ZERO, None, ZERO, price.amount)
+            return PriceSegment(ZERO, None, ZERO, price.amount)
         case Dynamic():
-            return Piece(ZERO, None, ZERO, price.multiplier)
+            return PriceSegment(ZERO, None, ZERO, price.multiplier)
         case Package():
             size, count = price.quantity_per_package, packages(quantity, price.quantity_per_package)
-            return Piece(max(count - ONE, ZERO) * size, count * size, count * price.amount, ZERO)
+            return PriceSegment(max(count - ONE, ZERO) * size, count * size, count * price.amount, ZERO)
         case Volume():
             tier, lower = tier_of(price.tiers, quantity)
             unit = tier.unit_price or ZERO
-            return Piece(lower, tier.up_to_amount, lower * unit + (tier.flat_price or ZERO), unit)
+            return PriceSegment(lower, tier.up_to_amount, lower * unit + (tier.flat_price or ZERO), unit)
         case Graduated():
             base = lower = ZERO
             for tier in price.tiers:
                 base += tier.flat_price or ZERO
                 unit, until = tier.unit_price or ZERO, tier.up_to_amount
                 if until is None or quantity <= until:
-                    return Piece(lower, until, base, unit)
+                    return PriceSegment(lower, until, base, unit)
                 base += (until - lower) * unit
                 lower = until
             raise AssertionError("the last tier has no end")
@@ -275,40 +275,40 @@ def _price_piece(price: UsagePrice, quantity: Decimal) -> Piece:
             assert_never(price)
 
 
-def _piece_over_usage(pricing: Pricing, price: UsagePrice, usage: Decimal) -> Piece | None:
-    """The price's piece carried back to metered usage; None where no straight piece is known."""
+def _segment_over_usage(pricing: Pricing, price: UsagePrice, usage: Decimal) -> PriceSegment | None:
+    """The price's segment carried back to metered usage; None where no straight segment is known."""
     conversion, free = pricing.conversion, pricing.discounts.usage or ZERO
     if conversion is not None and conversion.rounding is Rounding.CEILING:
         until = convert(conversion, usage)
         start = max(until - ONE.scaleb(-conversion.precision), ZERO)
         start = _metered(conversion, start, ROUND_CEILING)
-        return Piece(start, _metered(conversion, until), total(pricing, usage), ZERO)
+        return PriceSegment(start, _metered(conversion, until), total(pricing, usage), ZERO)
     scale = _scale(conversion)
     if scale is None:
         return None
     if free and usage * scale <= free:
-        return Piece(ZERO, _metered(conversion, free), total(pricing, usage), ZERO)
-    inner = _price_piece(price, billable_quantity(pricing, usage))
+        return PriceSegment(ZERO, _metered(conversion, free), total(pricing, usage), ZERO)
+    inner = _price_segment(price, billable_quantity(pricing, usage))
     start = _metered(conversion, inner.start + free, ROUND_CEILING)
     end = None if inner.until is None else _metered(conversion, inner.until + free)
-    share = kept_share(pricing)
+    share = share_after_discount(pricing)
     base = inner.at(start * scale - free) * share
-    return _capped(Piece(start, end, base, inner.unit_price * scale * share), price.maximum_amount, usage)
+    return _capped(PriceSegment(start, end, base, inner.unit_price * scale * share), price.maximum_amount, usage)
 
 
-def _capped(piece: Piece, maximum: Decimal | None, usage: Decimal) -> Piece:
-    """The part of a rising piece below the maximum or the part above it, whichever `usage` lies on."""
-    start, until, base, unit_price = piece.start, piece.until, piece.base, piece.unit_price
+def _capped(segment: PriceSegment, maximum: Decimal | None, usage: Decimal) -> PriceSegment:
+    """The part of a rising segment below the maximum or the part above it, whichever `usage` lies on."""
+    start, until, base, unit_price = segment.start, segment.until, segment.base, segment.unit_price
     if maximum is None:
-        return piece
+        return segment
     if base >= maximum:
-        return Piece(start, until, maximum, ZERO)
+        return PriceSegment(start, until, maximum, ZERO)
     if not unit_price:
-        return piece
+        return segment
     reach = start + quotient(maximum - base, unit_price, rounding=ROUND_FLOOR)
     if usage <= reach:
-        return Piece(start, reach if until is None else min(until, reach), base, unit_price)
-    return Piece(start + quotient(maximum - base, unit_price, rounding=ROUND_CEILING), until, maximum, ZERO)
+        return PriceSegment(start, reach if until is None else min(until, reach), base, unit_price)
+    return PriceSegment(start + quotient(maximum - base, unit_price, rounding=ROUND_CEILING), until, maximum, ZERO)
 
 
 def _scale(conversion: UnitConversion | None) -> Decimal | None:

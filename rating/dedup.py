@@ -23,7 +23,7 @@ from msgspec import Struct, field
 
 from rating.outcome import SeenIds
 
-SEGMENT_SIZE = 2048
+SEGMENT_IDS = 2048
 """Ids in a segment: about what a snapshot carries at most per key group."""
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ def was_read_again(rereads: Iterable[Reread], received_at: datetime, read_versio
     return any(one.control_version > read_version and one.read_from < received_at for one in rereads)
 
 
-class Segment(Struct, array_like=True):
+class SealedSegment(Struct, array_like=True):
     """A sealed segment: its number, and what tells when it may be forgotten."""
 
     number: int
@@ -90,7 +90,7 @@ class SeenState(Struct, array_like=True):
     """What a snapshot keeps."""
 
     open_ids: Ids = field(default_factory=dict)
-    segments: list[Segment] = field(default_factory=list)
+    segments: list[SealedSegment] = field(default_factory=list)
     next_segment: int = 1
     newest_event: datetime | None = None
 
@@ -190,7 +190,7 @@ class SeenEvents:
     def seal(self, added: int, received_at: datetime) -> SeenIds | None:
         """Count what was added to the open segment, seal it if it is full, and forget what is beyond the horizon."""
         self._open_count += added
-        if self._open_count < SEGMENT_SIZE:
+        if self._open_count < SEGMENT_IDS:
             return None
         newest_event = self.newest_event
         assert newest_event is not None
@@ -199,7 +199,7 @@ class SeenEvents:
         full = self._open_ids()
         self._open_count = 0
         self._open_beside = []
-        self._segments.append(Segment(number, newest_event, received_at))
+        self._segments.append(SealedSegment(number, newest_event, received_at))
         self._ids_by_segment[number] = full
         self._forget(received_at - self.horizon, newest_event - self.horizon)
         self._prints = {source: prints for source, prints in self._prints.items() if prints}

@@ -2,7 +2,7 @@
 A key group: keeps the accounts of its customers up to the catalog, the instant and what they used.
 
 Pure: the instant is given, the catalog is given, and whatever there is to say comes back as an `Outcome`. Events come
-in by `rating.intake` and are counted at once; dirty meters are priced, settled and told on the beat, or at once where
+in by `rating.intake` and are counted at once; dirty periods are priced, settled and told on the beat, or at once where
 access could change.
 """
 
@@ -23,7 +23,7 @@ from rating.account import Account, AccountState
 from rating.calendar import NOTHING, TICK, Calendar, is_in_arrears
 from rating.carried import carry_over, unbind_earlier
 from rating.catalog import Catalog
-from rating.charge import Piece, is_given, total
+from rating.charge import PriceSegment, is_given, total
 from rating.dedup import LoadSegments, SeenEvents, SeenState
 from rating.intake import Arrival, Intake
 from rating.lanes import Gathered, Lanes
@@ -34,14 +34,14 @@ from rating.routes import KnownRoutes
 from rating.settle import repay_uncovered, settle
 from rating.time_rules import TimeRules
 from rating.undo import copied
-from rating.usage import MeterState, close_windows, price_meter, slice_at, slice_due_at
+from rating.usage import UsagePeriod, close_windows, price_period, slice_at, slice_due_at
 from rating.windows import LoadWindows, windows_that_left
 
 SNAPSHOT_VERSION = 1
-LOADS_MAX = 20
-"""So many customers at most have windows brought back in one beat: each is a query."""
-ASKED_MAX = 5
-"""In so many epochs at most the ledger is asked for windows that do not add up: what is open is then paid for alone."""
+LEDGER_LOADS_MAX = 20
+"""At most this many customers get windows back from the ledger in one beat: each is a query."""
+LEDGER_ASKED_EPOCHS_MAX = 5
+"""Stop asking the ledger for windows that do not add up after this many epochs: grants then pay for open ones alone."""
 
 
 class Waiting(Struct, array_like=True, frozen=True, gc=False):
@@ -56,11 +56,11 @@ Params = ParamSpec("Params")
 Result = TypeVar("Result")
 
 STEP_WORK = 10
-"""What a step of an account takes apart from its meters, in what one meter takes: some microseconds."""
-TOLD_MAX = 500
-"""Of an account with more meters so many are told anew at a time after a start; each is priced again for that."""
+"""What a step of an account costs besides its periods. The unit is the work of one period: some microseconds."""
+EMITTED_PERIODS_MAX = 500
+"""After a start, emit at most this many periods of an account at a time: each is priced again for that."""
 HELD_BYTES_MAX = 4 * 1024 * 1024
-"""Bytes of events that wait in a key group for customers that were set aside."""
+"""At most this many bytes of events wait in a key group for customers that were set aside."""
 
 
 class GroupState(Struct, array_like=True):
@@ -79,7 +79,7 @@ class GroupState(Struct, array_like=True):
 
 def _left_out(value: object) -> None:
     """What is worked out again after a resume."""
-    assert isinstance(value, Piece), f"a snapshot can't keep a {type(value).__name__}"
+    assert isinstance(value, PriceSegment), f"a snapshot can't keep a {type(value).__name__}"
 
 
 _snapshot_encoder = msgspec.msgpack.Encoder(decimal_format="string", enc_hook=_left_out)
@@ -124,7 +124,7 @@ class KeyGroup:
         """How much work may still be done in this turn."""
         self.behind: dict[str, None] = {}
         """Customers that are to be brought up to the catalog and the instant, in order."""
-        self._untold: dict[str, list[MeterState]] = {}
+        self._untold: dict[str, list[UsagePeriod]] = {}
         """Meters that are still to be told since the start, of customers with many."""
         self.aside: dict[str, str] = {}
         """Customers at whose data the engine failed, with how: kept as they are until their catalog changes."""
@@ -155,14 +155,14 @@ class KeyGroup:
             account = Account(_account_decoder.decode(packed))
             self.accounts[account.state.customer_id] = account
             account.packed = bytes(packed)
-            if any(meter.reopened for meter in account.state.meters):
+            if any(period.reopened for period in account.state.periods):
                 account.reopened_in = -1
                 self._reopening[account.state.customer_id] = account
         for gathered in state.gathered:
-            customer_id, meter_place, part_place = gathered.place
+            customer_id, period_place, part_place = gathered.place
             account = self.accounts[customer_id]
-            meter = account.state.meters[meter_place]
-            account.take(meter, meter.slices[part_place], gathered.quantity, gathered.events)
+            period = account.state.periods[period_place]
+            account.take(period, period.slices[part_place], gathered.quantity, gathered.events)
         self._numbered = max((account.state.number for account in self.accounts.values()), default=0)
         """How many customers have got a number."""
         for account in self.accounts.values():
@@ -244,7 +244,7 @@ class KeyGroup:
         Bound the work of what follows: what is left goes on in the turns after it, so that nobody holds up others.
 
         Args:
-            work: In steps of an account, each of as much as it has meters and some more. Without end: all is done.
+            work: In steps of an account, each of as much as it has periods and some more. Without end: all is done.
         """
         self._left = work
 
@@ -254,7 +254,7 @@ class KeyGroup:
         return self._left <= 0
 
     def _step(self, account: Account) -> None:
-        self._left -= STEP_WORK + len(account.state.meters)
+        self._left -= STEP_WORK + len(account.state.periods)
 
     def reconcile(self, customer_ids: Iterable[str], now: datetime, out: Outcome) -> None:
         """
@@ -277,17 +277,17 @@ class KeyGroup:
         self.intake.read_catalog()
         self.routes.forget_all()
         for account in self.accounts.values():
-            self._mark_untold(account, account.state.meters)
+            self._mark_untold(account, account.state.periods)
         self.behind = dict.fromkeys(sorted(self.catalog.customer_ids_by_group[self.number].union(self.accounts)))
         self._bring_all_up(now, out)
         self._tell_untold(now, out)
 
-    def _mark_untold(self, account: Account, meters: list[MeterState]) -> None:
-        """Let meters be told as a whole; of many the first, and the others in turns to come."""
-        for meter in meters[:TOLD_MAX]:
-            meter.dirty = meter.rechain = True
-        if len(meters) > TOLD_MAX:
-            self._untold[account.state.customer_id] = meters[TOLD_MAX:]
+    def _mark_untold(self, account: Account, periods: list[UsagePeriod]) -> None:
+        """Let periods be told as a whole; of many the first, and the others in turns to come."""
+        for period in periods[:EMITTED_PERIODS_MAX]:
+            period.dirty = period.reprice_all = True
+        if len(periods) > EMITTED_PERIODS_MAX:
+            self._untold[account.state.customer_id] = periods[EMITTED_PERIODS_MAX:]
 
     def _tell_untold(self, now: datetime, out: Outcome) -> None:
         """Tell what is still to be told since the start, as much as there is time for."""
@@ -358,7 +358,7 @@ class KeyGroup:
         account.dirty = False
         self.accounts[customer_id] = Account(before)
         if customer_id in self._untold:
-            self._untold[customer_id] = [*before.meters]
+            self._untold[customer_id] = [*before.periods]
         where = "; ".join(f"{frame.name}:{frame.lineno}" for frame in extract_tb(failure.__traceback__)[-3:])
         self.aside[customer_id] = f"{type(failure).__name__} in {where}"
 
@@ -437,9 +437,9 @@ class KeyGroup:
         """Close every period that is over at `now`, without waiting out its grace."""
         use_exact()
         for account in [*self.accounts.values()]:
-            ended = [m for m in account.state.meters if not m.closed and self.calendar.is_over(account, m, now)]
-            for meter in ended:
-                self.calendar.close(account, meter)
+            ended = [m for m in account.state.periods if not m.closed and self.calendar.is_over(account, m, now)]
+            for period in ended:
+                self.calendar.close(account, period)
             if ended:
                 self.guard(account, out, partial(self._settle, account, now, out))
 
@@ -477,9 +477,9 @@ class KeyGroup:
         out.received += self.received
         self.received.clear()
 
-    def _settle(self, account: Account, now: datetime, out: Outcome, last: Sequence[MeterState] = ()) -> None:
+    def _settle(self, account: Account, now: datetime, out: Outcome, last: Sequence[UsagePeriod] = ()) -> None:
         """
-        Price and settle the dirty meters of an account, and tell what it came to, after the instants that passed.
+        Price and settle the dirty periods of an account, and tell what it came to, after the instants that passed.
 
         What an event used that may have exhausted a grant is settled `last`: all before it fitted in the headroom,
         where order does not matter, so credits burn in the order in which the usage was rated.
@@ -494,11 +494,11 @@ class KeyGroup:
                 return
         self._settle_at(account, now, out, last)
 
-    def settle_now(self, account: Account, meters: Sequence[MeterState], now: datetime, out: Outcome) -> None:
-        """Price and settle an account there and then, some meters last: their usage may change access."""
-        self.guard(account, out, lambda: self._settle(account, now, out, meters))
+    def settle_now(self, account: Account, periods: Sequence[UsagePeriod], now: datetime, out: Outcome) -> None:
+        """Price and settle an account there and then, some periods last: their usage may change access."""
+        self.guard(account, out, lambda: self._settle(account, now, out, periods))
 
-    def _settle_at(self, account: Account, now: datetime, out: Outcome, last: Sequence[MeterState] = ()) -> None:
+    def _settle_at(self, account: Account, now: datetime, out: Outcome, last: Sequence[UsagePeriod] = ()) -> None:
         """Settle an account on which time has had its effect."""
         self.lanes.empty(account)
         account.dirty = False
@@ -507,57 +507,57 @@ class KeyGroup:
         now = max(now, state.advanced_to or now)
         if account.continued:
             carry_over(account, self.calendar.pricing)
-        dirty = [meter for meter in state.meters if meter.dirty]
+        dirty = [period for period in state.periods if period.dirty]
         if last:
-            dirty = [meter for meter in dirty if not any(meter is found for found in last)]
-            dirty += [meter for meter in last if meter.dirty]
+            dirty = [period for period in dirty if not any(period is found for found in last)]
+            dirty += [period for period in last if period.dirty]
         reopened = [] if account.reopened_in is None else self._take_reopened(account)
-        told: list[tuple[MeterState, bool]] = []
-        for meter in dirty:
+        told: list[tuple[UsagePeriod, bool]] = []
+        for period in dirty:
             # What a period is used before it begins counts from then on. What a move has put off is given back.
-            is_due = meter.booked_from <= now
-            if not is_due and not meter.amount:
+            is_due = period.booked_from <= now
+            if not is_due and not period.amount:
                 continue
-            meter.dirty = False
-            opens = self._price(account, meter, is_due)
+            period.dirty = False
+            opens = self._price(account, period, is_due)
             if opens is None:
                 continue
             if opens:
                 # What is owed for having the plan comes before what was used since.
-                settle(account, meter, meter.slices[:1], now)
-            told.append((meter, meter.rechain))
-            meter.rechain = False
-        for meter, whole in told:
-            settle(account, meter, meter.slices if whole else meter.slices[-1:], now)
+                settle(account, period, period.slices[:1], now)
+            told.append((period, period.reprice_all))
+            period.reprice_all = False
+        for period, whole in told:
+            settle(account, period, period.slices if whole else period.slices[-1:], now)
         if account.wallet.has_refunds or reopened or (state.overage and account.wallet.live_grants):
             whole_ones = [*repay_uncovered(account, now), *reopened]
-            told = [found for found in told if not any(found[0] is meter for meter in whole_ones)]
-            told += {id(meter): (meter, True) for meter in whole_ones}.values()
-        for meter, whole in told:
-            out.charges += charge_rows(account, meter, whole or meter.rechain)
-            if meter.closed:
-                account.told_in[meter.key] = self.calendar.epoch
-            if close_windows(meter, self.rules.late_windows):
+            told = [found for found in told if not any(found[0] is period for period in whole_ones)]
+            told += {id(period): (period, True) for period in whole_ones}.values()
+        for period, whole in told:
+            out.charges += charge_rows(account, period, whole or period.reprice_all)
+            if period.closed:
+                account.emitted_in[period.key] = self.calendar.epoch
+            if close_windows(period, self.rules.late_windows):
                 self.lanes.close(account)
-        for meter in reopened:
+        for period in reopened:
             if account.wanted:
                 # Others are still to come back, and no grant has paid yet: it comes back once more, with them.
-                account.wanted.append(meter)
+                account.wanted.append(period)
             else:
-                account.looked(meter, now)
+                account.looked(period, now)
         if account.wanted:
             self._reopening[state.customer_id] = account
-        for meter in account.continued:
-            unbind_earlier(account, meter)
+        for period in account.continued:
+            unbind_earlier(account, period)
         balance = balance_row(account, now)
         if balance is None:
             return
         self.lanes.split_headroom(account)
         out.balances.append(balance)
-        shown = (balance.access, balance.level, balance.blocked_features)
-        if shown != account.shown:
-            out.urgent = out.urgent or account.shown is not None or balance.access == "blocked"
-            account.shown = shown
+        published = (balance.access, balance.level, balance.blocked_features)
+        if published != account.last_published:
+            out.urgent = out.urgent or account.last_published is not None or balance.access == "blocked"
+            account.last_published = published
 
     @property
     def is_waiting(self) -> bool:
@@ -567,7 +567,7 @@ class KeyGroup:
 
     def _reopen(self, now: datetime, out: Outcome) -> None:
         """Bring back windows that grants may pay for, and let them pay once a snapshot holds those."""
-        loads = LOADS_MAX if self._missed_in < self.calendar.epoch else 0
+        loads = LEDGER_LOADS_MAX if self._missed_in < self.calendar.epoch else 0
         for customer_id, account in [*self._reopening.items()]:
             if account.reopened_in is not None:
                 if account.reopened_in < self.calendar.epoch:
@@ -588,41 +588,41 @@ class KeyGroup:
     def _load_wanted(self, account: Account, now: datetime) -> bool:
         """Bring back the windows that an account wants. Returns whether the ledger had them all."""
         wanted = []
-        for meter in account.wanted:
-            if self.calendar.load_windows is None or account.meters.get(meter.key) is not meter:
-                account.looked(meter, now)
+        for period in account.wanted:
+            if self.calendar.load_windows is None or account.periods.get(period.key) is not period:
+                account.looked(period, now)
                 continue
-            rows = self.calendar.load_windows(account.state.customer_id, meter.key)
-            found = windows_that_left(meter, rows, self.rules.window_seconds)
-            if found is None and account.asked < ASKED_MAX:
-                wanted.append(meter)
+            rows = self.calendar.load_windows(account.state.customer_id, period.key)
+            found = windows_that_left(period, rows, self.rules.window_seconds)
+            if found is None and account.asked < LEDGER_ASKED_EPOCHS_MAX:
+                wanted.append(period)
                 continue
             if found is None:
-                account.looked(meter, now)
+                account.looked(period, now)
                 continue
             account.packed = None
             account.reopened_in = self.calendar.epoch
-            meter.reopened = found
+            period.reopened = found
         account.wanted = wanted
         account.asked = account.asked + 1 if wanted else 0
         return not wanted
 
-    def _take_reopened(self, account: Account) -> list[MeterState]:
+    def _take_reopened(self, account: Account) -> list[UsagePeriod]:
         """Open the windows that came back, if a snapshot holds them: what left the state is all there for once."""
         if account.reopened_in is None or account.reopened_in >= self.calendar.epoch:
             return []
         account.reopened_in = None
-        reopened = [meter for meter in account.state.meters if meter.reopened]
-        for meter in reopened:
-            meter.slices = [*meter.reopened, *meter.slices]
-            meter.reopened = []
-            meter.owed_from = meter.owed_through = None
+        reopened = [period for period in account.state.periods if period.reopened]
+        for period in reopened:
+            period.slices = [*period.reopened, *period.slices]
+            period.reopened = []
+            period.owed_from = period.owed_through = None
         account.state.transitions += bool(reopened)
         return reopened
 
-    def _price(self, account: Account, meter: MeterState, is_due: bool) -> bool | None:
+    def _price(self, account: Account, period: UsagePeriod, is_due: bool) -> bool | None:
         """
-        Bring a meter's amounts up to its usage.
+        Bring a period's amounts up to its usage.
 
         What it costs without any usage has a slice at the period's start, what is due at its end (a fee in arrears, a
         minimum) one at its end: so who pays for it is decided by when it is due, whatever usage came when.
@@ -630,31 +630,31 @@ class KeyGroup:
         Returns:
             Whether the slice at the start is new; None where there is nothing to tell.
         """
-        pricing = self.calendar.pricing(account, meter)
-        if meter.closed:
-            meter.commitment = meter.minimum(pricing)
+        pricing = self.calendar.pricing(account, period)
+        if period.closed:
+            period.commitment = period.minimum(pricing)
         fee = ZERO
-        given = pricing.discounts.percentage is not None and meter.counted_from is None and is_given(pricing)
+        given = pricing.discounts.percentage is not None and period.counted_from is None and is_given(pricing)
         given_at_end = False
-        if meter.booked_from > meter.period_start and is_in_arrears(pricing):
+        if period.booked_from > period.period_start and is_in_arrears(pricing):
             given_at_end = given
             fee, pricing = total(pricing, ZERO) if is_due else ZERO, NOTHING
-        slices = meter.slices
+        slices = period.slices
         opens = False
-        # A piece is known once the price was looked at, or where usage begins on one that owes nothing without any.
-        if (meter.piece is None or given) and meter.closed_through is None:
-            has_start = bool(slices) and slices[0].start <= meter.period_start
-            opens = not has_start and (meter.cost(pricing, ZERO) != ZERO or (given and not given_at_end))
+        # A segment is known once the price was looked at, or where usage begins on one that owes nothing without any.
+        if (period.segment is None or given) and period.closed_through is None:
+            has_start = bool(slices) and slices[0].start <= period.period_start
+            opens = not has_start and (period.cost(pricing, ZERO) != ZERO or (given and not given_at_end))
         if opens:
-            slice_at(meter, meter.period_start, account.wallet.boundaries, self.rules.window_seconds)
-        if meter.commitment or fee or (given_at_end and is_due):
+            slice_at(period, period.period_start, account.wallet.boundaries, self.rules.window_seconds)
+        if period.commitment or fee or (given_at_end and is_due):
             # Usage that gathers does so in a slice that may end there now.
             self.lanes.close(account)
-            slice_due_at(meter, meter.period_end - TICK, account.wallet.boundaries, self.rules.window_seconds)
+            slice_due_at(period, period.period_end - TICK, account.wallet.boundaries, self.rules.window_seconds)
         elif not slices:
             # Opened for usage that did not come.
             return None
-        price_meter(meter, pricing, fee)
+        price_period(period, pricing, fee)
         return opens
 
     def snapshot(self) -> bytes:

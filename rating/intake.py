@@ -34,11 +34,11 @@ from rating.routes import ADDITIVE, KnownRoutes, Measured, Part, Route, measure,
 from rating.tallies import add, new_tally, tally_value
 from rating.time_rules import TimeRules
 from rating.undo import Undo
-from rating.usage import MeterState
+from rating.usage import UsagePeriod
 
 LANE_CHECK_EVENTS = 100_000
 """After so many events a fold by a lane is checked against the slow way."""
-WAITED = "?"
+WAITED_PREFIX = "?"
 """Stands before the key of a meter whose usage of an event waited when the event was rated."""
 
 
@@ -89,8 +89,8 @@ class Keeper(Protocol):
     def touch(self, account: Account) -> None:
         """Mark an account for the next beat."""
 
-    def settle_now(self, account: Account, meters: Sequence[MeterState], now: datetime, out: Outcome) -> None:
-        """Price and settle an account there and then, some meters last: their usage may change access."""
+    def settle_now(self, account: Account, periods: Sequence[UsagePeriod], now: datetime, out: Outcome) -> None:
+        """Price and settle an account there and then, some periods last: their usage may change access."""
 
     def check_foreseen(self, failure: Exception) -> None:
         """Raise what is not an event's doing."""
@@ -105,7 +105,7 @@ class Intake:
         catalog: The process's catalog.
         rules: The deployment's rules.
         keeper: Keeps the accounts.
-        calendar: Opens the meters that are not open yet.
+        calendar: Opens the usage periods that are not open yet.
         seen: The ids of events that were rated.
         routes: Those that are known, and the lanes on them.
         refresh: Lets the catalog catch up with the control log; called before an event is parked.
@@ -240,7 +240,7 @@ class Intake:
                                 touch(lane.account)
                             lane.quantity_left = left = lane.quantity_left - value
                             if left <= 0:
-                                settle_now(lane.account, (lane.meter,), now, out)
+                                settle_now(lane.account, (lane.period,), now, out)
                             continue
                     refused = refuse_instant(at, line)
                     if refused is not None:
@@ -345,7 +345,7 @@ class Intake:
         A log that is read again has the price from the beginning: what had waited is counted with the rest of its
         event, and what was driven again for it comes once more.
         """
-        waited = part_of(event.source, WAITED + meter)
+        waited = part_of(event.source, WAITED_PREFIX + meter)
         whole, part = (self.seen.of_source(source).get(event.id) for source in (event.source, waited))
         if whole is None or self.seen.fingerprint(event.source, event.id, whole, number) is None:
             return False
@@ -353,7 +353,7 @@ class Intake:
 
     def _remember_waiting(self, event: CloudEvent, account: Account, meter: str) -> None:
         """Remember that usage of a meter waits, though the rest of its event was rated."""
-        waited, mark = part_of(event.source, WAITED + meter), mark_of(account.state.number)
+        waited, mark = part_of(event.source, WAITED_PREFIX + meter), mark_of(account.state.number)
         prints = self.seen.of_source(waited)
         known = prints.get(event.id)
         if known is None:
@@ -367,7 +367,7 @@ class Intake:
 
     def _rate(self, arrival: Arrival, out: Outcome) -> int | None:
         """
-        Count an event that no lane takes towards its meters, or towards one `only`.
+        Count an event that no lane takes towards its meters, or towards `only` one.
 
         Returns:
             Whose it is and its content, as its print has them; None: it was not rated, and has ended.
@@ -407,13 +407,13 @@ class Intake:
             return None
         account = route.account
         if account.coming and any(
-            account.coming.get(meter.key) == self.calendar.epoch for meter, _, _ in measured.counted
+            account.coming.get(period.key) == self.calendar.epoch for period, _, _ in measured.counted
         ):
             keeper.hold_for_snapshot(arrival)
             return None
         self._count(account, route, measured, arrival, knew_all)
         if account.headroom is not None and account.headroom <= 0:
-            keeper.settle_now(account, [meter for meter, _, _ in measured.counted], now, out)
+            keeper.settle_now(account, [period for period, _, _ in measured.counted], now, out)
         out.rejected += measured.refused
         for waits in measured.waiting:
             self._park_part(waits, arrival, out)
@@ -429,17 +429,17 @@ class Intake:
         headroom = account.headroom
         undo = Undo(account, self.lanes)
         try:
-            for meter, aggregation, value in measured.counted:
-                undo.note(meter, value)
-                used = value if aggregation in ADDITIVE else _tallied(account, meter, aggregation, value, at, event.id)
+            for period, aggregation, value in measured.counted:
+                undo.note(period, value)
+                used = value if aggregation in ADDITIVE else _tallied(account, period, aggregation, value, at, event.id)
                 assert isinstance(used, Decimal)
-                part = account.use(meter, used, at, self.rules.window_seconds)
-                self.lanes.take_off(account, meter, used)
+                part = account.use(period, used, at, self.rules.window_seconds)
+                self.lanes.take_off(account, period, used)
                 undo.used(part, used)
                 if headroom is not None:
-                    piece = meter.piece
-                    if piece is not None and (piece.until is None or meter.reached <= piece.until) and used >= 0:
-                        headroom -= used * piece.unit_price
+                    segment = period.segment
+                    if segment is not None and (segment.until is None or period.reached <= segment.until) and used >= 0:
+                        headroom -= used * segment.unit_price
                     else:
                         headroom = ZERO
         except Exception:
@@ -454,7 +454,7 @@ class Intake:
                 event.subject,
                 event.type,
                 account,
-                meter,
+                period,
                 part,
                 (route.start, route.end),
                 metered.value,
@@ -485,8 +485,8 @@ class Intake:
         route = self._find_route(event.subject, event.type, at, received_at, now)
         if isinstance(route, Route) and route.start <= at < route.end:
             counted = measure(route.meters, event, received_at, b"").counted
-            covering = next((part for part in reversed(lane.meter.slices) if part.start <= at < part.end), None)
-            if len(counted) == 1 and counted[0][0] is lane.meter and counted[0][2] == value and covering is lane.part:
+            covering = next((part for part in reversed(lane.period.slices) if part.start <= at < part.end), None)
+            if len(counted) == 1 and counted[0][0] is lane.period and counted[0][2] == value and covering is lane.part:
                 return True
         assert not always, f"a lane of `{event.type}` took an event that does not belong to it"
         out.wrong_lanes += 1
@@ -592,17 +592,17 @@ class Intake:
 
 
 def _content(event: CloudEvent, measured: Measured) -> int:
-    counted = ((meter.card_key, value) for meter, _, value in measured.counted)
+    counted = ((period.card_key, value) for period, _, value in measured.counted)
     return content_of(event.time, event.type, event.subject, counted)
 
 
 def _tallied(
-    account: Account, meter: MeterState, aggregation: Aggregation, value: Decimal | str, at: datetime, event_id: str
+    account: Account, period: UsagePeriod, aggregation: Aggregation, value: Decimal | str, at: datetime, event_id: str
 ) -> Decimal:
-    """Add an event to what a meter's aggregation remembers. Returns by how much the aggregate changed."""
-    if meter.tally is None:
-        meter.tally = new_tally(aggregation)
-    if meter.counted_from is not None:
-        return add_to_period(account, meter, meter.tally, value, at, event_id)
-    add(meter.tally, value, at, event_id)
-    return tally_value(meter.tally) - meter.usage
+    """Add an event to what a period's aggregation remembers. Returns by how much the aggregate changed."""
+    if period.tally is None:
+        period.tally = new_tally(aggregation)
+    if period.counted_from is not None:
+        return add_to_period(account, period, period.tally, value, at, event_id)
+    add(period.tally, value, at, event_id)
+    return tally_value(period.tally) - period.usage

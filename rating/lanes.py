@@ -1,9 +1,9 @@
 """
 Lanes: the fast path of usage that needs no look at its account. An optimization, and nothing else.
 
-Most events are one more of a subject and type whose route is known. Where that leads to one meter that only adds up,
-unfiltered, usage *gathers* in a lane: folding the event touches the lane and nothing else. What has gathered goes to
-the meter before its account is priced, so that with lanes and without them every row is the same.
+Most events are one more of a subject and type whose route is known. Where that leads to one usage period that only
+adds up, unfiltered, usage *gathers* in a lane: folding the event touches the lane and nothing else. What has gathered
+goes to the period before its account is priced, so that with lanes and without them every row is the same.
 
 A lane is bounded by all that bounds its route: the slice of the window, the billing period, the version of the plan,
 the owner of the subject, and from when to when usage may be received. It holds until what the catalog says of its
@@ -25,7 +25,7 @@ from rating.catalog import ALWAYS, NEVER
 from rating.meters import Aggregation
 from rating.money import ZERO
 from rating.prints import salt_of
-from rating.usage import MeterState, Slice
+from rating.usage import Slice, UsagePeriod
 
 NO_LIMIT = 10**30
 """Units that no lane gathers between two beats."""
@@ -37,21 +37,34 @@ class Gathered(Struct, array_like=True, frozen=True, gc=False):
     """What a lane has gathered since the account was packed."""
 
     place: tuple[str, int, int]
-    """Customer, meter among the account's, slice among the meter's."""
+    """Customer, period among the account's, slice among the period's."""
     quantity: int | Decimal
     events: int
 
 
 class Lane:
     """
-    The way of events of one subject and type to their one meter, while their time lies within one slice and one route.
+    Takes events of one subject and type to their one usage period, while their time is within one slice and one route.
 
     `span` is from when to when the route holds: a window may begin before a billing period, and end after it.
     """
 
     __slots__ = (
-        "account", "aggregation", "end", "event_type", "events", "limit", "mark", "meter", "part", "place",
-        "quantity_left", "read", "salt", "start", "subject",
+        "account",
+        "aggregation",
+        "end",
+        "event_type",
+        "events",
+        "limit",
+        "mark",
+        "part",
+        "period",
+        "place",
+        "quantity_left",
+        "read",
+        "salt",
+        "start",
+        "subject",
     )  # fmt: skip
 
     def __init__(
@@ -59,7 +72,7 @@ class Lane:
         subject: str,
         event_type: str,
         account: Account,
-        meter: MeterState,
+        period: UsagePeriod,
         part: Slice,
         span: tuple[datetime, datetime],
         read: Callable[[Any], Any],
@@ -69,7 +82,7 @@ class Lane:
         self.subject = subject
         self.event_type = event_type
         self.account = account
-        self.meter = meter
+        self.period = period
         self.part = part
         self.start = max(part.start, span[0])
         self.end = min(part.end, span[1])
@@ -77,11 +90,11 @@ class Lane:
         self.aggregation = aggregation
         self.mark = mark
         """Whose the ids of its events are."""
-        self.salt = salt_of(event_type, subject, meter.card_key)
+        self.salt = salt_of(event_type, subject, period.card_key)
         """What their prints have in common: see `rating.prints`."""
         self.events = 0
         self.place = ("", 0, 0)
-        """The customer, and the places of the meter and the slice in the state as it was packed."""
+        """The customer, and the places of the period and the slice in the state as it was packed."""
         self.limit: int | Decimal = 0
         """What may gather before the account has to be settled at once: until then, access can't change."""
         self.quantity_left: int | Decimal = 0
@@ -103,25 +116,25 @@ class Lane:
 
         Args:
             headroom: What this lane may spend, in the currency; None: there is no bound.
-            sharers: How many lanes share what is left of the price segment that the meter is on, this one included.
+            sharers: How many lanes share what is left of the price segment that the period is on, this one included.
         """
-        meter = self.meter
-        piece = meter.piece
+        period = self.period
+        segment = period.segment
         limit = NO_LIMIT
         if headroom is not None:
-            if piece is None or (piece.until is not None and meter.reached > piece.until):
+            if segment is None or (segment.until is not None and period.reached > segment.until):
                 limit = 0
             else:
-                if piece.unit_price and headroom.is_finite():
-                    limit = min(limit, int(FLOOR.divide(headroom, piece.unit_price)))
-                if piece.until is not None:
-                    limit = min(limit, int(piece.until - meter.reached) // sharers)
+                if segment.unit_price and headroom.is_finite():
+                    limit = min(limit, int(FLOOR.divide(headroom, segment.unit_price)))
+                if segment.until is not None:
+                    limit = min(limit, int(segment.until - period.reached) // sharers)
         self.limit = self.quantity_left = limit
 
     def empty(self) -> None:
-        """Hand what has gathered over to the meter."""
+        """Hand what has gathered over to the period."""
         if self.events:
-            self.account.take(self.meter, self.part, self.quantity, self.events)
+            self.account.take(self.period, self.part, self.quantity, self.events)
             self.limit = self.quantity_left
             self.events = 0
 
@@ -155,7 +168,7 @@ class Lanes:
         """
         Let further events of a subject and type gather in a lane, in place of the one they had.
 
-        It gets half the free headroom; a second lane on the same meter gets none until the next settle.
+        It gets half the free headroom; a second lane on the same period gets none until the next settle.
 
         Args:
             lane: New.
@@ -168,12 +181,12 @@ class Lanes:
         if before is not None:
             self._detach(before)
         by_subject[lane.subject] = lane
-        self.closes_at = min(self.closes_at, lane.meter.closes_at)
+        self.closes_at = min(self.closes_at, lane.period.closes_at)
         self.opens_at = max(self.opens_at, owned_from)
         account = lane.account
         if account.headroom is None:
             lane.set_limit(None, 1)
-        elif account.headroom > 0 and not any(other.meter is lane.meter for other in self.of(account)):
+        elif account.headroom > 0 and not any(other.period is lane.period for other in self.of(account)):
             account.headroom = FLOOR.divide(account.headroom, 2)
             lane.set_limit(account.headroom, 1)
         self._of.setdefault(account.state.customer_id, []).append(lane)
@@ -207,22 +220,22 @@ class Lanes:
     # -- gather, and share the headroom -----------------------------------------------------------
 
     def empty(self, account: Account) -> None:
-        """Hand what has gathered in an account's lanes over to its meters."""
+        """Hand what has gathered in an account's lanes over to its periods."""
         for lane in self.of(account):
             lane.empty()
 
-    def take_off(self, account: Account, meter: MeterState, quantity: Decimal) -> None:
-        """Usage of a meter was booked without its lanes: shrink their limits."""
+    def take_off(self, account: Account, period: UsagePeriod, quantity: Decimal) -> None:
+        """Usage was booked in a period without its lanes: shrink their limits."""
         for lane in self.of(account):
-            if lane.meter is meter:
+            if lane.period is period:
                 lane.take_off(quantity)
 
-    def stop(self, account: Account, meters: Iterable[MeterState]) -> None:
-        """Let the next usage in lanes of some meters be settled at once: it changes the cost of another meter too."""
-        for meter in meters:
-            meter.piece = None
+    def stop(self, account: Account, periods: Iterable[UsagePeriod]) -> None:
+        """Let the next usage in lanes of some periods be settled at once: it changes what another one costs, too."""
+        for period in periods:
+            period.segment = None
             for lane in self.of(account):
-                if lane.meter is meter:
+                if lane.period is period:
                     lane.empty()
                     if account.headroom is not None:
                         lane.set_limit(ZERO, 1)
@@ -235,18 +248,18 @@ class Lanes:
         headroom = account.headroom
         if headroom is not None:
             headroom = account.headroom = FLOOR.divide(headroom, len(lanes) + 1)
-        meters = [id(lane.meter) for lane in lanes]
-        for lane, meter in zip(lanes, meters, strict=True):
-            lane.set_limit(headroom, meters.count(meter))
+        periods = [id(lane.period) for lane in lanes]
+        for lane, period in zip(lanes, periods, strict=True):
+            lane.set_limit(headroom, periods.count(period))
 
     # -- snapshots --------------------------------------------------------------------------------
 
     def place(self, account: Account) -> None:
         """Note where in the packed state the usage of lanes goes. It holds until more changes than what they gather."""
-        meters = account.state.meters
+        periods = account.state.periods
         for lane in self.of(account):
-            slices = lane.meter.slices
-            lane.place = (account.state.customer_id, _place(lane.meter, meters), _place(lane.part, slices))
+            slices = lane.period.slices
+            lane.place = (account.state.customer_id, _place(lane.period, periods), _place(lane.part, slices))
 
     def gathered(self, account: Account) -> list[Gathered]:
         """What an account's lanes have gathered since it was packed."""

@@ -33,7 +33,7 @@ class CardPart(NamedTuple):
     """Whether usage of the card was first counted from here on, and from an earlier part only since."""
 
 
-class Stretch(NamedTuple):
+class PriceStretch(NamedTuple):
     """The part of a billing period in which a rate card has one price."""
 
     start: datetime
@@ -46,7 +46,7 @@ class Stretch(NamedTuple):
     """Where the period has it last."""
 
 
-def stretch_at(parts: Sequence[CardPart], at: datetime) -> Stretch | None:
+def stretch_at(parts: Sequence[CardPart], at: datetime) -> PriceStretch | None:
     """The stretch of one price that an instant falls in; None where no version in force then has the card."""
     place = next(place for place, part in enumerate(parts) if at < part.end)
     if parts[place].card is None:
@@ -60,7 +60,7 @@ def stretch_at(parts: Sequence[CardPart], at: datetime) -> Stretch | None:
     assert plan is not None
     assert card is not None
     carrying = [part for part in parts if part.card is not None]
-    return Stretch(parts[first].start, parts[last].end, plan, card, carrying[0].start, carrying[-1].end)
+    return PriceStretch(parts[first].start, parts[last].end, plan, card, carrying[0].start, carrying[-1].end)
 
 
 def _goes_on(before: CardPart, after: CardPart) -> bool:

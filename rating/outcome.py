@@ -20,7 +20,7 @@ from msgspec import Struct
 from rating.account import Account
 from rating.money import ZERO
 from rating.refusals import Parked, Rejected
-from rating.usage import MeterState, Slice, merged
+from rating.usage import Slice, UsagePeriod, merged
 
 
 class WindowPart(NamedTuple):
@@ -227,28 +227,28 @@ def unpack_outcome(packed: bytes) -> Outcome:
     return outcome
 
 
-# -- the rows of a meter ----------------------------------------------------------------------------
+# -- the rows of a period ----------------------------------------------------------------------------
 
 
-def charge_rows(account: Account, meter: MeterState, whole: bool) -> Iterator[ChargeRow]:
-    """The rows of a meter's windows: of all that are open, or of the last alone."""
-    slices = meter.slices
+def charge_rows(account: Account, period: UsagePeriod, whole: bool) -> Iterator[ChargeRow]:
+    """The rows of a period's windows: of all that are open, or of the last alone."""
+    slices = period.slices
     last = slices[-1]
     if len(slices) == 1 or (not whole and slices[-2].window_start != last.window_start):
-        yield _row(account, meter, [last], meter.commitment)
+        yield _row(account, period, [last], period.commitment)
         return
     # Slices are in the order of their windows.
     for window_start, parts in groupby(slices, key=_window):
         if whole or window_start == last.window_start:
-            commitment = meter.commitment if window_start == last.window_start else ZERO
-            yield _row(account, meter, list(parts), commitment)
+            commitment = period.commitment if window_start == last.window_start else ZERO
+            yield _row(account, period, list(parts), commitment)
 
 
 def _window(part: Slice) -> datetime:
     return part.window_start
 
 
-def _row(account: Account, meter: MeterState, slices: list[Slice], commitment: Decimal) -> ChargeRow:
+def _row(account: Account, period: UsagePeriod, slices: list[Slice], commitment: Decimal) -> ChargeRow:
     customer = account.customer
     first = slices[0]
     window_start = first.window_start
@@ -258,16 +258,16 @@ def _row(account: Account, meter: MeterState, slices: list[Slice], commitment: D
         within, was_left, is_whole = merged(slices), any(part.was_left for part in slices), False
     return ChargeRow(
         account.state.customer_id,
-        meter.subscription_id,
-        meter.card_key,
-        meter.period_start,
+        period.subscription_id,
+        period.card_key,
+        period.period_start,
         window_start,
-        meter.feature_key,
-        meter.period_end,
-        meter.full_start,
-        meter.full_end,
+        period.feature_key,
+        period.period_end,
+        period.full_start,
+        period.full_end,
         customer.currency if customer is not None else "",
-        "credit_only" if meter.repays else "credit_then_invoice",
+        "credit_only" if period.repays else "credit_then_invoice",
         within.quantity,
         within.late_quantity,
         within.events,
@@ -276,7 +276,7 @@ def _row(account: Account, meter: MeterState, slices: list[Slice], commitment: D
         within.amount - within.uncovered,
         within.uncovered,
         dict(within.paid),
-        meter.closed,
+        period.closed,
         account.revision,
         () if is_whole else tuple(map(_part, slices)),
         was_left,

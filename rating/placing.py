@@ -20,10 +20,10 @@ from rating.meters import top_field
 from rating.refusals import ParkCode
 from rating.routes import measure, meters_of
 from rating.time_rules import TimeRules
-from rating.usage import MeterState
+from rating.usage import UsagePeriod
 
 
-class Standing(Struct, frozen=True):
+class EventStanding(Struct, frozen=True):
     """Whose an event is, and why it waits; None: it waits no more."""
 
     customer_id: str | None
@@ -43,7 +43,7 @@ def metered_fields(catalog: Catalog) -> list[str]:
 
 def place_unread(
     catalog: Catalog, subject: str, event_type: str, at: datetime, received_at: datetime, meter: str = ""
-) -> Standing:
+) -> EventStanding:
     """
     What can be told without an event's data; where that gives no reason, `place` decides.
 
@@ -60,7 +60,7 @@ def place_unread(
 
 def place(
     catalog: Catalog, rules: TimeRules, event: CloudEvent, at: datetime, received_at: datetime, meter: str = ""
-) -> Standing:
+) -> EventStanding:
     """
     Whose an event is and why it waits.
 
@@ -77,8 +77,8 @@ def place(
         return standing
     assert subscription is not None
 
-    def opened(placement: Placement) -> tuple[MeterState, datetime]:
-        return _SOME_METER, closes_at(subscription, placement.ends, rules.grace)
+    def opened(placement: Placement) -> tuple[UsagePeriod, datetime]:
+        return _SOME_PERIOD, closes_at(subscription, placement.ends, rules.grace)
 
     placements = {found.card.feature_key: found for found in catalog.placements_at(subscription, at)}
     meters = meters_of(catalog.features_of(event.type), placements, opened)
@@ -88,7 +88,7 @@ def place(
 
 def _by_subscription(
     catalog: Catalog, subject: str, event_type: str, at: datetime, received_at: datetime, meter: str
-) -> tuple[Standing, Subscription | None]:
+) -> tuple[EventStanding, Subscription | None]:
     customer_id = catalog.owner_of_usage(subject, at, received_at)
     if customer_id is None:
         return _standing(None, ParkCode.UNKNOWN_SUBJECT, meter), None
@@ -97,18 +97,18 @@ def _by_subscription(
         return _standing(customer_id, ParkCode.NO_SUBSCRIPTION, meter), None
     if not catalog.features_of(event_type):
         return _standing(customer_id, ParkCode.NO_FEATURE, meter), subscription
-    return Standing(customer_id, None), subscription
+    return EventStanding(customer_id, None), subscription
 
 
-def _standing(customer_id: str | None, code: ParkCode | None, meter: str) -> Standing:
+def _standing(customer_id: str | None, code: ParkCode | None, meter: str) -> EventStanding:
     """What of a rated event waits has no other reason than that no feature prices it, or that its period closed."""
     if meter and code is not None and code is not ParkCode.PERIOD_CLOSED:
         code = ParkCode.UNPRICED
-    return Standing(customer_id, code)
+    return EventStanding(customer_id, code)
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_SOME_METER: Final = MeterState(
+_SOME_PERIOD: Final = UsagePeriod(
     subscription_id="",
     card_key="",
     feature_key=None,
@@ -119,6 +119,6 @@ _SOME_METER: Final = MeterState(
     closes_at=_EPOCH,
     repays=False,
     booked_from=_EPOCH,
-    piece=None,
+    segment=None,
 )
-"""Stands for whichever meter usage would be added to: nothing is."""
+"""Stands for whichever period usage would be added to: nothing is."""

@@ -22,7 +22,7 @@ from rating.lanes import Lanes
 from rating.meters import PLAIN_INTEGER_LIMIT, Aggregation, Feature, Meter, compile_path, dimension_text, quantity
 from rating.refusals import ParkCode, RejectCode, Rejected
 from rating.tallies import UNIQUE_MAX, is_beyond
-from rating.usage import MeterState
+from rating.usage import UsagePeriod
 
 ADDITIVE = frozenset({Aggregation.SUM, Aggregation.COUNT})
 
@@ -33,7 +33,7 @@ Dimension = Callable[[Any], Any]
 class Taker(Struct, frozen=True, gc=False):
     """A feature of the plan that prices usage of a meter."""
 
-    meter: MeterState | None
+    period: UsagePeriod | None
     """Where it counts; None: that billing period has left the state for good."""
     closes_at: datetime
     """From here on newly received usage of the period is too late."""
@@ -82,7 +82,7 @@ class Route(Struct, frozen=True, gc=False):
     @property
     def has_left(self) -> bool:
         """Whether one of its billing periods has left the state: what comes in time for that has to look again."""
-        return any(taker.meter is None for metered in self.meters for taker in (*metered.takers, *metered.rest))
+        return any(taker.period is None for metered in self.meters for taker in (*metered.takers, *metered.rest))
 
     @property
     def only_taker(self) -> Taker | None:
@@ -153,8 +153,8 @@ class Part(Struct, frozen=True, gc=False):
 class Measured(Struct):
     """What an event comes to."""
 
-    counted: list[tuple[MeterState, Aggregation, Decimal | str]] = field(default_factory=list)
-    """What it adds to each meter of the account: a number, or a text where texts are counted."""
+    counted: list[tuple[UsagePeriod, Aggregation, Decimal | str]] = field(default_factory=list)
+    """What it adds to each usage period of the account: a number, or a text where texts are counted."""
     refused: list[Rejected] = field(default_factory=list)
     """For meters whose value is not in it, or is no value."""
     waiting: list[Part] = field(default_factory=list)
@@ -193,19 +193,19 @@ def route_to(
         features: The features that meter events of the type, each with its meter.
         at: Time of use.
         now: The present instant.
-        calendar: Opens the meters that are not open yet.
+        calendar: Opens the usage periods that are not open yet.
     """
     placements = account.placements_at(calendar.catalog, subscription, at)
     start, end = _in_force(calendar, account, subscription, at)
     spans = [(start, end)]
 
-    def opened(placement: Placement) -> tuple[MeterState | None, datetime]:
-        meter = calendar.meter(account, placement, now)
-        if meter is None:
+    def opened(placement: Placement) -> tuple[UsagePeriod | None, datetime]:
+        period = calendar.usage_period(account, placement, now)
+        if period is None:
             spans.append((placement.period.start, placement.period.end))
             return None, placement.period.start
-        spans.append((meter.period_start, meter.period_end))
-        return meter, meter.closes_at
+        spans.append((period.period_start, period.period_end))
+        return period, period.closes_at
 
     meters = meters_of(features, placements, opened)
     if not meters:
@@ -216,7 +216,7 @@ def route_to(
 def meters_of(
     features: tuple[tuple[Feature, Meter], ...],
     placements: Mapping[str | None, Placement],
-    opened: Callable[[Placement], tuple[MeterState | None, datetime]],
+    opened: Callable[[Placement], tuple[UsagePeriod | None, datetime]],
 ) -> tuple[Metered, ...]:
     """
     The meters of a plan that events of a type count towards.
@@ -224,7 +224,7 @@ def meters_of(
     Args:
         features: The features that meter events of the type, each with its meter.
         placements: By feature, where usage belongs at the instant.
-        opened: Gives a placement's meter, and from when on usage of it is received too late.
+        opened: Gives a placement's usage period, and from when on usage of it is received too late.
     """
     by_meter: dict[str, tuple[Meter, list[Feature]]] = {}
     for feature, meter in features:
@@ -251,9 +251,9 @@ def meters_of(
     return tuple(found)
 
 
-def _taker(opened: MeterState | None, closes_at: datetime, feature: Feature, meter: Meter) -> Taker:
+def _taker(opened: UsagePeriod | None, closes_at: datetime, feature: Feature, meter: Meter) -> Taker:
     return Taker(
-        meter=opened,
+        period=opened,
         closes_at=closes_at,
         conditions=tuple(
             (compile_path(meter.group_by[dimension]), frozenset(allowed))
@@ -315,12 +315,12 @@ def measure(
             measured.waiting.append(_part(ParkCode.UNPRICED, metered, data, value))
         is_closed = False
         for taker in takers:
-            if taker.meter is None or received_at >= taker.closes_at:
+            if taker.period is None or received_at >= taker.closes_at:
                 is_closed = True
-            elif value.__class__ is str and is_beyond(taker.meter.tally, value):
+            elif value.__class__ is str and is_beyond(taker.period.tally, value):
                 measured.refused.append(_one_too_many(metered, line))
             else:
-                measured.counted.append((taker.meter, metered.aggregation, value))
+                measured.counted.append((taker.period, metered.aggregation, value))
         if is_closed:
             measured.waiting.append(_part(ParkCode.PERIOD_CLOSED, metered, data, value))
     return measured

@@ -1,14 +1,14 @@
 """
 SETTLE: charges what usage costs to the grants of its customer, and keeps what is uncovered.
 
-Four movements, each a function of an account and one of its meters:
+Four movements, each a function of an account and one of its usage periods:
 
     settle            charge slices what they cost now over what they cost before, or give back what they cost less
       collect         grants pay, in burn order; the rest is uncovered
       refund          in reverse: first what is uncovered, then the last grant that paid
     repay_uncovered   grants that became known, or got something back, pay what is uncovered
 
-A refund goes to those that may pay for usage of the time that is corrected before any other. It goes by the meter and
+A refund goes to those that may pay for usage of the time that is corrected before any other. It goes by the period and
 not by the window, and what only shifts between windows stays paid for: so who paid does not depend on how the stream
 was cut. Where the grant that gets it back had paid for another window, who paid for the corrected one takes that over.
 Under `credit_only` a grant also repays what was used beyond the balance. What was refunded pays at once for what is
@@ -23,11 +23,11 @@ from decimal import Decimal
 
 from rating.account import Account
 from rating.money import ZERO
-from rating.usage import MeterState, Slice
+from rating.usage import Slice, UsagePeriod
 from rating.wallet import LiveGrant, book, may_pay
 
 
-def settle(account: Account, meter: MeterState, parts: Sequence[Slice], now: datetime) -> None:
+def settle(account: Account, period: UsagePeriod, parts: Sequence[Slice], now: datetime) -> None:
     """
     Charge what slices cost now over what they cost before, or give back what they cost less.
 
@@ -39,15 +39,15 @@ def settle(account: Account, meter: MeterState, parts: Sequence[Slice], now: dat
         changed.sort(key=_refunds_first)
         shift_between_slices(account, changed)
         for part in changed:
-            _settle_slice(account, meter, part, now)
+            _settle_slice(account, period, part, now)
     for part in changed:
-        _settle_slice(account, meter, part, now)
-        assert part.amount == part.settled, f"meter {meter.card_key} gave back more than it was charged"
+        _settle_slice(account, period, part, now)
+        assert part.amount == part.settled, f"period {period.card_key} gave back more than it was charged"
 
 
-def repay_uncovered(account: Account, now: datetime) -> list[MeterState]:
+def repay_uncovered(account: Account, now: datetime) -> list[UsagePeriod]:
     """
-    Let grants pay what is uncovered and may be paid with them. Returns the meters it touched.
+    Let grants pay what is uncovered and may be paid with them. Returns the periods it touched.
 
     There is such where a grant became known after usage that it may pay for, where one got something back,
     and, under `credit_only`, where one was active at some instant since what was used beyond the balance. Where
@@ -55,28 +55,28 @@ def repay_uncovered(account: Account, now: datetime) -> list[MeterState]:
     """
     wallet = account.wallet
     wallet.has_refunds = False
-    touched: list[MeterState] = []
-    owing = [meter for meter in account.state.meters if meter.uncovered > 0]
+    touched: list[UsagePeriod] = []
+    owing = [period for period in account.state.periods if period.uncovered > 0]
     waits = False
     for live in wallet.live_grants:
-        for meter in owing:
-            waits = _wants_windows(account, meter, live, now) or waits
+        for period in owing:
+            waits = _wants_windows(account, period, live, now) or waits
     if waits:
         return touched
     # As if somebody had looked all the time: by when each could first have paid, then in burn order.
     able = [
         (max(live.effective_at, part.start), place, number, part.start)
-        for number, meter in enumerate(owing)
-        for part in meter.slices
+        for number, period in enumerate(owing)
+        for part in period.slices
         if part.uncovered > 0
         for place, live in enumerate(wallet.live_grants)
-        if live.grant.pays_for(meter.feature_key) and _may_repay(meter, live, part.start, now)
+        if live.grant.pays_for(period.feature_key) and _may_repay(period, live, part.start, now)
     ]
     for _, place, number, start in sorted(able):
-        meter = owing[number]
-        paid = _repay(account, meter, wallet.live_grants[place], start, now)
-        if paid and not any(meter is one for one in touched):
-            touched.append(meter)
+        period = owing[number]
+        paid = _repay(account, period, wallet.live_grants[place], start, now)
+        if paid and not any(period is one for one in touched):
+            touched.append(period)
     return touched
 
 
@@ -122,7 +122,7 @@ def shift_between_slices(account: Account, changed: Sequence[Slice]) -> None:
 
 def shift_payment(source: Slice, target: Slice, amount: Decimal) -> None:
     """
-    Take an amount from what was paid for a slice to what was paid for another of the same meter.
+    Take an amount from what was paid for a slice to what was paid for another of the same period.
 
     First what is uncovered, then by the grants that paid last. What the slice was not charged stays owed between them.
     """
@@ -141,74 +141,76 @@ def shift_payment(source: Slice, target: Slice, amount: Decimal) -> None:
 # -- collect --------------------------------------------------------------------------------------
 
 
-def _settle_slice(account: Account, meter: MeterState, part: Slice, now: datetime) -> None:
+def _settle_slice(account: Account, period: UsagePeriod, part: Slice, now: datetime) -> None:
     change = _change(part)
     if not change:
         return
     if change > 0:
-        _collect(account, meter, part, change, now)
+        _collect(account, period, part, change, now)
     else:
-        change = -_refund(account, meter, part, -change, now)
+        change = -_refund(account, period, part, -change, now)
     account.state.charged += change
     part.settled += change
 
 
-def _collect(account: Account, meter: MeterState, part: Slice, amount: Decimal, now: datetime) -> None:
+def _collect(account: Account, period: UsagePeriod, part: Slice, amount: Decimal, now: datetime) -> None:
     """Let grants pay an amount in burn order; what none of them pays is uncovered."""
     used_at = part.start
     for live in account.wallet.live_grants:
-        if live.effective_at <= used_at < live.ends_at and live.grant.pays_for(meter.feature_key):
-            amount -= _pay(account, meter, part, live, amount, now)
+        if live.effective_at <= used_at < live.ends_at and live.grant.pays_for(period.feature_key):
+            amount -= _pay(account, period, part, live, amount, now)
             if not amount:
                 return
-    account.book_uncovered(meter, part, amount)
+    account.book_uncovered(period, part, amount)
 
 
-def _pay(account: Account, meter: MeterState, part: Slice, live: LiveGrant, amount: Decimal, now: datetime) -> Decimal:
+def _pay(
+    account: Account, period: UsagePeriod, part: Slice, live: LiveGrant, amount: Decimal, now: datetime
+) -> Decimal:
     """Let a grant pay up to an amount for a slice. Returns what it paid."""
     taken = account.wallet.pay(live, amount, now)
     if taken:
         book(part.paid, live.grant.id, taken)
-        book(meter.paid, live.grant.id, taken)
+        book(period.paid, live.grant.id, taken)
     return taken
 
 
 # -- refund ---------------------------------------------------------------------------------------
 
 
-def _paid_by(charged: MeterState | Slice, payer: str | None) -> Decimal:
+def _paid_by(charged: UsagePeriod | Slice, payer: str | None) -> Decimal:
     """What a grant paid of what was charged; without a grant, what is uncovered."""
     return charged.uncovered if payer is None else charged.paid.get(payer, ZERO)
 
 
-def _refund(account: Account, meter: MeterState, part: Slice, amount: Decimal, now: datetime) -> Decimal:
-    """Give back up to an amount, as far as the meter has been charged. Returns how much."""
+def _refund(account: Account, period: UsagePeriod, part: Slice, amount: Decimal, now: datetime) -> Decimal:
+    """Give back up to an amount, as far as the period has been charged. Returns how much."""
     left = amount
     wallet = account.wallet
-    paid_by = [grant for grant in reversed(wallet.grants) if grant.id in meter.paid]
+    paid_by = [grant for grant in reversed(wallet.grants) if grant.id in period.paid]
     payers = [grant.id for grant in paid_by if grant.id in part.paid or may_pay(grant, part.start)]
     for payer in (None, *payers):
-        if _paid_by(meter, payer) <= 0:
+        if _paid_by(period, payer) <= 0:
             continue
-        for other in (part, *meter.slices):
+        for other in (part, *period.slices):
             if _paid_by(other, payer) > 0:
-                taken = min(left, _paid_by(other, payer), _paid_by(meter, payer))
+                taken = min(left, _paid_by(other, payer), _paid_by(period, payer))
                 if other is not part:
-                    taken = _reassign_payer(account, meter, part, other, taken)
-                left -= _refund_payer(account, meter, other, payer, taken)
+                    taken = _reassign_payer(account, period, part, other, taken)
+                left -= _refund_payer(account, period, other, payer, taken)
                 if not left:
                     break
         if not left:
             break
     # What is left was charged in windows that have left the state, or where a period became cheaper as a whole.
     for payer in (*payers, None, *(grant.id for grant in paid_by)):
-        left -= _refund_payer(account, meter, part, payer, min(left, _paid_by(meter, payer)))
+        left -= _refund_payer(account, period, part, payer, min(left, _paid_by(period, payer)))
     if wallet.has_refunds:
         wallet.weigh(now)
     return amount - left
 
 
-def _reassign_payer(account: Account, meter: MeterState, part: Slice, other: Slice, amount: Decimal) -> Decimal:
+def _reassign_payer(account: Account, period: UsagePeriod, part: Slice, other: Slice, amount: Decimal) -> Decimal:
     """Let grants that paid for a slice pay for another as well, where they may. Returns how much they can."""
     left = amount
     for grant in account.wallet.grants:
@@ -218,64 +220,64 @@ def _reassign_payer(account: Account, meter: MeterState, part: Slice, other: Sli
             book(part.paid, grant.id, -taken)
             book(other.paid, grant.id, taken)
     if left != amount:
-        meter.rechain = True
+        period.reprice_all = True
     return amount - left
 
 
-def _refund_payer(account: Account, meter: MeterState, part: Slice, payer: str | None, amount: Decimal) -> Decimal:
-    """Refund who paid for a meter, or take off what is uncovered. Returns how much."""
+def _refund_payer(account: Account, period: UsagePeriod, part: Slice, payer: str | None, amount: Decimal) -> Decimal:
+    """Refund who paid for a period, or take off what is uncovered. Returns how much."""
     if amount <= 0:
         return ZERO
     if payer is None:
-        account.book_uncovered(meter, part, -amount)
+        account.book_uncovered(period, part, -amount)
         return amount
     account.wallet.refund(payer, amount)
     book(part.paid, payer, -amount)
-    book(meter.paid, payer, -amount)
+    book(period.paid, payer, -amount)
     return amount
 
 
 # -- repay ----------------------------------------------------------------------------------------
 
 
-def _repay(account: Account, meter: MeterState, live: LiveGrant, start: datetime, now: datetime) -> Decimal:
-    """Let a grant pay what is uncovered of a meter's slices that start at an instant. Returns what it paid."""
+def _repay(account: Account, period: UsagePeriod, live: LiveGrant, start: datetime, now: datetime) -> Decimal:
+    """Let a grant pay what is uncovered of a period's slices that start at an instant. Returns what it paid."""
     paid = ZERO
-    for part in meter.slices:
+    for part in period.slices:
         # A window that made the period cheaper owes less than nothing: no grant pays for more than what is left.
-        owed = min(part.uncovered, meter.uncovered)
+        owed = min(part.uncovered, period.uncovered)
         if part.start == start and owed > 0:
-            taken = _pay(account, meter, part, live, owed, now)
-            account.book_uncovered(meter, part, -taken)
+            taken = _pay(account, period, part, live, owed, now)
+            account.book_uncovered(period, part, -taken)
             paid += taken
     return paid
 
 
-def _may_repay(meter: MeterState, live: LiveGrant, used_at: datetime, now: datetime) -> bool:
+def _may_repay(period: UsagePeriod, live: LiveGrant, used_at: datetime, now: datetime) -> bool:
     """
     Whether a grant may pay for what was used at an instant, and is uncovered.
 
     Under `credit_only` it may where it was active at some instant from then up to now.
     """
-    known = now if meter.repays and live.effective_at < live.ends_at else used_at
+    known = now if period.repays and live.effective_at < live.ends_at else used_at
     return live.effective_at <= known and used_at < live.ends_at
 
 
-def _wants_windows(account: Account, meter: MeterState, live: LiveGrant, now: datetime) -> bool:
-    """Whether windows of a meter that left the state are to come back, since a grant may pay for them."""
-    if not live.remaining or not live.grant.pays_for(meter.feature_key):
+def _wants_windows(account: Account, period: UsagePeriod, live: LiveGrant, now: datetime) -> bool:
+    """Whether windows of a period that left the state are to come back, since a grant may pay for them."""
+    if not live.remaining or not live.grant.pays_for(period.feature_key):
         return False
-    if any(meter is known for known in account.wanted) or meter.reopened:
+    if any(period is known for known in account.wanted) or period.reopened:
         return True
-    if meter.closed_through is None:
+    if period.closed_through is None:
         return False
-    if meter.uncovered <= sum((part.uncovered for part in meter.slices), ZERO):
+    if period.uncovered <= sum((part.uncovered for part in period.slices), ZERO):
         return False
-    first, last = meter.owed_from or meter.period_start, meter.owed_through or meter.closed_through
-    known = account.looked_for.get(meter.key)
+    first, last = period.owed_from or period.period_start, period.owed_through or period.closed_through
+    known = account.looked_for.get(period.key)
     if known is not None and known[:2] == (first, last) and live.grant.id in known[2]:
         return False
-    if not _may_repay(meter, live, first, now) and not (live.effective_at <= last and first < live.ends_at):
+    if not _may_repay(period, live, first, now) and not (live.effective_at <= last and first < live.ends_at):
         return False
-    account.wanted.append(meter)
+    account.wanted.append(period)
     return True

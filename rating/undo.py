@@ -12,7 +12,7 @@ from rating.account import Account, AccountState
 from rating.lanes import Lanes
 from rating.money import ZERO
 from rating.tallies import Tally, UniqueTally
-from rating.usage import MeterState, Slice
+from rating.usage import Slice, UsagePeriod
 
 
 def copied(state: AccountState) -> AccountState:
@@ -22,19 +22,19 @@ def copied(state: AccountState) -> AccountState:
         consumed={**state.consumed},
         standing_through={**state.standing_through},
         moves={**state.moves},
-        meters=[_copied(meter) for meter in state.meters],
+        periods=[_copied(period) for period in state.periods],
     )
 
 
-def _copied(meter: MeterState) -> MeterState:
-    found = replace(meter, paid={**meter.paid}, slices=[replace(part, paid={**part.paid}) for part in meter.slices])
+def _copied(period: UsagePeriod) -> UsagePeriod:
+    found = replace(period, paid={**period.paid}, slices=[replace(part, paid={**part.paid}) for part in period.slices])
     if found.reopened:
         found.reopened = [replace(part, paid={**part.paid}) for part in found.reopened]
     return found
 
 
 class Undo:
-    """What one event has added to the meters of an account so far. It costs little, since an event rarely fails."""
+    """What one event has added to the periods of an account so far. It costs little, since an event rarely fails."""
 
     __slots__ = ("_account", "_lanes", "_noted")
 
@@ -43,9 +43,9 @@ class Undo:
         self._lanes = lanes
         self._noted: list[_Noted] = []
 
-    def note(self, meter: MeterState, value: Decimal | str) -> None:
-        """The meter is about to count the event."""
-        self._noted.append(_Noted(meter, value))
+    def note(self, period: UsagePeriod, value: Decimal | str) -> None:
+        """The period is about to count the event."""
+        self._noted.append(_Noted(period, value))
 
     def used(self, part: Slice, quantity: Decimal) -> None:
         """It has counted it in a slice."""
@@ -55,35 +55,35 @@ class Undo:
     def all(self) -> None:
         """Take back what was added. Meters stay to be priced, which comes to the same."""
         for noted in reversed(self._noted):
-            meter, part = noted.meter, noted.part
-            meter.usage, meter.events = noted.usage, noted.events
+            period, part = noted.period, noted.part
+            period.usage, period.events = noted.usage, noted.events
             if part is not None:
                 part.quantity -= noted.quantity
                 part.events -= 1
                 if part.is_late:
                     part.late_quantity -= noted.quantity
-                if len(meter.slices) > noted.slices:
-                    meter.slices = [found for found in meter.slices if found is not part]
-                self._lanes.take_off(self._account, meter, -noted.quantity)
-            if isinstance(meter.tally, UniqueTally) and isinstance(noted.value, str):
-                if len(meter.tally) > noted.different:
-                    meter.tally.discard_last(noted.value)
+                if len(period.slices) > noted.slices:
+                    period.slices = [found for found in period.slices if found is not part]
+                self._lanes.take_off(self._account, period, -noted.quantity)
+            if isinstance(period.tally, UniqueTally) and isinstance(noted.value, str):
+                if len(period.tally) > noted.different:
+                    period.tally.discard_last(noted.value)
             else:
-                meter.tally = noted.tally
+                period.tally = noted.tally
 
 
 class _Noted:
-    """A meter before an event."""
+    """A usage period before an event."""
 
-    __slots__ = ("different", "events", "meter", "part", "quantity", "slices", "tally", "usage", "value")
+    __slots__ = ("different", "events", "part", "period", "quantity", "slices", "tally", "usage", "value")
 
-    def __init__(self, meter: MeterState, value: Decimal | str) -> None:
-        tally = meter.tally
-        self.meter = meter
+    def __init__(self, period: UsagePeriod, value: Decimal | str) -> None:
+        tally = period.tally
+        self.period = period
         self.value = value
-        self.usage = meter.usage
-        self.events = meter.events
-        self.slices = len(meter.slices)
+        self.usage = period.usage
+        self.events = period.events
+        self.slices = len(period.slices)
         self.part: Slice | None = None
         self.quantity = ZERO
         self.different = len(tally) if isinstance(tally, UniqueTally) else 0

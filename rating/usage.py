@@ -1,12 +1,12 @@
 """
 RATE: folds usage into windows and the billing period, and prices what changed.
 
-State is kept per meter: one rate card of one customer in one billing period. Quantities are exact
+State is kept per usage period: one rate card of one customer in one billing period. Quantities are exact
 decimals in the meter's unit, amounts exact decimals in the plan's currency. A charge is always a
 difference of two totals of the period, so how the stream was cut does not change the sum.
 
-An event is folded at once (an addition); pricing follows on the beat. Between two pricings a meter
-knows its *piece*: the linear stretch of the price it stands on, so that a charge is one multiplication.
+An event is folded at once (an addition); pricing follows on the beat. Between two pricings a period
+knows its *price segment*: the linear part of the price that it has reached, so that a charge is one multiplication.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from decimal import Decimal
 
 from msgspec import Struct, field
 
-from rating.charge import Piece, commitment, continued, piece_at, top_up, total
+from rating.charge import PriceSegment, commitment, continued, segment_at, top_up, total
 from rating.money import ZERO
 from rating.periods import window_at
 from rating.prices import Pricing
 from rating.tallies import Tally
 
-MeterKey = tuple[str, str, datetime]
+PeriodKey = tuple[str, str, datetime]
 """Subscription, rate card, and start of the billing period."""
 
 
@@ -59,8 +59,8 @@ class Slice(Struct, array_like=True):
         return self.start < self.window_start
 
 
-class MeterState(Struct, array_like=True):
-    """One rate card of one customer in one billing period."""
+class UsagePeriod(Struct, array_like=True):
+    """One rate card of one customer in one billing period, or in the part of it in which the card has one price."""
 
     subscription_id: str
     card_key: str
@@ -90,9 +90,9 @@ class MeterState(Struct, array_like=True):
     """Windows that end by here have left the state; later usage of theirs shows in the current one."""
     slices: list[Slice] = field(default_factory=list)
     """Open slices by window and start; the last is never one of late usage."""
-    rechain: bool = False
+    reprice_all: bool = False
     """Whether a slice other than the last changed since the last pricing."""
-    piece: Piece | None = None
+    segment: PriceSegment | None = None
     tally: Tally | None = None
     """What a non-additive aggregation remembers; None for SUM and COUNT."""
     dirty: bool = False
@@ -101,7 +101,7 @@ class MeterState(Struct, array_like=True):
     counted_from: datetime | None = None
     """Where the usage that tiers count begins, if that is before the period: a move has changed the price."""
     carried: Decimal = ZERO
-    """What the meter had come to when its price changed."""
+    """What usage had come to when its price changed."""
     charged_before: Decimal = ZERO
     """What the parts of the period before this one cost."""
     reopened: list[Slice] = field(default_factory=list)
@@ -112,8 +112,8 @@ class MeterState(Struct, array_like=True):
     """The start of the last such slice."""
 
     @property
-    def key(self) -> MeterKey:
-        """What tells it from the other meters of its customer."""
+    def key(self) -> PeriodKey:
+        """What identifies it among those of its customer."""
         return self.subscription_id, self.card_key, self.period_start
 
     @property
@@ -122,7 +122,7 @@ class MeterState(Struct, array_like=True):
         return self.usage + self.carried
 
     def cost(self, pricing: Pricing, usage: Decimal) -> Decimal:
-        """What usage of the meter costs; no minimum."""
+        """What usage of the period costs; no minimum."""
         return total(pricing, usage) if self.counted_from is None else continued(pricing, self.carried, usage)
 
     def minimum(self, pricing: Pricing) -> Decimal:
@@ -132,18 +132,18 @@ class MeterState(Struct, array_like=True):
         return top_up(pricing, self.charged_before + self.cost(pricing, self.usage))
 
 
-def slice_at(meter: MeterState, at: datetime, boundaries: list[datetime], window_seconds: int) -> Slice:
+def slice_at(period: UsagePeriod, at: datetime, boundaries: list[datetime], window_seconds: int) -> Slice:
     """
     The slice that usage at an instant belongs to, opened if need be.
 
     Args:
-        meter: The meter; gains a slice where none covers the instant.
+        period: The period; gains a slice where none covers the instant.
         at: Time of use.
         boundaries: The instants at which the customer's grants start or expire, rising.
         window_seconds: Length of a window.
     """
-    slices = meter.slices
-    through = meter.closed_through
+    slices = period.slices
+    through = period.closed_through
     late = through is not None and at < through
     # Late usage may be in any of the windows. All other is in the last part of one that begins by then, if in any.
     place = len(slices) if late else bisect_right(slices, (at, at), key=_place)
@@ -156,10 +156,10 @@ def slice_at(meter: MeterState, at: datetime, boundaries: list[datetime], window
             break
     if through is not None and late:
         # Shown in the newest window. Only grants cut its span, which may overlap that of an earlier late slice.
-        window_start, start, end = slices[-1].window_start, meter.period_start, through
+        window_start, start, end = slices[-1].window_start, period.period_start, through
     else:
         window_start, end = window_at(at, window_seconds)
-        start = max(window_start, meter.period_start)
+        start = max(window_start, period.period_start)
     index = bisect_right(boundaries, at)
     if index and boundaries[index - 1] > start:
         start = boundaries[index - 1]
@@ -170,18 +170,18 @@ def slice_at(meter: MeterState, at: datetime, boundaries: list[datetime], window
     if slices and place == 0:
         opened.total_before = slices[0].total_before
     slices.insert(place, opened)
-    meter.rechain = True
+    period.reprice_all = True
     return opened
 
 
-def slice_due_at(meter: MeterState, at: datetime, boundaries: list[datetime], window_seconds: int) -> Slice:
+def slice_due_at(period: UsagePeriod, at: datetime, boundaries: list[datetime], window_seconds: int) -> Slice:
     """
     The slice of what falls due at an instant without usage, opened if need be: it begins there, and so has that date.
 
     The other arguments are those of `slice_at`.
     """
-    cut_slices(meter, at)
-    part = slice_at(meter, at, boundaries, window_seconds)
+    cut_slices(period, at)
+    part = slice_at(period, at, boundaries, window_seconds)
     if part.start < at and not part.is_late:
         # Just opened, behind what the window had.
         part.start = at
@@ -193,51 +193,51 @@ def _place(part: Slice) -> tuple[datetime, datetime]:
     return part.window_start, part.start
 
 
-def cut_slices(meter: MeterState, boundary: datetime) -> None:
+def cut_slices(period: UsagePeriod, boundary: datetime) -> None:
     """A grant starts or expires at `boundary`: usage from there on belongs to a slice of its own."""
-    for part in meter.slices:
+    for part in period.slices:
         if part.start < boundary < part.end:
             part.end = boundary
 
 
-def price_meter(meter: MeterState, pricing: Pricing, fee: Decimal = ZERO) -> None:
+def price_period(period: UsagePeriod, pricing: Pricing, fee: Decimal = ZERO) -> None:
     """
-    Bring the amounts of the meter and of its open slices up to its usage.
+    Bring the amounts of the period and of its open slices up to its usage.
 
     The slices are a chain in order of window and time: each costs the total after it less the total before
     it, in whatever order their usage arrived. The last one also carries what is due at the period's end.
 
     Args:
-        meter: Has a slice, and one at the period's end where something is due then.
+        period: Has a slice, and one at the period's end where something is due then.
         pricing: What its usage costs, and what is due at the period's start.
-        fee: Due at the period's end. The meter's commitment is too.
+        fee: Due at the period's end. The period's commitment is too.
     """
-    usage, reached = meter.usage, meter.reached
-    piece = meter.piece
-    if piece is None or not piece.covers(reached):
-        piece = meter.piece = piece_at(pricing, reached)
-    meter.amount = piece.base + (reached - piece.start) * piece.unit_price
-    if meter.counted_from is not None:
-        meter.amount = max(meter.amount - total(pricing, meter.carried), ZERO)
-    meter.amount += fee
-    slices = meter.slices
-    if meter.rechain:
+    usage, reached = period.usage, period.reached
+    segment = period.segment
+    if segment is None or not segment.covers(reached):
+        segment = period.segment = segment_at(pricing, reached)
+    period.amount = segment.base + (reached - segment.start) * segment.unit_price
+    if period.counted_from is not None:
+        period.amount = max(period.amount - total(pricing, period.carried), ZERO)
+    period.amount += fee
+    slices = period.slices
+    if period.reprice_all:
         before = slices[0].total_before
         reached = usage - sum((part.quantity for part in slices), ZERO)
         for part in slices[:-1]:
             part.total_before = before
             reached += part.quantity
-            before = meter.cost(pricing, reached)
+            before = period.cost(pricing, reached)
             part.amount = before - part.total_before
         slices[-1].total_before = before
     last = slices[-1]
-    last.amount = meter.amount + meter.commitment - last.total_before
+    last.amount = period.amount + period.commitment - last.total_before
 
 
-def close_windows(meter: MeterState, late_windows: int) -> bool:
+def close_windows(period: UsagePeriod, late_windows: int) -> bool:
     """Let go of all but the newest windows. Their rows are in the ledger; their usage stays in the period's."""
-    slices = meter.slices
-    if len(slices) <= late_windows or meter.reopened:
+    slices = period.slices
+    if len(slices) <= late_windows or period.reopened:
         return False
     starts = sorted({part.window_start for part in slices})
     if len(starts) <= late_windows:
@@ -246,10 +246,10 @@ def close_windows(meter: MeterState, late_windows: int) -> bool:
     kept = [part for part in slices if part.window_start >= first_kept]
     owed = [part.start for part in slices if part.window_start < first_kept and part.uncovered > 0]
     if owed:
-        meter.owed_from = min(meter.owed_from or owed[0], *owed)
-        meter.owed_through = max(meter.owed_through or owed[0], *owed)
-    meter.closed_through = first_kept
-    meter.slices = kept
+        period.owed_from = min(period.owed_from or owed[0], *owed)
+        period.owed_through = max(period.owed_through or owed[0], *owed)
+    period.closed_through = first_kept
+    period.slices = kept
     return True
 
 

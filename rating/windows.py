@@ -21,26 +21,26 @@ from rating.money import ZERO
 from rating.outcome import ChargeRow, WindowPart
 from rating.periods import window_at
 from rating.tallies import HighestTally, LowestTally, Tally
-from rating.usage import MeterKey, MeterState, Slice
+from rating.usage import PeriodKey, Slice, UsagePeriod
 from rating.wallet import book
 
-LoadWindows = Callable[[str, MeterKey], Sequence[ChargeRow]]
+LoadWindows = Callable[[str, PeriodKey], Sequence[ChargeRow]]
 """Given a customer and a rate card's billing period: what the ledger has of it, a row for each window."""
 
 
-def windows_that_left(meter: MeterState, rows: Sequence[ChargeRow], window_seconds: int) -> list[Slice] | None:
+def windows_that_left(period: UsagePeriod, rows: Sequence[ChargeRow], window_seconds: int) -> list[Slice] | None:
     """
     The windows of a period that are not open any more, in order.
 
     None where the rows do not add up to what left: those that were told last may not be in the ledger yet.
     """
-    open_windows = {part.window_start for part in meter.slices}
+    open_windows = {part.window_start for part in period.slices}
     left = [row for row in rows if row.window_start not in open_windows]
-    events = meter.events - sum(part.events for part in meter.slices)
-    quantity = meter.usage - sum((part.quantity for part in meter.slices), ZERO)
-    uncovered = meter.uncovered - sum((part.uncovered for part in meter.slices), ZERO)
-    paid = dict(meter.paid)
-    for part in meter.slices:
+    events = period.events - sum(part.events for part in period.slices)
+    quantity = period.usage - sum((part.quantity for part in period.slices), ZERO)
+    uncovered = period.uncovered - sum((part.uncovered for part in period.slices), ZERO)
+    paid = dict(period.paid)
+    for part in period.slices:
         for grant_id, amount in part.paid.items():
             book(paid, grant_id, -amount)
     found: dict[str, Decimal] = {}
@@ -84,19 +84,19 @@ def slices_of(rows: Sequence[ChargeRow], window_seconds: int) -> list[Slice]:
     return slices
 
 
-def bring_back(meter: MeterState, rows: Sequence[ChargeRow], window_seconds: int) -> None:
-    """Make a meter that was just opened what it was when its period left the state, all its windows open."""
-    meter.slices = slices_of(rows, window_seconds)
-    meter.usage = sum((row.quantity for row in rows), ZERO)
-    meter.events = sum(row.events for row in rows)
-    meter.commitment = sum((row.commitment for row in rows), ZERO)
-    meter.amount = sum((row.amount for row in rows), ZERO) - meter.commitment
-    meter.uncovered = sum((row.uncovered for row in rows), ZERO)
+def bring_back(period: UsagePeriod, rows: Sequence[ChargeRow], window_seconds: int) -> None:
+    """Make a period that was just opened what it was when it left the state, with all its windows open."""
+    period.slices = slices_of(rows, window_seconds)
+    period.usage = sum((row.quantity for row in rows), ZERO)
+    period.events = sum(row.events for row in rows)
+    period.commitment = sum((row.commitment for row in rows), ZERO)
+    period.amount = sum((row.amount for row in rows), ZERO) - period.commitment
+    period.uncovered = sum((row.uncovered for row in rows), ZERO)
     for row in rows:
         for grant_id, amount in row.paid.items():
-            book(meter.paid, grant_id, amount)
-    meter.closed = any(row.closed for row in rows)
-    meter.piece = None
+            book(period.paid, grant_id, amount)
+    period.closed = any(row.closed for row in rows)
+    period.segment = None
 
 
 def comes_back(aggregation: Aggregation) -> bool:
@@ -104,10 +104,10 @@ def comes_back(aggregation: Aggregation) -> bool:
     return aggregation in (Aggregation.SUM, Aggregation.COUNT, Aggregation.MAX, Aggregation.MIN)
 
 
-def tally_of(aggregation: Aggregation, meter: MeterState) -> Tally | None:
+def tally_of(aggregation: Aggregation, period: UsagePeriod) -> Tally | None:
     """What an aggregation that comes back remembered."""
     if aggregation is Aggregation.MAX:
-        return HighestTally(meter.usage)
+        return HighestTally(period.usage)
     if aggregation is Aggregation.MIN:
-        return LowestTally(meter.usage if meter.events else None)
+        return LowestTally(period.usage if period.events else None)
     return None

@@ -22,7 +22,7 @@ import psycopg
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from rating.outcome import ChargeRow, Outcome, WindowPart
-from rating.usage import MeterKey
+from rating.usage import PeriodKey
 from sinks.metrics import duplicate_mismatches_total, epoch_seconds, ledger_rows_total, sink_seconds
 from sinks.postgres.connecting import connect
 from sinks.postgres.copy_text import OPTIONS, array_text, bytes_text, copy_text, json_text
@@ -379,7 +379,7 @@ class WindowLoader:
         self._dsn = dsn
         self._connection: psycopg.Connection[Any] | None = None
 
-    def __call__(self, customer_id: str, key: MeterKey) -> list[ChargeRow]:
+    def __call__(self, customer_id: str, key: PeriodKey) -> list[ChargeRow]:
         """What the ledger has of a rate card's billing period."""
         if self._connection is None:
             self._connection = connect(self._dsn, autocommit=True, application_name="tollway-windows")

@@ -410,7 +410,7 @@ def test_a_rebuild_counts_what_was_driven_again_once(priced: Stores, monkeypatch
 
     What waited since before the rebuild and is driven again only after it counts once, too.
     """
-    monkeypatch.setattr(rating.dedup, "SEGMENT_SIZE", 4)
+    monkeypatch.setattr(rating.dedup, "SEGMENT_IDS", 4)
     settings = {"dedup_horizon_seconds": 60}
     start = LAST_MONTH
     write_records(priced, subscribed("c", start=start))

@@ -1,4 +1,4 @@
-"""The running total, its pieces and what they promise."""
+"""The running total, its segments and what they promise."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from rating.charge import Piece, charge, commitment, convert, packages, piece_at, prorate, total
+from rating.charge import PriceSegment, charge, commitment, convert, packages, prorate, segment_at, total
 from rating.money import ZERO, round_minor, use_exact
 from rating.prices import (
     Discounts,
@@ -38,32 +38,32 @@ def test_cutting_a_stream_does_not_change_the_bill(pricing: Pricing, a: Decimal,
     assert charge(pricing, ZERO, a + b) == charge(pricing, ZERO, a) + charge(pricing, a, b)
 
 
-def numbers(piece: Piece) -> tuple[Decimal, Decimal | None, Decimal, Decimal]:
+def numbers(segment: PriceSegment) -> tuple[Decimal, Decimal | None, Decimal, Decimal]:
     """Its start, its end, its base and its unit price."""
-    return piece.start, piece.until, piece.base, piece.unit_price
+    return segment.start, segment.until, segment.base, segment.unit_price
 
 
 @settings(max_examples=repeats(500))
 @given(pricing=pricings(prices), made_at=quantities, usage=quantities)
 @example(Pricing(Package(D(3), D(10)), "USD"), ZERO, D(5))
-def test_a_piece_tells_the_total_wherever_it_covers(pricing: Pricing, made_at: Decimal, usage: Decimal) -> None:
-    """At the usage it was made for, and above its start up to its end, a piece is the total."""
-    piece = piece_at(pricing, made_at)
-    assert piece.at(made_at) == total(pricing, made_at)
-    end = usage if piece.until is None else piece.until
-    for probe in (usage, piece.start, piece.start + D("1E-31"), (piece.start + end) / 2, end):
-        if piece.covers(probe):
-            assert piece.at(probe) == total(pricing, probe)
+def test_a_segment_tells_the_total_wherever_it_covers(pricing: Pricing, made_at: Decimal, usage: Decimal) -> None:
+    """At the usage it was made for, and above its start up to its end, a segment is the total."""
+    segment = segment_at(pricing, made_at)
+    assert segment.at(made_at) == total(pricing, made_at)
+    end = usage if segment.until is None else segment.until
+    for probe in (usage, segment.start, segment.start + D("1E-31"), (segment.start + end) / 2, end):
+        if segment.covers(probe):
+            assert segment.at(probe) == total(pricing, probe)
 
 
 @given(pricing=st.builds(Pricing, usage_prices, st.just("USD"), st.none(), discounts), usage=quantities)
-def test_without_conversion_a_piece_covers_more_than_one_usage(pricing: Pricing, usage: Decimal) -> None:
+def test_without_conversion_a_segment_covers_more_than_one_usage(pricing: Pricing, usage: Decimal) -> None:
     """Only zero, and the crossing of a maximum at a number that does not end, are points."""
-    piece = piece_at(pricing, usage)
+    segment = segment_at(pricing, usage)
     capped = not isinstance(pricing.price, Flat) and total(pricing, usage) != total(
         Pricing(_uncapped(pricing.price), "USD", None, pricing.discounts), usage
     )
-    assert piece.covers(usage) or usage == piece.start or capped
+    assert segment.covers(usage) or usage == segment.start or capped
 
 
 def _uncapped(price: Price) -> Price:
@@ -98,10 +98,10 @@ def test_the_total_stays_below_the_maximum_and_the_commitment_reaches_the_minimu
         ("21", "20", None, "120", "0.1"),
     ],
 )
-def test_a_graduated_piece_is_its_tier(usage: str, start: str, until: str | None, base: str, unit_price: str) -> None:
+def test_a_graduated_segment_is_its_tier(usage: str, start: str, until: str | None, base: str, unit_price: str) -> None:
     """The upper bound is inclusive, and the base holds all that came before with the tier's flat part."""
-    piece = piece_at(Pricing(Graduated(TIERS), "USD"), D(usage))
-    assert numbers(piece) == (D(start), None if until is None else D(until), D(base), D(unit_price))
+    segment = segment_at(Pricing(Graduated(TIERS), "USD"), D(usage))
+    assert numbers(segment) == (D(start), None if until is None else D(until), D(base), D(unit_price))
 
 
 def test_a_volume_tier_makes_the_period_cheaper() -> None:
@@ -110,49 +110,49 @@ def test_a_volume_tier_makes_the_period_cheaper() -> None:
     assert charge(pricing, D(15), D(1)) == -70
 
 
-def test_a_maximum_ends_the_piece_that_reaches_it() -> None:
+def test_a_maximum_ends_the_segment_that_reaches_it() -> None:
     """Below 10 units each costs 10, above nothing more is added."""
     pricing = Pricing(Unit(D(10), maximum_amount=D(100)), "USD")
-    assert numbers(piece_at(pricing, D(7))) == (ZERO, D(10), ZERO, D(10))
-    assert numbers(piece_at(pricing, D(11))) == (D(10), None, D(100), ZERO)
+    assert numbers(segment_at(pricing, D(7))) == (ZERO, D(10), ZERO, D(10))
+    assert numbers(segment_at(pricing, D(11))) == (D(10), None, D(100), ZERO)
 
 
-def test_a_maximum_inside_a_tier_ends_the_piece_before_the_tier_does() -> None:
+def test_a_maximum_inside_a_tier_ends_the_segment_before_the_tier_does() -> None:
     """The tier goes to 10, but its fifth unit reaches the maximum."""
     tiers = (Tier(D(10), D(1)), Tier(None, D(2)))
     pricing = Pricing(Graduated(tiers, maximum_amount=D(5)), "USD")
-    assert numbers(piece_at(pricing, D(1))) == (ZERO, D(5), ZERO, D(1))
-    assert numbers(piece_at(pricing, D(6))) == (D(5), D(10), D(5), ZERO)
-    assert numbers(piece_at(pricing, D(11))) == (D(10), None, D(5), ZERO)
+    assert numbers(segment_at(pricing, D(1))) == (ZERO, D(5), ZERO, D(1))
+    assert numbers(segment_at(pricing, D(6))) == (D(5), D(10), D(5), ZERO)
+    assert numbers(segment_at(pricing, D(11))) == (D(10), None, D(5), ZERO)
 
 
-def test_the_lower_bound_of_a_piece_belongs_to_the_piece_before() -> None:
+def test_the_lower_bound_of_a_segment_belongs_to_the_segment_before() -> None:
     """At exactly ten units only one package is begun, and at zero none."""
     pricing = Pricing(Package(D(3), D(10)), "USD")
-    assert not piece_at(pricing, D(11)).covers(D(10))
-    assert not piece_at(pricing, D(1)).covers(ZERO)
-    assert numbers(piece_at(pricing, ZERO)) == (ZERO, ZERO, ZERO, ZERO)
+    assert not segment_at(pricing, D(11)).covers(D(10))
+    assert not segment_at(pricing, D(1)).covers(ZERO)
+    assert numbers(segment_at(pricing, ZERO)) == (ZERO, ZERO, ZERO, ZERO)
 
 
-def test_free_units_are_a_piece_of_their_own() -> None:
+def test_free_units_are_a_segment_of_their_own() -> None:
     """Up to the free units nothing is added, then the first tier begins at zero."""
     pricing = Pricing(Unit(D(2)), "USD", None, Discounts(usage=D(5)))
-    assert numbers(piece_at(pricing, D(5))) == (ZERO, D(5), ZERO, ZERO)
-    assert numbers(piece_at(pricing, D(6))) == (D(5), None, ZERO, D(2))
+    assert numbers(segment_at(pricing, D(5))) == (ZERO, D(5), ZERO, ZERO)
+    assert numbers(segment_at(pricing, D(6))) == (D(5), None, ZERO, D(2))
 
 
-def test_whole_thousands_are_one_piece_each() -> None:
+def test_whole_thousands_are_one_segment_each() -> None:
     """Rounding a thousandth up is a staircase whose steps the cursor knows."""
     thousands = UnitConversion(Operation.DIVIDE, D(1000), Rounding.CEILING)
     pricing = Pricing(Unit(D(3)), "USD", thousands)
-    assert numbers(piece_at(pricing, D(1001))) == (D(1000), D(2000), D(6), ZERO)
+    assert numbers(segment_at(pricing, D(1001))) == (D(1000), D(2000), D(6), ZERO)
 
 
 def test_a_bound_that_is_no_finite_decimal_is_met_from_inside() -> None:
-    """Ten priced units are 3.33… metered ones: neither tier's piece reaches over to the other."""
+    """Ten priced units are 3.33… metered ones: neither tier's segment reaches over to the other."""
     triple = UnitConversion(Operation.MULTIPLY, D(3))
     pricing = Pricing(Graduated((Tier(D(10), D(1)), Tier(None, D(2)))), "USD", triple)
-    below, above = piece_at(pricing, D(3)), piece_at(pricing, D(4))
+    below, above = segment_at(pricing, D(3)), segment_at(pricing, D(4))
     assert below.until is not None
     assert below.until * 3 < 10 < above.start * 3
     assert above.start - below.until == D("1E-30")
@@ -162,9 +162,9 @@ def test_a_division_that_ends_is_linear() -> None:
     """Bytes to gigabytes by 1024³ lose no digit, so that a byte more is a multiplication."""
     gigabytes = UnitConversion(Operation.DIVIDE, D(1024) ** 3)
     pricing = Pricing(Unit(D("0.1")), "USD", gigabytes)
-    piece = piece_at(pricing, D(5))
-    assert piece.until is None
-    assert piece.unit_price * 1024**3 == D("0.1")
+    segment = segment_at(pricing, D(5))
+    assert segment.until is None
+    assert segment.unit_price * 1024**3 == D("0.1")
 
 
 def test_a_division_that_does_not_end_keeps_thirty_digits() -> None:

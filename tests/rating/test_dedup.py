@@ -76,7 +76,7 @@ class Seen:
 def small_segments() -> object:
     """Segments of a few ids, so that all that happens to one happens soon."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dedup, "SEGMENT_SIZE", 4)
+        patch.setattr(dedup, "SEGMENT_IDS", 4)
         yield
 
 
@@ -143,7 +143,7 @@ def test_ids_that_were_kept_before_it_was_known_whose_are_everybodys() -> None:
     """A snapshot and segments of before hold fingerprints alone: such an id is a duplicate for every customer."""
     seen = Seen()
     seen.segments[1] = pack_ids({"s": (["sealed"], [7])})
-    state = SeenState({"s": (["open"], [8])}, [dedup.Segment(1, START, START)], 2, START)
+    state = SeenState({"s": (["open"], [8])}, [dedup.SealedSegment(1, START, START)], 2, START)
     seen.events = seen.opened(_decode(_encode(state)))
     assert [seen.find("s", "sealed", 1), seen.find("s", "open", 5), seen.find("s", "other", 1)] == [7, 8, None]
 

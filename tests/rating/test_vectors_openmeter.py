@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from rating.charge import billable_quantity, convert, packages, piece_at, prorate, tier_of, total
+from rating.charge import billable_quantity, convert, packages, prorate, segment_at, tier_of, total
 from rating.details import Category, Detail, details
 from rating.money import ZERO, round_half_up, use_exact
 from rating.prices import (
@@ -225,15 +225,15 @@ def test_a_graduated_total_is_the_sum_over_its_tiers(vector: Vector) -> None:
 
 @vectors("graduated_ranges")
 def test_a_range_of_usage_falls_into_tiers(vector: Vector) -> None:
-    """Walking from piece to piece meets each tier with its share of the range."""
+    """Walking from segment to segment meets each tier with its share of the range."""
     pricing = pricing_of(vector)
     at, end = D(vector["from_exclusive"]), D(vector["to_inclusive"])
     assert total(pricing, end) == D(vector["expected_total_at_to"])
     found = []
     while at < end:
-        piece = piece_at(pricing, at + D("0.001"))
-        until = end if piece.until is None else min(end, piece.until)
-        found.append((until - at, at == piece.start, total(pricing, at)))
+        segment = segment_at(pricing, at + D("0.001"))
+        until = end if segment.until is None else min(end, segment.until)
+        found.append((until - at, at == segment.start, total(pricing, at)))
         at = until
     assert found == [
         (D(part["qty"]), part["at_tier_boundary"], D(part["previous_total"])) for part in vector["expected"]

@@ -57,11 +57,11 @@ def check(history: History, seed: int, paths: tuple[str, ...] = PATHS) -> list[s
 @contextmanager
 def segments_of(ids: int) -> Iterator[None]:
     """Let segments of event ids be full after so many."""
-    size, dedup.SEGMENT_SIZE = dedup.SEGMENT_SIZE, ids
+    size, dedup.SEGMENT_IDS = dedup.SEGMENT_IDS, ids
     try:
         yield
     finally:
-        dedup.SEGMENT_SIZE = size
+        dedup.SEGMENT_IDS = size
 
 
 def _check_path(history: History, seed: int, path: str) -> list[str]:

@@ -16,7 +16,7 @@ from rating.catalog import SettlementMode
 from rating.money import ZERO, use_exact
 from rating.prices import Pricing, Tier, Volume
 from rating.settle import shift_between_slices, shift_payment
-from rating.usage import MeterState, Slice, slice_at
+from rating.usage import Slice, UsagePeriod, slice_at
 from tests.simulation.settling import HOUR, World, card, customer, event, grant, metered, plan, subscription
 from tests.world import START
 
@@ -78,7 +78,7 @@ def test_moving_what_was_paid_is_the_same_as_comparing_each_slice_with_each(
 def test_usage_finds_the_slice_that_a_look_at_all_of_them_finds(uses: list[tuple[int, bool]], cuts: list[int]) -> None:
     minute = timedelta(minutes=1)
     end = START + timedelta(days=30)
-    meter = MeterState("s", "c", "c", START, end, START, end, end, False, START)
+    meter = UsagePeriod("s", "c", "c", START, end, START, end, end, False, START)
     boundaries = sorted({START + cut * minute for cut in cuts})
     for at, closes in uses:
         before = list(meter.slices)

@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from rating.catalog import FeatureSet, MeterSet, PlanVersion, RateCard, Record, SettlementMode
-from rating.charge import kept_share
+from rating.charge import share_after_discount
 from rating.meters import Aggregation, Feature, Meter
 from rating.money import ZERO
 from rating.prices import Discounts, Flat, Graduated, Package, PaymentTerm, Price, Pricing, Tier, Unit
@@ -172,7 +172,7 @@ class History:
                     continue
                 in_advance = priced.price.payment_term is PaymentTerm.IN_ADVANCE
                 if start <= self.now if in_advance else end <= self.now:
-                    found[key, start] = priced.price.amount * kept_share(priced)
+                    found[key, start] = priced.price.amount * share_after_discount(priced)
         return {place: amount for place, amount in found.items() if amount}
 
 

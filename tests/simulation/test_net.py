@@ -22,7 +22,7 @@ from rating.refusals import ParkCode, RejectCode
 from rating.routes import measure
 from rating.tallies import Tally, UniqueTally
 from rating.time_rules import TimeRules
-from rating.usage import MeterState
+from rating.usage import UsagePeriod
 from tests.simulation.settling import (
     HOUR,
     ID,
@@ -97,7 +97,7 @@ def test_an_event_that_fails_half_way_leaves_the_account_as_it_was(
 ) -> None:
     used = Account.use
 
-    def failing(self: Account, meter: MeterState, quantity: Decimal, at: Any, seconds: int) -> Any:
+    def failing(self: Account, meter: UsagePeriod, quantity: Decimal, at: Any, seconds: int) -> Any:
         if meter.card_key == "b" and at == START + 2 * HOUR:
             raise OverflowError
         return used(self, meter, quantity, at, seconds)
@@ -114,7 +114,7 @@ def test_an_event_that_fails_half_way_leaves_the_account_as_it_was(
     assert _state(failed)[:2] == _state(calm)[:2]
     failed.restart()
     calm.restart()
-    assert failed.group.accounts[ID].state.meters[0].usage == calm.group.accounts[ID].state.meters[0].usage
+    assert failed.group.accounts[ID].state.periods[0].usage == calm.group.accounts[ID].state.periods[0].usage
     assert failed.balance[:-1] == calm.balance[:-1]
 
 
@@ -124,7 +124,7 @@ def test_a_customer_whose_data_fails_waits_and_all_others_go_on(
 ) -> None:
     pricing = Calendar.pricing
 
-    def failing(self: Calendar, account: Account, meter: MeterState) -> Any:
+    def failing(self: Calendar, account: Account, meter: UsagePeriod) -> Any:
         if account.state.customer_id == ID and meter.card_key == "b":
             raise KeyError("a plan that is not there")
         return pricing(self, account, meter)

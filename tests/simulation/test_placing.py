@@ -12,7 +12,7 @@ from dataflows.waits import Look, Looks, Wait, WaitKind, concerned
 from rating.catalog import Catalog, Customer, FeatureSet, Grant, MeterSet, PlanVersion, Record, Subscription, key_group
 from rating.events import EventDecoder
 from rating.meters import Aggregation, Feature, Meter
-from rating.placing import Standing, metered_fields, place, place_unread
+from rating.placing import EventStanding, metered_fields, place, place_unread
 from rating.refusals import ParkCode, Rejected
 from rating.time_rules import TimeRules
 from tests.repeats import repeats
@@ -131,13 +131,13 @@ def told(event: dict[str, Any]) -> dict[str, Any]:
     return {"specversion": "1.0", "id": "1", "source": "s", "time": AT.isoformat(), **event}
 
 
-def standing(catalog: Catalog, event: dict[str, Any], received: Any, meter: str) -> Standing:
+def standing(catalog: Catalog, event: dict[str, Any], received: Any, meter: str) -> EventStanding:
     decoded = EventDecoder(metered_fields(catalog)).decode(line(told(event)))
     if isinstance(decoded, Rejected):
-        return Standing(catalog.owner_of_usage(event["subject"], AT, received), None)
+        return EventStanding(catalog.owner_of_usage(event["subject"], AT, received), None)
     found = place(catalog, RULES, decoded, AT, received, meter)
     unread = place_unread(catalog, event["subject"], event["type"], AT, received, meter)
-    assert unread in (found, Standing(found.customer_id, None)), "what the data does not change was told before"
+    assert unread in (found, EventStanding(found.customer_id, None)), "what the data does not change was told before"
     return found
 
 

@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from rating.catalog import FeatureSet, Grant, MeterSet, Phase, Record, SettlementMode, key_group
-from rating.dedup import SEGMENT_SIZE
+from rating.dedup import SEGMENT_IDS
 from rating.group import KeyGroup
 from rating.meters import Aggregation, Feature, Meter
 from rating.money import quotient
@@ -449,7 +449,7 @@ def test_the_state_does_not_grow_with_the_months() -> None:
             world.use(event(f"{month}-{day}", "a", 1, now))
         sizes.append(len(world.group.snapshot()) - 60 * ids_known(world))
         (account,) = world.group.accounts.values()
-        assert len(account.state.meters) == len(account.meters) <= 6
+        assert len(account.state.periods) == len(account.periods) <= 6
         assert len(world.group.calendar._pricings) <= 6
         assert len(world.group.calendar._due) <= 6
     assert max(sizes[6:]) <= max(sizes[:6]) + 200
@@ -616,17 +616,17 @@ def test_an_id_with_other_content_is_a_duplicate_that_is_kept() -> None:
 def test_ids_are_forgotten_only_beyond_the_horizon_and_segments_come_back() -> None:
     """Sealed segments are loaded again on a restart; an old one goes once both clocks are past it."""
     world = world_at(START, *simple(grant("g", 10**9)), dedup_horizon=DAY)
-    batches = [[event(f"{day}-{n}", "a", 1, START + day * DAY) for n in range(SEGMENT_SIZE)] for day in range(4)]
+    batches = [[event(f"{day}-{n}", "a", 1, START + day * DAY) for n in range(SEGMENT_IDS)] for day in range(4)]
     for day, batch in enumerate(batches):
         world.beat(START + day * DAY)
         world.use(*batch)
         world.restart()
         world.use(*batch[:10])
-    assert world.ended == {("rated", ""): 4 * SEGMENT_SIZE, ("duplicate", ""): 40}
-    assert ids_known(world) == 2 * SEGMENT_SIZE
+    assert world.ended == {("rated", ""): 4 * SEGMENT_IDS, ("duplicate", ""): 40}
+    assert ids_known(world) == 2 * SEGMENT_IDS
     assert [segment.number for segment in world.group.seen.snapshot().segments] == [3, 4]
     world.use(*batches[2])
-    assert world.ended["duplicate", ""] == 40 + SEGMENT_SIZE
+    assert world.ended["duplicate", ""] == 40 + SEGMENT_IDS
 
 
 def test_what_an_event_lacks_for_one_meter_is_refused_for_that_meter_alone() -> None:

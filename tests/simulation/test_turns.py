@@ -83,7 +83,7 @@ def test_work_in_turns_comes_to_the_same_as_work_at_once(work: float) -> None:
 def test_what_is_told_anew_after_a_start_is_told_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a customer with many billing periods so many at a time, and in the end all of them."""
     whole = _after(float("inf"))
-    monkeypatch.setattr("rating.group.TOLD_MAX", 3)
+    monkeypatch.setattr("rating.group.EMITTED_PERIODS_MAX", 3)
     turns = _after(1)
     told = turns.charges.copy()
     turns.charges.clear()
@@ -96,7 +96,7 @@ def test_what_is_told_anew_after_a_start_is_told_in_parts(monkeypatch: pytest.Mo
     assert {key[:4] for key in turns.charges} == {
         (account.state.customer_id, *meter.key)
         for account in turns.group.accounts.values()
-        for meter in account.state.meters
+        for meter in account.state.periods
         if meter.slices
     }
     assert not turns.group.is_waiting

@@ -19,7 +19,7 @@ from rating.money import ZERO
 from rating.outcome import ChargeRow, Outcome
 from rating.prices import Pricing, Unit
 from rating.time_rules import TimeRules
-from rating.usage import MeterKey
+from rating.usage import PeriodKey
 from tests.repeats import repeats
 from tests.simulation.settling import DAY, HOUR, ID, World, card, customer, event, grant, metered, plan, subscription
 from tests.simulation.test_settle_laws import grants, streams, worlds
@@ -45,7 +45,7 @@ class Ledger(World):
     def _open(self, snapshot: bytes | None) -> KeyGroup:
         return KeyGroup(self.number, self.catalog, self.rules, snapshot, load_windows=self.load)
 
-    def load(self, customer_id: str, key: MeterKey) -> list[ChargeRow]:
+    def load(self, customer_id: str, key: PeriodKey) -> list[ChargeRow]:
         self.asked += 1
         return [row for _, row in self.ledger.values() if row[:4] == (customer_id, *key) and not self.lags]
 
@@ -255,7 +255,7 @@ def two_months(aggregation: Aggregation = Aggregation.SUM, *more: Record) -> Led
         world.epoch()
         world.use(event(f"later {day}", "a", 1, world.now))
     world.epoch()
-    assert START not in {meter.period_start for meter in world.group.accounts[ID].state.meters}
+    assert START not in {meter.period_start for meter in world.group.accounts[ID].state.periods}
     return world
 
 
@@ -279,7 +279,7 @@ def test_usage_received_in_time_is_rated_though_its_period_left_the_state(restar
     for day in (50, 52):
         world.beat(START + day * DAY)
         world.epoch()
-    assert START not in {meter.period_start for meter in world.group.accounts[ID].state.meters}
+    assert START not in {meter.period_start for meter in world.group.accounts[ID].state.periods}
     world.use(event("x3", "a", 1, START), received=START + 7 * DAY)
     world.settle()
     assert of_march(world) == (D(24), D(24), D(0))

@@ -42,7 +42,7 @@ def test_windows_come_back_as_they_were_told(stores: Stores) -> None:
     rows = sorted(world.charges.values(), key=lambda row: row.window_start)
     assert any(row.parts for row in rows)
     ledger = Ledger(stores.postgres_dsn)
-    (meter,) = world.group.accounts["customer"].state.meters
+    (meter,) = world.group.accounts["customer"].state.periods
     load = WindowLoader(stores.postgres_dsn)
     assert load("customer", meter.key) == []
     write(ledger, rows[1:], 1)
