@@ -34,6 +34,12 @@ test: $(STAMP) ## Run the tests: side by side, then those that look at the clock
 	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not timed"
 	@$(BIN)/python -m pytest -m timed
 
+format: $(STAMP) ## Format, and repair what can be repaired
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+docs: $(STAMP) ## Write the generated parts of the reference anew
+	@$(BIN)/python -m docs.make_reference
+
 check: $(STAMP) ## What CI runs: format, lint, strict types, and all repeats of the tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -61,4 +67,4 @@ clean: ## Remove .venv, caches and the embedded servers' data
 	@if [ -x $(BIN)/tollway ]; then $(BIN)/tollway down --quiet || true; fi
 	@rm -rf $(VENV) .tollway .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo run test check explore fuzz bench lock clean
+.PHONY: help setup demo run test format docs check explore fuzz bench lock clean

@@ -75,3 +75,106 @@ def texts(source: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, node.value
             elif isinstance(node.value, bytes):
                 yield node.lineno, node.value.decode("latin-1")
+
+
+PURE_MODULES: Final = frozenset(
+    {
+        *("__future__", "bisect", "collections", "copy", "dataclasses", "datetime", "decimal", "difflib", "enum"),
+        *(
+            "functools",
+            "hashlib",
+            "heapq",
+            "itertools",
+            "json",
+            "math",
+            "operator",
+            "re",
+            "traceback",
+            "typing",
+            "zlib",
+        ),
+        *("msgspec", "xxhash"),
+    }
+)
+"""What the core may import besides itself: nothing of it reads, writes, waits, draws lots or tells the time."""
+_IMPURE_NAMES: Final = frozenset({"open", "print", "input", "exec", "eval", "__import__", "float"})
+_CLOCKS: Final = frozenset({"now", "utcnow", "today"})
+
+
+def impure(tree: Tree) -> list[str]:
+    """What reads, writes, tells the time or computes with floats."""
+    return [f"{place}:{line}: {what}" for place, source in tree.items() for line, what in _impure(ast.parse(source))]
+
+
+def _impure(root: ast.AST) -> Iterator[tuple[int, str]]:
+    own = "rating"
+    for node in ast.walk(root):
+        match node:
+            case ast.Import(names=names):
+                yield from ((node.lineno, name.name) for name in names if not _is_pure(name.name, own))
+            case ast.ImportFrom(module=str(module)) if not _is_pure(module, own):
+                yield node.lineno, module
+            case ast.Call(func=ast.Name(id=name)) if name in _IMPURE_NAMES:
+                yield node.lineno, f"{name}()"
+            case ast.Call(func=ast.Attribute(attr=name, value=ast.Name(id="datetime" | "date"))) if name in _CLOCKS:
+                yield node.lineno, f"datetime.{name}()"
+            case ast.Constant(value=float() as number):
+                yield node.lineno, f"the float {number}"
+
+
+def _is_pure(module: str, own: str) -> bool:
+    return module.partition(".")[0] in PURE_MODULES | {own}
+
+
+LINES_MAX: Final = 50
+"""Of a function, from its `def` on, without its docstring and what is defined inside of it."""
+
+
+def long_functions(tree: Tree) -> list[tuple[int, str]]:
+    """Functions of more than `LINES_MAX` lines, with their lengths, the longest first."""
+    found = []
+    for place, source in tree.items():
+        for name, function in _functions(ast.parse(source), ""):
+            length = _length(function)
+            if length > LINES_MAX:
+                found.append((length, f"{place} {name}"))
+    return sorted(found, reverse=True)
+
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _functions(parent: ast.AST, prefix: str) -> Iterator[tuple[str, Function]]:
+    for node in ast.iter_child_nodes(parent):
+        name = f"{prefix}{node.name}." if isinstance(node, Function | ast.ClassDef) else prefix
+        if isinstance(node, Function):
+            yield name.rstrip("."), node
+        yield from _functions(node, name)
+
+
+def _length(function: Function) -> int:
+    inner = [node for node in ast.walk(function) if isinstance(node, Function) and node is not function]
+    outermost = [one for one in inner if not any(one is not other and one in ast.walk(other) for other in inner)]
+    length = _lines(function) - sum(map(_lines, outermost))
+    first = function.body[0]
+    has_docstring = ast.get_docstring(function, clean=False) is not None
+    return length - _lines(first) if has_docstring else length
+
+
+def _lines(node: ast.stmt) -> int:
+    assert node.end_lineno is not None
+    return node.end_lineno - node.lineno + 1
+
+
+def longer_than_recorded(found: list[tuple[int, str]], recorded: list[int]) -> list[str]:
+    """
+    Functions that are longer than the one that was recorded in their place, by length.
+
+    Names do not matter, so that a function may be renamed and moved.
+    """
+    allowed = [*sorted(recorded, reverse=True), *([LINES_MAX] * len(found))]
+    return [
+        f"{name}: {length} lines, expected at most {limit}"
+        for (length, name), limit in zip(found, allowed, strict=False)
+        if length > limit
+    ]

@@ -18,6 +18,7 @@ REGISTRY = re.compile(
 )
 MACHINE = re.compile(r"(?<![\w.~/-])/(?:home|root|work|Users|tmp|mnt|opt|usr|private)/|\b[A-Z]:\\")
 ADDRESS = re.compile(r"https?://[^\s)\"'<>]+")
+OWN_PATH = re.compile(r"`((?:config|dataflows|docs|rating|sinks|tests|tollway)/[\w/.]*)`")
 PICTURES = sorted(ROOT.glob("docs/*.svg"))
 
 
@@ -64,6 +65,13 @@ def test_a_picture_stands_by_itself(picture: Path) -> None:
     root = ElementTree.fromstring(text)
     assert root.find("{http://www.w3.org/2000/svg}title") is not None
     assert set(ADDRESS.findall(text)) == {"http://www.w3.org/2000/svg"}
+
+
+def test_what_contributing_names_is_there() -> None:
+    """Files and folders of the tour and of the recipes."""
+    named = OWN_PATH.findall((ROOT / "CONTRIBUTING.md").read_text())
+    assert "rating/charge.py" in named
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_every_page_can_be_found() -> None:
