@@ -16,8 +16,8 @@ from tests.api.conftest import Client, plan
 from tests.api.test_gate import QUERY, reasons
 from tests.conftest import Stores
 from tests.engine_runs import drain, wait_for
-from tollway.api.entitlements import entitlement_from_v1, entitlement_to_v1
 from tollway.api.gate import gate_key
+from tollway.openmeter.entitlements import entitlement_from_v1, entitlement_to_v1
 
 V1, V3 = "/api/v1", "/api/v3/openmeter"
 METERED = {"type": "metered", "issueAfterReset": 5}
@@ -186,11 +186,12 @@ def test_want_of_credit_and_a_limit_are_told_apart(store: Client, stores: Stores
 
 def test_other_entitlements_hand_on_what_the_plan_says(store: Client, stores: Stores) -> None:
     """A configuration as it was written, plain access, usage that is only counted, and no template at all."""
+    counted = {"type": "metered", "isSoftLimit": False, "usagePeriod": "P1M"}
     shown = publish(
         store, limited("mixed", calls={"type": "metered"}, seats=SEATS, export={"type": "boolean"}, other=None)
     )
     cards = {card["key"]: card.get("entitlementTemplate") for card in shown["phases"][0]["rateCards"]}
-    assert cards == {"calls": {"type": "metered"}, "seats": SEATS, "export": {"type": "boolean"}, "other": None}
+    assert cards == {"calls": counted, "seats": SEATS, "export": {"type": "boolean"}, "other": None}
     subscribe(store, "acme", "mixed")
     call(store, "acme", 3)
     drain(stores)

@@ -222,3 +222,41 @@ def test_v3_speaks_snake_case(client: Client) -> None:
     listed = got(client, f"{V3}/subscriptions", **{"filter[customer_id]": customer["id"]})
     assert [item["id"] for item in listed["data"]] == [held["id"]]
     assert got(client, f"{V3}/plans", **{"filter[status]": "active"})["meta"]["page"]["total"] == 1
+
+
+def test_a_plan_is_shown_in_the_words_of_whoever_asks(client: Client) -> None:
+    """Whichever dialect sent it: commitments, conversions, limits and configurations are each in their place."""
+    made(client, f"{V1}/meters", {"slug": "bytes", "eventType": "sent", "aggregation": "SUM", "valueProperty": "$.n"})
+    made(client, f"{V1}/features", {"key": "traffic", "name": "Traffic", "meterSlug": "bytes"})
+    made(client, f"{V1}/features", {"key": "seats", "name": "Seats"})
+    traffic = {
+        "key": "traffic",
+        "name": "Traffic",
+        "feature": {"key": "traffic"},
+        "billing_cadence": "P1M",
+        "price": {"type": "unit", "amount": "2"},
+        "commitments": {"minimum_amount": "1"},
+        "unit_config": {"operation": "divide", "conversion_factor": "1000"},
+        "entitlement": {"type": "metered", "limit": 5},
+    }
+    seats = {"key": "seats", "name": "Seats", "feature": {"key": "seats"}, "price": {"type": "free"}}
+    seats |= {"entitlement": {"type": "static", "config": {"seats": 3}}, "billing_cadence": "P1M"}
+    phase = {"key": "main", "name": "Main", "rate_cards": [traffic, seats]}
+    body = {"key": "cloud", "name": "Cloud", "currency": "USD", "billing_cadence": "P1M", "phases": [phase]}
+    sent = made(client, f"{V3}/plans", body)
+    shown = got(client, f"{V1}/plans/{sent['id']}")
+    first, second = shown["phases"][0]["rateCards"]
+    assert first["price"] == {"type": "unit", "amount": "2", "minimumAmount": "1"}
+    config = {"operation": "divide", "conversionFactor": "1000", "rounding": "none", "precision": 0}
+    assert first["unitConfig"] == config
+    limit = {"type": "metered", "isSoftLimit": False, "issueAfterReset": 5, "usagePeriod": "P1M"}
+    assert first["entitlementTemplate"] == limit
+    assert (second["price"], second["entitlementTemplate"]) == (None, {"type": "static", "config": '{"seats":3}'})
+    # What v1 shows can be sent to it, and is the same to v3.
+    made(client, f"{V1}/plans", shown | {"key": "copy"})
+    copied = got(client, f"{V3}/plans/copy")
+    assert copied["phases"] == sent["phases"]
+    first, second = copied["phases"][0]["rate_cards"]
+    assert first["commitments"] == {"minimum_amount": "1"}
+    assert first["entitlement_template"]["limit"] == 5
+    assert second["entitlement_template"] == {"type": "static", "config": {"seats": 3}}

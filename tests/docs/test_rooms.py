@@ -40,8 +40,6 @@ MAY_IMPORT: Final[Mapping[str, tuple[str, ...]]] = {
         *("rating", "config", "tollway.control", "tollway.ledger_reads", "tollway.invoicing", "tollway.openmeter"),
         "sinks.postgres.statements",
         *(f"tollway.api.{name}" for name in ("filters", "notes", "problems", "stores", "threads", "wire")),
-        # Plans are not here yet.
-        *(f"tollway.api.{name}" for name in ("answers.prices", "plan_bodies", "plan_v3", "plans")),
     ),
 }
 """What of ours a folder or a file may import; the longest that fits holds."""

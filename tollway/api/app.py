@@ -18,7 +18,6 @@ from tollway.api import (
     ingest,
     invoices,
     operations,
-    plans,
     usage,
 )
 from tollway.api.bodies import JsonRequest
@@ -28,7 +27,17 @@ from tollway.api.filters import check_query, filters_of
 from tollway.api.guard import GuardedApp
 from tollway.api.problems import answer
 from tollway.api.stores import ApiStores
-from tollway.openmeter import charges, credits, customers, features, grants, meters, subscription_moves, subscriptions
+from tollway.openmeter import (
+    charges,
+    credits,
+    customers,
+    features,
+    grants,
+    meters,
+    plans,
+    subscription_moves,
+    subscriptions,
+)
 
 ABOUT = (
     "Usage in, charges, credits and access out. Paths and bodies under /api/v1 and /api/v3/openmeter are OpenMeter's; "

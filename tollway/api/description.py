@@ -15,15 +15,14 @@ import msgspec
 from litestar.handlers import HTTPRouteHandler
 
 from tollway.api.answers import ANSWERS
-from tollway.api.answers.prices import Price, PriceV3
 from tollway.api.answers.shared import Problem, ProblemV3
 from tollway.api.answers.usage import Event
 from tollway.api.filters import EQUAL, described_filter, described_filters
-from tollway.api.plan_bodies import RateCardCreate
-from tollway.api.plan_v3 import RateCardCreateV3
 from tollway.api.wire import Json, camel_name
 from tollway.openmeter.codec import wire
-from tollway.openmeter.dialect import dialect_of
+from tollway.openmeter.dialect import V1, V3, dialect_of
+from tollway.openmeter.plan_bodies import RateCardCreate
+from tollway.openmeter.prices import PriceV1, PriceV3
 
 METHODS: Final = ("get", "post", "put", "delete")
 JSON: Final = "application/json"
@@ -90,20 +89,22 @@ class _Types:
                 bodies[handler.handler_name] = _sent(field.annotation, handler)
         for media_type, kind in EVENTS:
             bodies[media_type] = kind
+        bodies |= {V1: wire(PriceV1, V1), V3: wire(PriceV3, V3)}
         taken, components = _compiled(bodies, "{name}")
         answered = {name: body for name, handler in handlers.items() if (body := _answer(handler)) is not None}
         v1 = {name: body for name, body in answered.items() if name in ANSWERS and _is_v1(handlers[name])}
         v3 = {name: body for name, body in answered.items() if name not in v1}
         self.taken = taken
-        self.given, found_v3 = _compiled(v3 | {"problem_v3": ProblemV3, "price": PriceV3}, "{name}")
-        given_v1, found_v1 = _compiled(v1 | {"problem_v1": Problem, "price_v1": Price}, "{name}V1")
+        self.given, found_v3 = _compiled(v3 | {"problem_v3": ProblemV3}, "{name}")
+        given_v1, found_v1 = _compiled(v1 | {"problem_v1": Problem}, "{name}V1")
         self.given |= {name: _camel(found) for name, found in given_v1.items()}
         self.components = (
-            components | _without_null(found_v3) | {name: _camel(found) for name, found in found_v1.items()}
+            _without_null(found_v3) | components | {name: _camel(found) for name, found in found_v1.items()}
         )
-        for card, price in ((RateCardCreate, "price_v1"), (RateCardCreateV3, "price")):
+        for dialect in (V1, V3):
             # A price is read by the core, which says more of what is wrong with it than a schema can.
-            self.components[card.__name__]["properties"]["price"] = {"anyOf": [self.given[price], {"type": "null"}]}
+            card = self.components[wire(RateCardCreate, dialect).__name__]
+            card["properties"]["price"] = {"anyOf": [taken[dialect], {"type": "null"}]}
 
 
 def _sent(kind: Any, handler: HTTPRouteHandler) -> Any:

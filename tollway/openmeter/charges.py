@@ -22,11 +22,9 @@ from litestar.params import FromPath, FromQuery
 
 from rating.catalog import Catalog, Placement, RateCard, SettlementMode
 from rating.money import ZERO, plain, round_minor, use_exact
-from rating.prices import Flat, Pricing, discounts_to_v1, price_to_v1
+from rating.prices import Flat, Pricing, discounts_to_v1
 from tollway import ledger_reads as ledger
-from tollway.api.answers.prices import PriceV3
 from tollway.api.filters import Asked
-from tollway.api.plan_v3 import price_v3
 from tollway.api.problems import bad_request
 from tollway.api.stores import Stores
 from tollway.api.threads import listing
@@ -42,6 +40,7 @@ from tollway.api.wire import (
 from tollway.invoicing import Before, before_parts, details_of, price_book, priced_by
 from tollway.ledger_reads import ChargeStatus, Connection, CustomerHead, charges, find_customer, rows
 from tollway.openmeter.features import features
+from tollway.openmeter.prices import PriceV3, price_v3
 from tollway.openmeter.routes import v3
 from tollway.openmeter.shapes import Amount, NumberedPage, Period, Reference, Totals, View
 
@@ -259,7 +258,7 @@ def _view(
         discounts=snake(discounts_to_v1(pricing.discounts)),
         feature_key=charge.feature_key,
         feature_id=feature_ids.get(charge.feature_key or ""),
-        price=msgspec.convert(price_v3(price_to_v1(pricing.price)), PriceV3),
+        price=price_v3(pricing.price),
         quantity=plain(charge.usage),
         totals=ChargeTotals(booked=totals, realtime=totals if with_realtime else None),
         **_terms(charge, card, pricing),

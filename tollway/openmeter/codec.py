@@ -16,7 +16,7 @@ import msgspec
 from msgspec import NODEFAULT, Struct
 from msgspec.structs import FieldInfo, fields
 
-from tollway.openmeter.dialect import Dialect
+from tollway.openmeter.dialect import V1, Dialect
 from tollway.openmeter.shapes import Body
 
 T = TypeVar("T")
@@ -46,8 +46,9 @@ def _struct(kind: Any, dialect: Dialect) -> Any:
     for field in _fields_in(kind, dialect):
         inner = dialect.types.get(f"{owner.__name__}.{field.name}", field.type)
         names[field.name] = dialect.name_of(owner.__name__, field.encode_name)
-        definitions.append(_definition(field, wire(inner, dialect)))
-        differs |= names[field.name] != field.encode_name or definitions[-1][1] != field.type
+        is_sent = f"{owner.__name__}.{field.name}" in dialect.required
+        definitions.append(_definition(field, wire(inner, dialect), is_sent))
+        differs |= is_sent or names[field.name] != field.encode_name or definitions[-1][1] != field.type
     if not differs and len(definitions) == len(fields(kind)):
         return kind
     return msgspec.defstruct(
@@ -60,7 +61,7 @@ def _struct(kind: Any, dialect: Dialect) -> Any:
         forbid_unknown_fields=config.forbid_unknown_fields and not skips_unknown,
         kw_only=True,
         frozen=True,
-        namespace={"__doc__": owner.__doc__},
+        namespace={"__doc__": owner.__doc__} | ({config.tag_field: config.tag} if config.tag_field else {}),
     )
 
 
@@ -73,10 +74,10 @@ def _fields_in(kind: Any, dialect: Dialect) -> list[FieldInfo]:
     return [field for field in known if dialect.names_itself(owner, field.name) or called[field.name] not in given]
 
 
-def _definition(field: FieldInfo, kind: Any) -> tuple[Any, ...]:
+def _definition(field: FieldInfo, kind: Any, is_sent: bool) -> tuple[Any, ...]:
     if field.default_factory is not NODEFAULT:
         return field.name, kind, msgspec.field(default_factory=field.default_factory)
-    is_required = field.required or (field.default is None and type(None) not in get_args(kind))
+    is_required = is_sent or field.required or (field.default is None and type(None) not in get_args(kind))
     return (field.name, kind) if is_required else (field.name, kind, field.default)
 
 
@@ -88,3 +89,18 @@ def taken(sent: Any, kind: type[T]) -> T:
 def shown(view: Any, kind: Any, dialect: Dialect) -> Any:
     """What a handler answers, as the type of a dialect."""
     return msgspec.convert(view, wire(kind, dialect), from_attributes=True)
+
+
+def of_v1(written: Any, kind: Any) -> Any:
+    """What is written as v1 does, as the type that a handler takes or answers."""
+    return taken(msgspec.convert(written, wire(kind, V1)), kind)
+
+
+def decode_v1(text: str, kind: type[T]) -> T:
+    """The same of JSON."""
+    return taken(msgspec.json.decode(text, type=wire(kind, V1)), kind)
+
+
+def encode_v1(said: Any) -> str:
+    """The JSON in which `decode_v1` finds the same."""
+    return msgspec.json.encode(shown(said, type(said), V1)).decode()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from litestar.handlers import BaseRouteHandler
 from msgspec import Struct
@@ -32,6 +32,7 @@ class Dialect(Struct, frozen=True, kw_only=True, eq=False):
         skips_unknown: Whether a field of a body that nobody knows is passed over, and not refused.
         names: What fields are called where that doesn't follow from the case.
         types: What fields hold where that is narrower than in the struct; one that can't be null is required.
+        required: Fields that have to be sent, if as null.
         without: Fields that the dialect does not have.
     """
 
@@ -42,6 +43,7 @@ class Dialect(Struct, frozen=True, kw_only=True, eq=False):
     skips_unknown: bool = False
     names: Mapping[str, str] = {}
     types: Mapping[str, Any] = {}
+    required: frozenset[str] = frozenset()
     without: frozenset[str] = frozenset()
 
     def names_itself(self, struct: str, field: str) -> bool:
@@ -67,12 +69,19 @@ V1: Final = Dialect(
         "dimensions": "groupBy",
         "Meter.key": "slug",
         "MeterCreate.key": "slug",
+        # It is v1's in form too: tiered in one type, with commitments in it, and null where it is free.
+        "RateCard.price_v1": "price",
+        # A configuration is JSON in a string.
+        "StaticTemplate.config_v1": "config",
+        "MeteredTemplate.limit": "issueAfterReset",
     },
     types={
         # v3 also takes the names of v1, and aggregations in lower case.
         "MeterCreate.key": str,
         "MeterCreate.aggregation": Aggregation,
         "PlanReference.key": str,
+        # v3 tells a fee by its price.
+        "RateCardCreate.type": Literal["flat_fee", "usage_based"],
     },
     without=frozenset(
         {
@@ -84,6 +93,14 @@ V1: Final = Dialect(
             "Subscription.customer",
             "SubscriptionExpanded.customer",
             "PlanReference.id",
+            # v1 has all of these within the price, by a key, or by another name.
+            "PlanCreate.pro_rating_enabled",
+            "RateCardCreate.commitments",
+            "RateCardCreate.payment_term",
+            "RateCardCreate.feature",
+            "RateCardCreate.entitlement",
+            "RateCard.commitments",
+            "RateCard.feature",
         }
     ),
 )
@@ -95,6 +112,7 @@ V3: Final = Dialect(
         # v1 makes up a key for a customer that is created without one.
         "CustomerCreate.key": str,
     },
+    required=frozenset({"RateCardCreate.price"}),
     without=frozenset(
         {
             # It is in the filters of the feature's meter.
@@ -103,6 +121,15 @@ V3: Final = Dialect(
             "SubscriptionCreate.description",
             "SubscriptionChange.description",
             "SubscriptionExpanded.phases",
+            "PlanCreate.alignment",
+            "RateCard.price_v1",
+            "StaticTemplate.config_v1",
+            # Commitments are beside the price.
+            *(
+                f"{price}.{limit}"
+                for price in ("UnitPrice", "PackagePrice", "DynamicPrice")
+                for limit in ("minimum_amount", "maximum_amount")
+            ),
         }
     ),
 )

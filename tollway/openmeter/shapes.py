@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, TypeAlias, TypeVar
 
 from msgspec import Meta, Struct
 
 T = TypeVar("T")
 
+Number: TypeAlias = float | int
 Amount = Annotated[str, Meta(pattern=r"^-?[0-9]+(\.[0-9]+)?$", description="An exact decimal.")]
 
 
@@ -19,6 +20,15 @@ class Body(Struct, kw_only=True, forbid_unknown_fields=True):
 
 class View(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What is answered. A field whose default is None is left out where it has no value."""
+
+
+class Tagged(View, frozen=True, tag_field="type"):
+    """What is one of several kinds, as its tag tells."""
+
+    @property
+    def type(self) -> str:
+        """The tag, for the struct of another dialect to be read from this one."""
+        return str(self.__struct_config__.tag)
 
 
 class Page(View, Generic[T], frozen=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Literal
 
 from msgspec.structs import asdict
 
@@ -14,13 +13,12 @@ from rating.periods import Cadence, add_duration
 from sinks.postgres.statements import statement
 from tollway.api import notes
 from tollway.api.filters import Filters
-from tollway.api.plan_bodies import ProRatingConfig, StoredPlan
-from tollway.api.plans import stored_plans
 from tollway.api.problems import not_found
 from tollway.api.stores import ApiStores
 from tollway.api.wire import Json, Metadata
 from tollway.control import SubscriptionStatus, status_at
 from tollway.ledger_reads import Connection
+from tollway.openmeter.plans import Alignment, ProRating, StoredPlan, stored_plans
 from tollway.openmeter.shapes import Reference, View
 
 
@@ -30,19 +28,6 @@ class PlanVersionReference(View, frozen=True):
     id: str
     key: str
     version: int
-
-
-class ProRating(View, frozen=True):
-    """Whether a fee is shortened to the part of the period that it is for."""
-
-    enabled: bool
-    mode: Literal["prorate_prices"]
-
-
-class Alignment(View, frozen=True):
-    """Whether all that is billed of a subscription has one period. It has."""
-
-    billables_must_align: bool
 
 
 class Subscription(View, frozen=True):
@@ -166,9 +151,7 @@ def view(noted: notes.Noted, held: core.Subscription, plan: StoredPlan) -> Subsc
         active_to=held.active_to,
         billing_anchor=held.anchor,
         billing_cadence=plan.body.billing_cadence,
-        pro_rating_config=ProRating(
-            enabled=(plan.body.pro_rating_config or ProRatingConfig()).enabled, mode="prorate_prices"
-        ),
+        pro_rating_config=plan.pro_rating,
         settlement_mode=held.settlement_mode,
         alignment=Alignment(billables_must_align=True),
         created_at=noted.created_at,

@@ -13,7 +13,6 @@ from rating.catalog import SettlementMode
 from rating.periods import Cadence, period_at
 from tollway.api import notes
 from tollway.api.filters import Asked
-from tollway.api.plans import stored_plans
 from tollway.api.problems import bad_request, conflict, not_found
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import listing
@@ -21,6 +20,7 @@ from tollway.api.wire import PAGE_SIZE, Metadata, PageNumberV3, PageSizeV1, Page
 from tollway.api.wire import Page as PageV1
 from tollway.control import YEAR_MAX, YEAR_MIN, Changes, SubscriptionDraft, goes_on, in_force
 from tollway.openmeter.customers import gone
+from tollway.openmeter.plans import stored_plans
 from tollway.openmeter.routes import both, v1, v3
 from tollway.openmeter.shapes import Body, NumberedPage, Page
 from tollway.openmeter.subscription_moves import move_if_it_can

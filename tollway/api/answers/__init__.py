@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 from tollway.api.answers.money import Invoice
-from tollway.api.answers.plans import Plan, PlanV3
 from tollway.api.answers.shared import DataOf
 from tollway.api.answers.usage import (
     AccessAnswer,
@@ -26,22 +25,12 @@ from tollway.api.answers.usage import (
     Unpriced,
     Usage,
 )
-from tollway.openmeter.shapes import NumberedPage, Page
+from tollway.openmeter.shapes import Page
 
 ANSWERS: dict[str, Any] = {
     "ingest_v1": None,
     "ingest_v3": None,
     "query_meter": Usage,
-    "create_plan_v1": Plan,
-    "list_plans_v1": Page[Plan],
-    "get_plan_v1": Plan,
-    "update_plan_v1": Plan,
-    "delete_plan_v1": None,
-    "publish_plan_v1": Plan,
-    "create_plan_v3": PlanV3,
-    "list_plans_v3": NumberedPage[PlanV3],
-    "get_plan_v3": PlanV3,
-    "publish_plan_v3": PlanV3,
     "create_invoice": list[Invoice],
     "list_invoices": Page[Invoice],
     "get_invoice": Invoice,

@@ -7,9 +7,9 @@ from typing import Literal
 
 from msgspec import UNSET
 
-from tollway.api.answers.prices import Price
 from tollway.api.answers.shared import Answer, Optional
 from tollway.api.wire import Json, Metadata
+from tollway.openmeter.prices import PriceV1 as Price
 from tollway.openmeter.shapes import Amount, Period, Reference, Totals
 
 

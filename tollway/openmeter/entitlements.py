@@ -7,15 +7,54 @@ Usage is counted by the billing period of the rate card, so that is the only usa
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, assert_never
+from typing import Any, TypeAlias, assert_never
 
 import msgspec
 
 from config.limits import CONFIG_LENGTH
 from rating.entitlements import BooleanEntitlement, Entitlement, MeteredEntitlement, StaticEntitlement
 from rating.fields import Fields, read_decimal, unexpected
+from tollway.openmeter.shapes import Number, Tagged
 
 _numbers = msgspec.json.Encoder(decimal_format="number")
+
+
+class MeteredTemplate(Tagged, frozen=True, tag="metered"):
+    """Usage up to a limit in each billing period; without a limit it is only counted."""
+
+    is_soft_limit: bool
+    usage_period: str
+    limit: Number | None = None
+
+
+class StaticTemplate(Tagged, frozen=True, tag="static"):
+    """A configuration, handed on as it is."""
+
+    config: Any
+    config_v1: str
+
+
+class BooleanTemplate(Tagged, frozen=True, tag="boolean"):
+    """The feature may be used."""
+
+
+Template: TypeAlias = MeteredTemplate | StaticTemplate | BooleanTemplate
+
+
+def template(given: Entitlement | None, cadence: str) -> Template | None:
+    """An entitlement as it is shown on a rate card with a cadence."""
+    match given:
+        case None:
+            return None
+        case MeteredEntitlement(limit, is_soft):
+            shown = None if limit is None else number(limit)
+            return MeteredTemplate(is_soft_limit=is_soft, usage_period=cadence, limit=shown)
+        case StaticEntitlement(config):
+            return StaticTemplate(config=msgspec.json.decode(config), config_v1=config)
+        case BooleanEntitlement():
+            return BooleanTemplate()
+        case _:
+            assert_never(given)
 
 
 def entitlement_from_v1(value: object, cadence: str, path: str = "$.entitlementTemplate") -> Entitlement | None:
