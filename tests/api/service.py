@@ -15,7 +15,7 @@ import httpx
 from msgspec import Struct
 
 from tests.conftest import Stores
-from tests.engine_runs import wait_for
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 LISTENS = re.compile(r"The API listens on (http://127\.0\.0\.1:\d+);")
 START = "from tollway.commands.api import api; api()"
@@ -33,7 +33,7 @@ class Service(Struct, frozen=True):
     def call(self, method: str, path: str, body: Any = None, **parameters: str) -> httpx.Response:
         """A request with a JSON body, on a connection of its own."""
         url = f"{self.url}{path}"
-        return httpx.request(method, url, json=body, params=parameters, timeout=30, verify=NO_TLS)
+        return httpx.request(method, url, json=body, params=parameters, timeout=PATIENCE_SECONDS, verify=NO_TLS)
 
     def get(self, path: str, **parameters: str) -> Any:
         """The JSON of an answer that has to be 200."""
@@ -50,13 +50,18 @@ class Service(Struct, frozen=True):
 
 @contextmanager
 def api_process(stores: Stores, **environment: str) -> Iterator[Service]:
-    """The API as a process of its own, on any port; killed at the end if it still runs."""
+    """
+    The API as a process of its own, on any port; killed at the end if it still runs.
+
+    A request has as long as a test has patience, so that no busy machine ends it; tests of the timeout set a short one.
+    """
     variables = {name: value for name, value in os.environ.items() if not name.startswith("TOLLWAY_")}
     variables |= {
         "TOLLWAY_HOME": str(stores.settings.home),
         "TOLLWAY_REDIS_URL": stores.redis_url,
         "TOLLWAY_POSTGRES_DSN": stores.postgres_dsn,
         "TOLLWAY_API_PORT": "0",
+        "TOLLWAY_API_TIMEOUT_SECONDS": str(int(PATIENCE_SECONDS)),
         **environment,
     }
     log = stores.settings.home / "api.log"

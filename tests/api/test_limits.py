@@ -29,7 +29,8 @@ from sinks.event_log import stream_key
 from tests.api.conftest import Client
 from tests.api.service import NO_TLS, Service, api_process
 from tests.conftest import Stores
-from tests.engine_runs import wait_for
+from tests.waiting import PATIENCE_SECONDS, wait_for
+from tollway.api.pressure import SLOW_SECONDS as SLOW_BODY_SECONDS
 from tollway.api.settings import API_SETTINGS, ApiSettings, load_api_settings
 from tollway.api.stores import ANSWER_SECONDS, LOOK_SECONDS, ApiStores
 from tollway.control import CONTROL_LOCK, ControlPlane, CustomerDraft
@@ -68,7 +69,7 @@ class Wire:
     def __init__(self, service: Service) -> None:
         host, port = service.url.removeprefix("http://").split(":")
         self._socket = socket.create_connection((host, int(port)))
-        self._socket.settimeout(30)
+        self._socket.settimeout(PATIENCE_SECONDS)
 
     def send(self, data: bytes) -> None:
         """Send bytes; the other end may have hung up."""
@@ -202,30 +203,30 @@ def test_requests_under_way_are_finished_when_it_is_told_to_end(stores: Stores) 
         locking.execute("select pg_advisory_unlock(%s)", (CONTROL_LOCK,))
         assert changing.result().status_code == 201
         assert arriving.status() == 204
-        assert service.process.wait(30) == 0
+        assert service.process.wait(PATIENCE_SECONDS) == 0
     assert logged(stores) == {"late": 1}
 
 
 def test_what_comes_while_too_much_has_arrived_gets_429_and_a_place_later(stores: Stores) -> None:
-    """Two bodies that are arriving fill the limit; a third is refused until one of them is done."""
+    """One that waits for the log, and one that is arriving, fill the limit; others are refused until that is done."""
     content = json.dumps(event("1", 500)).encode()
-    limits = {"TOLLWAY_API_INGEST_BYTES_MAX": "1024"}
+    limits = {"TOLLWAY_API_INGEST_BYTES_MAX": "1024", "TOLLWAY_REDIS_URL": f"{stores.redis_url}?socket_timeout=120"}
     with api_process(stores, **limits) as service, wires(service, 2) as (first, second):
-        first.begin(len(content))
-        first.send(content[:-1])
-        second.begin(10_000)
-        second.send(b"x" * 350)
-        wait_for(lambda: in_flight(service) == len(content) + 349, "two requests")
-        refused = service.call("POST", V1, event("3", 400))
-        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
-        assert service.call("GET", GATE).status_code == 404
-        # One that announces nothing is refused too, as soon as too much of it has come.
-        chunks = (b"x" * 400 for _ in range(3))
-        unannounced = httpx.post(
-            f"{service.url}{V1}", content=chunks, headers={"content-type": "application/json"}, verify=NO_TLS
-        )
-        assert unannounced.status_code == 429
-        first.send(content[-1:])
+        with writes_hang(stores):
+            first.begin(len(content))
+            first.send(content)
+            second.begin(10_000)
+            second.send(b"x" * 350)
+            wait_for(lambda: in_flight(service) == len(content) + 350, "two requests")
+            refused = service.call("POST", V1, event("3", 400))
+            assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+            assert service.call("GET", GATE).status_code == 404
+            # One that announces nothing is refused too, as soon as too much of it has come.
+            chunks = (b"x" * 400 for _ in range(3))
+            unannounced = httpx.post(
+                f"{service.url}{V1}", content=chunks, headers={"content-type": "application/json"}, verify=NO_TLS
+            )
+            assert unannounced.status_code == 429
         assert first.status() == 204
         assert service.call("POST", V1, event("3", 400)).status_code == 204
         second.close()
@@ -235,7 +236,8 @@ def test_what_comes_while_too_much_has_arrived_gets_429_and_a_place_later(stores
         assert logged(stores) == {"1": 1, "3": 1, "4": 1}
         text = service.call("GET", "/metrics").text
         assert metric(text, "tollway_api_events_total") == 3
-        assert metric(text, 'tollway_api_ingest_seconds_count{outcome="pushed_back"}') == 2
+        # The second one gave way where the machine was so busy that it was slow.
+        assert metric(text, 'tollway_api_ingest_seconds_count{outcome="pushed_back"}') in (2, 3)
 
 
 def test_who_announces_much_and_sends_nothing_holds_up_nobody(stores: Stores) -> None:
@@ -254,11 +256,15 @@ def test_who_sends_slowly_gives_way_when_bytes_are_short(stores: Stores) -> None
     """What is nearly there and then pauses holds its bytes only as long as nobody else needs them."""
     limits = {"TOLLWAY_API_INGEST_BYTES_MAX": str(4 * MIB)}
     with api_process(stores, **limits) as service, wires(service, 2) as (first, second):
-        for wire in (first, second):
+        sent_at = time.monotonic()
+        # One after the other: of those that are slow, the one that came first gives way first.
+        for count, wire in enumerate((first, second), start=1):
             wire.begin(2 * MIB)
             wire.send(b"x" * (2 * MIB - 10))
-        wait_for(lambda: in_flight(service) == 2 * (2 * MIB - 10), "the bytes")
-        assert service.call("POST", V1, event("1", MIB // 2)).status_code == 429
+            wait_for(lambda: in_flight(service) == count * (2 * MIB - 10), "the bytes")  # noqa: B023
+        at_once = service.call("POST", V1, event("1", MIB // 2))
+        if time.monotonic() - sent_at < SLOW_BODY_SECONDS:
+            assert at_once.status_code == 429, "nobody was slow yet"
         wait_for(lambda: service.call("POST", V1, event("1", MIB // 2)).status_code == 204, "room")
         assert first.status() == 429
         wait_for(lambda: in_flight(service) == 2 * MIB - 10, "the other one to be all that is in hand")
