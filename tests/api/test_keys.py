@@ -25,8 +25,8 @@ from openmeter.aio import Client as AsyncOpenMeter
 from tests.api.conftest import Client
 from tests.api.service import NO_TLS, Service, api_process
 from tests.conftest import Stores
-from tests.engine_runs import wait_for
 from tests.ports import free_port
+from tests.waiting import PATIENCE_SECONDS, wait_for
 from tollway.api.app import create_app
 from tollway.api.docs import document
 from tollway.api.keys import COPY, KeyRing, NoSuchKey, Role, create_key, list_keys, read_copy, revoke_key
@@ -72,7 +72,7 @@ def tollway(stores: Stores, *arguments: str, **environment: str) -> subprocess.C
         env=kept | variables | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 
@@ -314,7 +314,9 @@ def test_no_secret_is_in_a_log_or_an_answer(stores: Stores) -> None:
             ("GET", "/nothing", bearer(key)),
             ("GET", "/metrics", bearer(key)),
         ):
-            answer = httpx.request(method, f"{service.url}{path}", headers=headers, timeout=30, verify=NO_TLS)
+            answer = httpx.request(
+                method, f"{service.url}{path}", headers=headers, timeout=PATIENCE_SECONDS, verify=NO_TLS
+            )
             answers.append(answer.text + str(answer.headers))
         log = said(stores)
     for secret in [*secrets, *([str(password)] if password else [])]:

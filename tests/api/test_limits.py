@@ -210,7 +210,10 @@ def test_requests_under_way_are_finished_when_it_is_told_to_end(stores: Stores) 
 def test_what_comes_while_too_much_has_arrived_gets_429_and_a_place_later(stores: Stores) -> None:
     """One that waits for the log, and one that is arriving, fill the limit; others are refused until that is done."""
     content = json.dumps(event("1", 500)).encode()
-    limits = {"TOLLWAY_API_INGEST_BYTES_MAX": "1024", "TOLLWAY_REDIS_URL": f"{stores.redis_url}?socket_timeout=120"}
+    limits = {
+        "TOLLWAY_API_INGEST_BYTES_MAX": "1024",
+        "TOLLWAY_REDIS_URL": f"{stores.redis_url}?socket_timeout={PATIENCE_SECONDS}",
+    }
     with api_process(stores, **limits) as service, wires(service, 2) as (first, second):
         with writes_hang(stores):
             first.begin(len(content))
@@ -224,7 +227,11 @@ def test_what_comes_while_too_much_has_arrived_gets_429_and_a_place_later(stores
             # One that announces nothing is refused too, as soon as too much of it has come.
             chunks = (b"x" * 400 for _ in range(3))
             unannounced = httpx.post(
-                f"{service.url}{V1}", content=chunks, headers={"content-type": "application/json"}, verify=NO_TLS
+                f"{service.url}{V1}",
+                content=chunks,
+                headers={"content-type": "application/json"},
+                timeout=PATIENCE_SECONDS,
+                verify=NO_TLS,
             )
             assert unannounced.status_code == 429
         assert first.status() == 204
@@ -312,7 +319,9 @@ def test_under_overload_every_event_is_either_logged_or_refused(stores: Stores) 
     refused: Counter[int] = Counter()
     with (
         api_process(stores, TOLLWAY_API_INGEST_REQUESTS_MAX="3") as service,
-        httpx.Client(base_url=service.url, timeout=60, limits=httpx.Limits(max_connections=senders)) as client,
+        httpx.Client(
+            base_url=service.url, timeout=PATIENCE_SECONDS, limits=httpx.Limits(max_connections=senders)
+        ) as client,
     ):
 
         def send(sender: int) -> None:

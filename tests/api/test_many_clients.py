@@ -21,7 +21,8 @@ import pytest
 from tests.api.conftest import plan
 from tests.api.service import NO_TLS, Service, api_process
 from tests.conftest import Stores
-from tests.engine_runs import engine_log, engine_process, query, wait_for
+from tests.engine_runs import engine_log, engine_process, query
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 CLIENTS = 200
 CUSTOMERS = 20
@@ -161,7 +162,9 @@ async def gather(url: str) -> Crowd:
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         for number in range(CLIENTS):
             # Each has a pool of its own: a shared one of so many connections keeps its books for longer than they talk.
-            http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=60, verify=NO_TLS))
+            http = await stack.enter_async_context(
+                httpx.AsyncClient(base_url=url, timeout=PATIENCE_SECONDS, verify=NO_TLS)
+            )
             tasks.create_task(crowd.client(http, number))
     return crowd
 

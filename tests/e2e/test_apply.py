@@ -11,6 +11,7 @@ import httpx
 
 from tests.api.service import NO_TLS
 from tests.e2e.command import Home, wait_for
+from tests.waiting import PATIENCE_SECONDS
 
 LISTENS = re.compile(r"The API listens on (http://127\.0\.0\.1:\d+);")
 FILE = """
@@ -41,7 +42,7 @@ def test_a_file_is_applied_in_one_instant_and_beside_the_api(tmp_path: Path) -> 
     events.write_bytes(b"")
     rated = home.here("rate", str(events), "--catalog", str(file), "--json").json
     (expected,) = rated["credits"]
-    with home.up("up"), httpx.Client(timeout=30, verify=NO_TLS) as client:
+    with home.up("up"), httpx.Client(timeout=PATIENCE_SECONDS, verify=NO_TLS) as client:
         found = LISTENS.search(home.log().read_text())
         assert found is not None
         client.base_url = found[1]
