@@ -1,5 +1,5 @@
 """
-Decides access, and tells what a customer has left.
+Decides whether a customer may go on, and says what it has left.
 """
 
 from __future__ import annotations
@@ -7,10 +7,11 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 
 from rating.account import Account
 from rating.carried import later_parts
-from rating.catalog import SettlementMode
+from rating.catalog import Customer, SettlementMode
 from rating.money import plain
 from rating.outcome import BalanceRow, PeriodUsage
 
@@ -30,16 +31,20 @@ CUSTOMER_DELETED = "customer_deleted"
 """The reason of one who was deleted: its usage is that of nobody, so that it would be served for nothing."""
 
 
-def balance_row(account: Account, now: datetime) -> BalanceRow | None:
-    """
-    What is told of an account at an instant; None for a customer not in the catalog.
+class AccessDecision(NamedTuple):
+    """Whether a customer may go on, and how much it can spend before that, or anything else here, could change."""
 
-    It also sets the account's headroom, which follows from the same: as long as less than that is spent, nothing that
-    is told here but amounts can change.
-    """
-    customer = account.customer
-    if customer is None:
-        return None
+    access: Access
+    reason: str
+    level: int
+    threshold: str
+    blocked_features: tuple[str, ...]
+    headroom: Decimal | None
+    """A lower bound; None: nothing can change."""
+
+
+def decide_access(account: Account, customer: Customer, now: datetime) -> AccessDecision:
+    """Decide whether a customer may go on at an instant. Nothing is changed by asking."""
     state, wallet = account.state, account.wallet
     live = wallet.settled - state.overage
     blocks = account.mode is SettlementMode.CREDIT_ONLY or (account.mode is not None and customer.block_when_exhausted)
@@ -64,14 +69,26 @@ def balance_row(account: Account, now: datetime) -> BalanceRow | None:
             stops.append(live - limit)
             break
         level, threshold = level + 1, plain(limit)
-    account.headroom = min(stops, default=BOUNDLESS) if blocks or wallet.funded else None
+    return AccessDecision(
+        access=Access.BLOCKED if blocked or is_deleted else Access.ALLOWED,
+        reason=CUSTOMER_DELETED if is_deleted else NO_CREDIT_AVAILABLE if blocked else "",
+        level=level,
+        threshold=threshold,
+        blocked_features=tuple(shut),
+        headroom=min(stops, default=BOUNDLESS) if blocks or wallet.funded else None,
+    )
+
+
+def balance_row(account: Account, customer: Customer, decision: AccessDecision, now: datetime) -> BalanceRow:
+    """What a customer has left at an instant, beside the access that was decided for it."""
+    state, wallet = account.state, account.wallet
     return BalanceRow(
         customer_id=state.customer_id,
         customer_key=customer.key,
         currency=customer.currency,
         funded=wallet.funded,
         settled=wallet.settled,
-        live=live,
+        live=wallet.settled - state.overage,
         pending=wallet.pending,
         overage=state.overage,
         consumed=wallet.consumed,
@@ -79,11 +96,11 @@ def balance_row(account: Account, now: datetime) -> BalanceRow | None:
         voided=wallet.voided,
         uncovered=state.uncovered,
         charged=state.charged,
-        access=Access.BLOCKED if blocked or is_deleted else Access.ALLOWED,
-        reason=CUSTOMER_DELETED if is_deleted else NO_CREDIT_AVAILABLE if blocked else "",
-        level=level,
-        threshold=threshold,
-        blocked_features=tuple(shut),
+        access=decision.access,
+        reason=decision.reason,
+        level=decision.level,
+        threshold=decision.threshold,
+        blocked_features=decision.blocked_features,
         revision=account.revision,
         as_of=now,
         usage=_usage(account, now) if account.metered else (),

@@ -47,7 +47,7 @@ class AccountState(Struct, array_like=True):
 class Account:
     """A customer at work: the state, and what follows from it together with the catalog and the instant."""
 
-    def __init__(self, state: AccountState) -> None:
+    def __init__(self, state: AccountState, packed: bytes | None = None) -> None:
         self.state = state
         self.periods: dict[PeriodKey, UsagePeriod] = {period.key: period for period in state.periods}
         self.continued: list[UsagePeriod] = [period for period in state.periods if period.counted_from is not None]
@@ -67,7 +67,7 @@ class Account:
         """In how many epochs the ledger was asked for them, and did not have them all."""
         self.looked_for: dict[PeriodKey, tuple[datetime | None, datetime | None, frozenset[str]]] = {}
         """Of periods whose windows came back: what was still owed in which, and the grants that may not pay for it."""
-        self.reopened_in: int | None = None
+        self.reopened_in: int | None = -1 if any(period.reopened for period in state.periods) else None
         """The epoch in which windows came back that are still held for a snapshot."""
         self.emitted_in: dict[PeriodKey, int] = {}
         """The epoch in which each closed period was last emitted: it leaves only after that."""
@@ -86,7 +86,7 @@ class Account:
         self.last_published: tuple[object, ...] | None = None
         """Last published access, level and blocked features."""
         self.next_due: datetime | None = None
-        self.packed: bytes | None = None
+        self.packed = packed
         """The state as of the last snapshot; None where more has changed since than what is in the lanes."""
 
     @property
@@ -176,20 +176,7 @@ class Account:
             for period in state.periods:
                 cut_slices(period, boundary)
 
-    def looked(self, period: UsagePeriod, now: datetime) -> None:
-        """Remember which grants have something left, though windows that left the state are not paid for in full."""
-        first, last = period.owed_from or period.period_start, period.owed_through or period.closed_through
-        live_grants = self.wallet.live_grants
-        left = frozenset(live.grant.id for live in live_grants if live.remaining and live.effective_at <= now)
-        self.looked_for[period.key] = (first, last, left)
-
-    def book_uncovered(self, period: UsagePeriod, part: Slice, change: Decimal) -> None:
-        """Add to what is uncovered, or take off it."""
-        part.uncovered += change
-        period.uncovered += change
-        self.state.uncovered += change
-        if period.repays:
-            self.state.overage += change
+    # -- usage ----------------------------------------------------------------------------------
 
     def use(self, period: UsagePeriod, quantity: Decimal, at: datetime, window_seconds: int) -> Slice:
         """Count one event's usage in a period. Returns the slice it went to."""
@@ -208,8 +195,13 @@ class Account:
         period.dirty = True
         return part
 
+    def end_event(self, headroom: Decimal | None) -> None:
+        """Count an event that was added to all its periods, and what it left of the headroom."""
+        self.state.events += 1
+        self.headroom = headroom
+
     def take(self, period: UsagePeriod, part: Slice, quantity: int | Decimal, events: int) -> None:
-        """Count usage in a slice."""
+        """Count the usage of several events in a slice."""
         self.packed = None
         self.state.events += events
         part.quantity += quantity
@@ -219,3 +211,137 @@ class Account:
         period.dirty = True
         if part is not period.slices[-1]:
             period.reprice_all = True
+
+    def mark_dirty(self) -> bool:
+        """Mark the account for the next beat. Returns whether it was not marked before."""
+        is_new = not self.dirty
+        self.dirty = True
+        return is_new
+
+    def clear_dirty(self) -> None:
+        """Take the account off the next beat."""
+        self.dirty = False
+
+    def set_headroom(self, headroom: Decimal | None) -> None:
+        """Set what can be spent before access or a threshold could change."""
+        self.headroom = headroom
+
+    # -- money ----------------------------------------------------------------------------------
+
+    def begin_settle(self) -> None:
+        """Begin to settle all that is dirty."""
+        self.dirty = False
+        self.packed = None
+
+    def charge(self, change: Decimal) -> None:
+        """Add to what was charged in all, or take off it."""
+        self.state.charged += change
+
+    def book_uncovered(self, period: UsagePeriod, part: Slice, change: Decimal) -> None:
+        """Add to what is uncovered, or take off it."""
+        part.uncovered += change
+        period.uncovered += change
+        self.state.uncovered += change
+        if period.repays:
+            self.state.overage += change
+
+    def publish(self, standing: tuple[object, ...]) -> bool:
+        """Note access, level and blocked features as published. Returns whether they differ from the last ones."""
+        differs = standing != self.last_published
+        self.last_published = standing
+        return differs
+
+    # -- time -----------------------------------------------------------------------------------
+
+    def advance_to(self, now: datetime) -> None:
+        """Note the instant up to which time has its effect."""
+        self.state.advanced_to = now
+        self.packed = None
+
+    def set_due(self, due: datetime | None) -> None:
+        """Set when time alone will move the account next."""
+        self.next_due = due
+
+    def note_transitions(self, count: int = 1) -> None:
+        """Count what time alone did, or the ledger: the revision grows by it."""
+        self.state.transitions += count
+        self.packed = None
+
+    def note_standing(self, subscription_id: str, through: datetime) -> None:
+        """Note up to when the flat and standing charges of a subscription are booked."""
+        self.state.standing_through[subscription_id] = through
+
+    def note_moves(self, subscription_id: str, count: int) -> None:
+        """Note how many moves of a subscription have had their effect."""
+        self.state.moves[subscription_id] = count
+
+    def continue_period(self, period: UsagePeriod, counted_from: datetime) -> None:
+        """Let a period go on from the part of its billing period before it."""
+        if period.counted_from is None:
+            self.continued.append(period)
+        period.counted_from = counted_from
+
+    # -- windows that come back from the ledger, and snapshots ------------------------------------
+
+    def want_windows(self, period: UsagePeriod) -> None:
+        """Ask for the windows of a period that left the state: a grant may pay for them."""
+        if not any(period is wanted for wanted in self.wanted):
+            self.wanted.append(period)
+
+    def keep_wanting(self, periods: list[UsagePeriod]) -> None:
+        """Go on asking for the windows of some periods: the ledger did not have them all."""
+        self.wanted = periods
+        self.asked = self.asked + 1 if periods else 0
+
+    def looked(self, period: UsagePeriod, now: datetime) -> None:
+        """Remember which grants have something left, though windows that left the state are not paid for in full."""
+        first, last = period.owed_from or period.period_start, period.owed_through or period.closed_through
+        live_grants = self.wallet.live_grants
+        left = frozenset(live.grant.id for live in live_grants if live.remaining and live.effective_at <= now)
+        self.looked_for[period.key] = (first, last, left)
+
+    def hold_returned(self, period: UsagePeriod, slices: list[Slice], epoch: int) -> None:
+        """Hold the windows of a period that came back, until a snapshot was made after the epoch."""
+        period.reopened = slices
+        self.reopened_in = epoch
+        self.packed = None
+
+    def hold_again(self, epoch: int) -> None:
+        """Hold the windows that had come back, if there are any, until a snapshot was made after the epoch."""
+        if self.reopened_in is not None:
+            self.reopened_in = epoch
+
+    def open_returned(self, epoch: int) -> list[UsagePeriod]:
+        """Open the windows that came back before an epoch, so that a snapshot holds them. Returns their periods."""
+        if self.reopened_in is None or self.reopened_in >= epoch:
+            return []
+        self.reopened_in = None
+        reopened = [period for period in self.state.periods if period.reopened]
+        for period in reopened:
+            period.slices = [*period.reopened, *period.slices]
+            period.reopened = []
+            period.owed_from = period.owed_through = None
+        self.note_transitions(bool(reopened))
+        return reopened
+
+    def note_return(self, period: UsagePeriod, epoch: int) -> None:
+        """Note that a period that had left came back in an epoch; it is emitted otherwise only after that."""
+        self.coming[period.key] = epoch
+        self.emitted_in[period.key] = epoch + 1
+
+    def note_emitted(self, period: UsagePeriod, epoch: int) -> None:
+        """Note in which epoch a closed period was last emitted."""
+        self.emitted_in[period.key] = epoch
+
+    def give_number(self, number: int) -> None:
+        """Give the customer a number that no other of its key group ever had."""
+        self.state.number = number
+        self.packed = None
+
+    def note_packed(self, packed: bytes) -> None:
+        """Keep the state as it was packed for a snapshot."""
+        self.packed = packed
+
+    def note_change(self) -> None:
+        """Note that more changes than what lanes gather: the next snapshot packs the account again."""
+        self.packed = None

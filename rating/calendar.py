@@ -17,9 +17,9 @@ from rating.carried import earlier_parts
 from rating.catalog import NEVER, Catalog, Placement, SettlementMode, Subscription
 from rating.charge import costs_unused, first_segment, prorated
 from rating.lanes import Lanes
+from rating.payments import repay_uncovered
 from rating.periods import Period
 from rating.prices import Flat, Free, PaymentTerm, Pricing
-from rating.settle import repay_uncovered
 from rating.time_rules import TimeRules
 from rating.usage import PeriodKey, UsagePeriod
 from rating.windows import LoadWindows, bring_back, comes_back, tally_of
@@ -126,7 +126,7 @@ class Calendar:
             self.close(account, period)
         due = self._next_stop(period, advanced_to)
         if account.next_due is None or due < account.next_due:
-            account.next_due = due
+            account.set_due(due)
             heapq.heappush(self._due, (due, account.state.customer_id))
         return period
 
@@ -161,8 +161,7 @@ class Calendar:
         bring_back(period, self.load_windows(account.state.customer_id, period.key), self.rules.window_seconds)
         period.tally = tally_of(self.catalog.meters[feature.meter_key or ""].aggregation, period)
         period.booked = period.period_start < period.booked_from
-        account.coming[period.key] = self.epoch
-        account.emitted_in[period.key] = self.epoch + 1
+        account.note_return(period, self.epoch)
 
     def forget(self, state: AccountState) -> None:
         """Work out anew what prices the periods of a customer."""
@@ -172,7 +171,7 @@ class Calendar:
     def close(self, account: Account, period: UsagePeriod) -> None:
         """The period is over, and so is its grace: the minimum applies."""
         period.closed = True
-        account.state.transitions += 1
+        account.note_transitions()
         period.dirty = True
 
     def is_over(self, account: Account, period: UsagePeriod, now: datetime) -> bool:
@@ -196,7 +195,7 @@ class Calendar:
         """The accounts that time has moved, and since when; each is to be advanced before the next is taken."""
         while (due := self.next_due()) is not None and due <= now:
             account = self.accounts[heapq.heappop(self._due)[1]]
-            account.next_due = None
+            account.set_due(None)
             yield account, due
 
     def again(self, account: Account) -> None:
@@ -215,8 +214,7 @@ class Calendar:
         state = account.state
         reached = state.advanced_to or now
         now = max(now, reached)
-        state.advanced_to = now
-        account.packed = None
+        account.advance_to(now)
         account.read_catalog(self.catalog, now)
         moved = self._take_over_moves(account, now)
         self._follow_subscriptions(account, {subscription.id for subscription, _ in moved})
@@ -229,10 +227,10 @@ class Calendar:
                 self.close(account, period)
             if reached < period.period_start <= now and period.events:
                 # It was used before it began.
-                state.transitions += 1
+                account.note_transitions()
             if period.period_start < period.booked_from <= now and not period.booked:
                 period.booked = period.dirty = True
-                state.transitions += 1
+                account.note_transitions()
         left = self._drop_closed(account, now)
         for period in repay_uncovered(account, now) if state.uncovered else []:
             period.dirty = period.reprice_all = True
@@ -249,14 +247,14 @@ class Calendar:
         for subscription in self.catalog.subscriptions.get(state.customer_id, {}).values():
             known = state.moves.get(subscription.id, 0)
             for move in subscription.moves[known:]:
-                state.moves[subscription.id] = len(subscription.moves)
+                account.note_moves(subscription.id, len(subscription.moves))
                 through = state.standing_through.get(subscription.id)
                 passed = through is not None and move.at < through
                 if passed:
                     # What is due without usage has other periods from here on: of all before, one that is open changes.
                     through = state.standing_through[subscription.id]
                     from_here = max(move.at, min(move.recorded_at, now))
-                    state.standing_through[subscription.id] = min(through, from_here)
+                    account.note_standing(subscription.id, min(through, from_here))
                 moved.append((subscription, move.at if passed and move.at <= now else None))
             through = state.standing_through.get(subscription.id)
             if moved and moved[-1][0] is subscription and through is not None:
@@ -312,9 +310,7 @@ class Calendar:
             or period.counted_from == counted_from
         ):
             return
-        if period.counted_from is None:
-            account.continued.append(period)
-        period.counted_from = counted_from
+        account.continue_period(period, counted_from)
         self._price_anew(period)
         period.reprice_all = bool(period.slices)
 
@@ -357,7 +353,7 @@ class Calendar:
                 if not ends:
                     break
                 at = min(ends)
-                state.standing_through[subscription.id] = at
+                account.note_standing(subscription.id, at)
         return False
 
     def _quiet_to(self, subscription: Subscription, at: datetime) -> datetime:
@@ -384,7 +380,7 @@ class Calendar:
                 if period is not None and not period.slices:
                     period.dirty = True
         # Counted by what time did, not by what it found: usage may have opened the period before.
-        account.state.transitions += standing
+        account.note_transitions(standing)
         return ends
 
     def _drop_closed(self, account: Account, now: datetime) -> bool:
@@ -423,7 +419,7 @@ class Calendar:
         due = now if goes_on else min(instants, default=None)
         if due is not None and due != account.next_due:
             heapq.heappush(self._due, (due, state.customer_id))
-        account.next_due = due
+        account.set_due(due)
 
     def next_charge(self, account: Account) -> datetime | None:
         """The next instant at which a charge may fall due without usage, or who pays may change; None: none will."""

@@ -12,79 +12,36 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
-from traceback import extract_tb
 from typing import ParamSpec, TypeVar
 
 import msgspec
-from msgspec import Struct, field
 
-from rating.access import balance_row
 from rating.account import Account, AccountState
-from rating.calendar import NOTHING, TICK, Calendar, is_in_arrears
-from rating.carried import carry_over, unbind_earlier
+from rating.aside import Aside
+from rating.calendar import TICK, Calendar
 from rating.catalog import Catalog
-from rating.charge import PriceSegment, is_given, total
-from rating.dedup import LoadSegments, SeenEvents, SeenState
+from rating.dedup import LoadSegments, SeenEvents
 from rating.intake import Arrival, Intake
 from rating.lanes import Gathered, Lanes
-from rating.money import ZERO, use_exact
-from rating.outcome import Outcome, charge_rows
-from rating.refusals import RejectCode, Rejected
+from rating.money import use_exact
+from rating.outcome import Outcome
 from rating.routes import KnownRoutes
-from rating.settle import repay_uncovered, settle
+from rating.settle import settle_account
+from rating.snapshots import GroupState, Waiting, pack_account, pack_group, unpack_accounts, unpack_group
 from rating.time_rules import TimeRules
 from rating.undo import copied
-from rating.usage import UsagePeriod, close_windows, price_period, slice_at, slice_due_at
-from rating.windows import LoadWindows, windows_that_left
+from rating.usage import UsagePeriod
+from rating.windows import LoadWindows, load_wanted
 
-SNAPSHOT_VERSION = 1
 LEDGER_LOADS_MAX = 20
 """At most this many customers get windows back from the ledger in one beat: each is a query."""
-LEDGER_ASKED_EPOCHS_MAX = 5
-"""Stop asking the ledger for windows that do not add up after this many epochs: grants then pay for open ones alone."""
-
-
-class Waiting(Struct, array_like=True, frozen=True, gc=False):
-    """An event that is counted once a snapshot has held its period."""
-
-    line: bytes
-    received_at: datetime
-    meter: str
-
-
-Params = ParamSpec("Params")
-Result = TypeVar("Result")
-
 STEP_WORK = 10
 """What a step of an account costs besides its periods. The unit is the work of one period: some microseconds."""
 EMITTED_PERIODS_MAX = 500
 """After a start, emit at most this many periods of an account at a time: each is priced again for that."""
-HELD_BYTES_MAX = 4 * 1024 * 1024
-"""At most this many bytes of events wait in a key group for customers that were set aside."""
 
-
-class GroupState(Struct, array_like=True):
-    """What a snapshot of a key group keeps."""
-
-    version: int
-    accounts: list[msgspec.Raw]
-    """Each an `AccountState`."""
-    seen: SeenState = field(default_factory=SeenState)
-    read_through: datetime | None = None
-    """The latest instant at which an event that was read had been received."""
-    gathered: list[Gathered] = field(default_factory=list)
-    waiting: list[Waiting] = field(default_factory=list)
-    """Events whose billing period has come back from the ledger, until a snapshot has held it."""
-
-
-def _left_out(value: object) -> None:
-    """What is worked out again after a resume."""
-    assert isinstance(value, PriceSegment), f"a snapshot can't keep a {type(value).__name__}"
-
-
-_snapshot_encoder = msgspec.msgpack.Encoder(decimal_format="string", enc_hook=_left_out)
-_account_decoder = msgspec.msgpack.Decoder(AccountState)
-_group_decoder = msgspec.msgpack.Decoder(GroupState)
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
 
 
 class KeyGroup:
@@ -124,18 +81,15 @@ class KeyGroup:
         """How much work may still be done in this turn."""
         self.behind: dict[str, None] = {}
         """Customers that are to be brought up to the catalog and the instant, in order."""
-        self._untold: dict[str, list[UsagePeriod]] = {}
-        """Meters that are still to be told since the start, of customers with many."""
-        self.aside: dict[str, str] = {}
+        self._unemitted: dict[str, list[UsagePeriod]] = {}
+        """Periods that are still to be emitted since the start, of customers with many."""
+        self._aside = Aside()
+        self.aside = self._aside.causes
         """Customers at whose data the engine failed, with how: kept as they are until their catalog changes."""
         self._aside_version = catalog.global_version
-        self._held: dict[str, list[Waiting]] = {}
-        """Their events, which wait."""
-        self._held_bytes = 0
-        state = _group_decoder.decode(snapshot) if snapshot is not None else GroupState(SNAPSHOT_VERSION, [])
-        assert state.version == SNAPSHOT_VERSION, f"snapshot version {state.version}, expected {SNAPSHOT_VERSION}"
+        state = unpack_group(snapshot)
         self.seen = SeenEvents(number, state.seen, rules.dedup_horizon, load_segments)
-        self.accounts: dict[str, Account] = {}
+        self.accounts = unpack_accounts(state)
         self.dirty: list[Account] = []
         self.lanes = Lanes(rules.with_lanes)
         self.calendar = Calendar(catalog, rules, self.accounts, self.lanes, state.read_through, load_windows)
@@ -146,23 +100,13 @@ class KeyGroup:
         self._waiting = state.waiting
         self._waiting_since = -1
         """The epoch in which the last of them came."""
-        self._reopening: dict[str, Account] = {}
+        self._reopening = {
+            customer_id: account for customer_id, account in self.accounts.items() if account.reopened_in is not None
+        }
         """Accounts that want windows back, or hold some until a snapshot was made."""
         self._missed_in = -1
         """The last epoch in which the ledger did not have all yet that it was asked for: it has after its end."""
         self.received: list[tuple[datetime, int]] = []
-        for packed in state.accounts:
-            account = Account(_account_decoder.decode(packed))
-            self.accounts[account.state.customer_id] = account
-            account.packed = bytes(packed)
-            if any(period.reopened for period in account.state.periods):
-                account.reopened_in = -1
-                self._reopening[account.state.customer_id] = account
-        for gathered in state.gathered:
-            customer_id, period_place, part_place = gathered.place
-            account = self.accounts[customer_id]
-            period = account.state.periods[period_place]
-            account.take(period, period.slices[part_place], gathered.quantity, gathered.events)
         self._numbered = max((account.state.number for account in self.accounts.values()), default=0)
         """How many customers have got a number."""
         for account in self.accounts.values():
@@ -230,13 +174,11 @@ class KeyGroup:
     def _give_number(self, account: Account) -> None:
         """Let an account have a number that no other of the group ever had."""
         self._numbered += 1
-        account.state.number = self._numbered
-        account.packed = None
+        account.give_number(self._numbered)
 
     def touch(self, account: Account) -> None:
         """Mark an account for the next beat."""
-        if not account.dirty:
-            account.dirty = True
+        if account.mark_dirty():
             self.dirty.append(account)
 
     def begin_turn(self, work: float) -> None:
@@ -277,24 +219,24 @@ class KeyGroup:
         self.intake.read_catalog()
         self.routes.forget_all()
         for account in self.accounts.values():
-            self._mark_untold(account, account.state.periods)
+            self._mark_for_emission(account, account.state.periods)
         self.behind = dict.fromkeys(sorted(self.catalog.customer_ids_by_group[self.number].union(self.accounts)))
         self._bring_all_up(now, out)
-        self._tell_untold(now, out)
+        self._emit_rest(now, out)
 
-    def _mark_untold(self, account: Account, periods: list[UsagePeriod]) -> None:
+    def _mark_for_emission(self, account: Account, periods: list[UsagePeriod]) -> None:
         """Let periods be told as a whole; of many the first, and the others in turns to come."""
         for period in periods[:EMITTED_PERIODS_MAX]:
             period.dirty = period.reprice_all = True
         if len(periods) > EMITTED_PERIODS_MAX:
-            self._untold[account.state.customer_id] = periods[EMITTED_PERIODS_MAX:]
+            self._unemitted[account.state.customer_id] = periods[EMITTED_PERIODS_MAX:]
 
-    def _tell_untold(self, now: datetime, out: Outcome) -> None:
+    def _emit_rest(self, now: datetime, out: Outcome) -> None:
         """Tell what is still to be told since the start, as much as there is time for."""
-        for customer_id in [*self._untold]:
-            while customer_id in self._untold and self._left > 0 and customer_id not in self.aside:
+        for customer_id in [*self._unemitted]:
+            while customer_id in self._unemitted and self._left > 0 and customer_id not in self.aside:
                 account = self.accounts[customer_id]
-                self._mark_untold(account, self._untold.pop(customer_id))
+                self._mark_for_emission(account, self._unemitted.pop(customer_id))
                 self._step(account)
                 self.guard(account, out, partial(self._settle, account, now, out))
 
@@ -315,10 +257,9 @@ class KeyGroup:
             self._catch_up(account, now, out)
             self._settle(account, now, out)
 
-        self.aside.pop(customer_id, None)
+        self._aside.discard(customer_id)
         if self.guard(account, out, bring_up):
-            for held in self._held.pop(customer_id, ()):
-                self._held_bytes -= len(held.line)
+            for held in self._aside.release(customer_id):
                 self.fold(held.line, held.received_at, now, out, meter=held.meter)
 
     def check_foreseen(self, failure: Exception) -> None:
@@ -337,13 +278,13 @@ class KeyGroup:
         """
         self.lanes.empty(account)
         before = copied(account.state)
-        told = out.mark() if out is not None else None
+        said = out.mark() if out is not None else None
         try:
             work()
         except Exception as failure:
             self.check_foreseen(failure)
-            if out is not None and told is not None:
-                out.cut(told)
+            if out is not None and said is not None:
+                out.cut(said)
             self._set_aside(account, before, failure)
             return False
         return True
@@ -355,24 +296,18 @@ class KeyGroup:
         self._reopening.pop(customer_id, None)
         self.calendar.forget(account.state)
         self.calendar.forget(before)
-        account.dirty = False
+        account.clear_dirty()
         self.accounts[customer_id] = Account(before)
-        if customer_id in self._untold:
-            self._untold[customer_id] = [*before.periods]
-        where = "; ".join(f"{frame.name}:{frame.lineno}" for frame in extract_tb(failure.__traceback__)[-3:])
-        self.aside[customer_id] = f"{type(failure).__name__} in {where}"
+        self.accounts[customer_id].hold_again(self.calendar.epoch)
+        if customer_id in self._unemitted:
+            self._unemitted[customer_id] = [*before.periods]
+        self._aside.add(customer_id, failure)
 
     def hold(self, arrival: Arrival, out: Outcome) -> None:
-        """Let an event of a customer that was set aside wait; beyond `HELD_BYTES_MAX` of them it is a dead letter."""
-        line = arrival.line
-        if self._held_bytes + len(line) > HELD_BYTES_MAX:
-            message = "the customer is set aside, since the engine failed at its data: send the event again then"
-            out.reject(Rejected(RejectCode.FAILED, message, "$", line))
-            return
+        """Let an event of a customer that was set aside wait."""
         customer_id = self.catalog.owner_of_usage(arrival.event.subject, arrival.at, arrival.received_at)
         assert customer_id is not None
-        self._held_bytes += len(line)
-        self._held.setdefault(customer_id, []).append(Waiting(line, arrival.received_at, arrival.only))
+        self._aside.hold(customer_id, Waiting(arrival.line, arrival.received_at, arrival.only), out)
 
     def hold_for_snapshot(self, arrival: Arrival) -> None:
         """Let an event wait until a snapshot has held its billing period, which has come back from the ledger."""
@@ -382,7 +317,7 @@ class KeyGroup:
     def _let_pass(self, until: datetime, out: Outcome) -> None:
         """Let the instants up to one have their effect, one by one, on all accounts that they move."""
         for account, due in self.calendar.take_due(until) if self._left > 0 else ():
-            account.next_due = due
+            account.set_due(due)
             self.guard(account, out, partial(self._make_up, account, until, out))
             if self._left <= 0:
                 return
@@ -454,7 +389,7 @@ class KeyGroup:
             self.reconcile([*self.aside], now, out)
         self._aside_version = self.catalog.global_version
         self._let_pass(now, out)
-        self._tell_untold(now, out)
+        self._emit_rest(now, out)
         self.price_dirty(now, out)
 
     def price_dirty(self, now: datetime, out: Outcome) -> None:
@@ -500,70 +435,15 @@ class KeyGroup:
 
     def _settle_at(self, account: Account, now: datetime, out: Outcome, last: Sequence[UsagePeriod] = ()) -> None:
         """Settle an account on which time has had its effect."""
-        self.lanes.empty(account)
-        account.dirty = False
-        account.packed = None
-        state = account.state
-        now = max(now, state.advanced_to or now)
-        if account.continued:
-            carry_over(account, self.calendar.pricing)
-        dirty = [period for period in state.periods if period.dirty]
-        if last:
-            dirty = [period for period in dirty if not any(period is found for found in last)]
-            dirty += [period for period in last if period.dirty]
-        reopened = [] if account.reopened_in is None else self._take_reopened(account)
-        told: list[tuple[UsagePeriod, bool]] = []
-        for period in dirty:
-            # What a period is used before it begins counts from then on. What a move has put off is given back.
-            is_due = period.booked_from <= now
-            if not is_due and not period.amount:
-                continue
-            period.dirty = False
-            opens = self._price(account, period, is_due)
-            if opens is None:
-                continue
-            if opens:
-                # What is owed for having the plan comes before what was used since.
-                settle(account, period, period.slices[:1], now)
-            told.append((period, period.reprice_all))
-            period.reprice_all = False
-        for period, whole in told:
-            settle(account, period, period.slices if whole else period.slices[-1:], now)
-        if account.wallet.has_refunds or reopened or (state.overage and account.wallet.live_grants):
-            whole_ones = [*repay_uncovered(account, now), *reopened]
-            told = [found for found in told if not any(found[0] is period for period in whole_ones)]
-            told += {id(period): (period, True) for period in whole_ones}.values()
-        for period, whole in told:
-            out.charges += charge_rows(account, period, whole or period.reprice_all)
-            if period.closed:
-                account.emitted_in[period.key] = self.calendar.epoch
-            if close_windows(period, self.rules.late_windows):
-                self.lanes.close(account)
-        for period in reopened:
-            if account.wanted:
-                # Others are still to come back, and no grant has paid yet: it comes back once more, with them.
-                account.wanted.append(period)
-            else:
-                account.looked(period, now)
-        if account.wanted:
-            self._reopening[state.customer_id] = account
-        for period in account.continued:
-            unbind_earlier(account, period)
-        balance = balance_row(account, now)
-        if balance is None:
-            return
-        self.lanes.split_headroom(account)
-        out.balances.append(balance)
-        published = (balance.access, balance.level, balance.blocked_features)
-        if published != account.last_published:
-            out.urgent = out.urgent or account.last_published is not None or balance.access == "blocked"
-            account.last_published = published
+        settle_account(account, self.calendar, now, out, last)
+        if account.wanted or account.reopened_in is not None:
+            self._reopening[account.state.customer_id] = account
 
     @property
     def is_waiting(self) -> bool:
         """Whether there is something to do on the next beat."""
-        untold = self._untold.keys() - self.aside.keys()
-        return bool(self.dirty or self.behind or self._waiting or self._reopening or untold)
+        unemitted = self._unemitted.keys() - self.aside.keys()
+        return bool(self.dirty or self.behind or self._waiting or self._reopening or unemitted)
 
     def _reopen(self, now: datetime, out: Outcome) -> None:
         """Bring back windows that grants may pay for, and let them pay once a snapshot holds those."""
@@ -574,88 +454,16 @@ class KeyGroup:
                     self.guard(account, out, partial(self._settle, account, now, out))
             elif loads:
                 loads -= 1
-                if not self._load_wanted(account, now):
+                calendar = self.calendar
+                if not load_wanted(account, calendar.load_windows, self.rules.window_seconds, calendar.epoch, now):
                     self._missed_in = self.calendar.epoch
                 if account.reopened_in is None and not account.wanted:
                     # Nothing comes back: what is open is not kept waiting for it.
                     account.wallet.has_refunds = True
-                    account.state.transitions += 1
-                    account.packed = None
+                    account.note_transitions()
                     self.guard(account, out, partial(self._settle, account, now, out))
             if account.reopened_in is None and not account.wanted:
                 self._reopening.pop(customer_id, None)
-
-    def _load_wanted(self, account: Account, now: datetime) -> bool:
-        """Bring back the windows that an account wants. Returns whether the ledger had them all."""
-        wanted = []
-        for period in account.wanted:
-            if self.calendar.load_windows is None or account.periods.get(period.key) is not period:
-                account.looked(period, now)
-                continue
-            rows = self.calendar.load_windows(account.state.customer_id, period.key)
-            found = windows_that_left(period, rows, self.rules.window_seconds)
-            if found is None and account.asked < LEDGER_ASKED_EPOCHS_MAX:
-                wanted.append(period)
-                continue
-            if found is None:
-                account.looked(period, now)
-                continue
-            account.packed = None
-            account.reopened_in = self.calendar.epoch
-            period.reopened = found
-        account.wanted = wanted
-        account.asked = account.asked + 1 if wanted else 0
-        return not wanted
-
-    def _take_reopened(self, account: Account) -> list[UsagePeriod]:
-        """Open the windows that came back, if a snapshot holds them: what left the state is all there for once."""
-        if account.reopened_in is None or account.reopened_in >= self.calendar.epoch:
-            return []
-        account.reopened_in = None
-        reopened = [period for period in account.state.periods if period.reopened]
-        for period in reopened:
-            period.slices = [*period.reopened, *period.slices]
-            period.reopened = []
-            period.owed_from = period.owed_through = None
-        account.state.transitions += bool(reopened)
-        return reopened
-
-    def _price(self, account: Account, period: UsagePeriod, is_due: bool) -> bool | None:
-        """
-        Bring a period's amounts up to its usage.
-
-        What it costs without any usage has a slice at the period's start, what is due at its end (a fee in arrears, a
-        minimum) one at its end: so who pays for it is decided by when it is due, whatever usage came when.
-
-        Returns:
-            Whether the slice at the start is new; None where there is nothing to tell.
-        """
-        pricing = self.calendar.pricing(account, period)
-        if period.closed:
-            period.commitment = period.minimum(pricing)
-        fee = ZERO
-        given = pricing.discounts.percentage is not None and period.counted_from is None and is_given(pricing)
-        given_at_end = False
-        if period.booked_from > period.period_start and is_in_arrears(pricing):
-            given_at_end = given
-            fee, pricing = total(pricing, ZERO) if is_due else ZERO, NOTHING
-        slices = period.slices
-        opens = False
-        # A segment is known once the price was looked at, or where usage begins on one that owes nothing without any.
-        if (period.segment is None or given) and period.closed_through is None:
-            has_start = bool(slices) and slices[0].start <= period.period_start
-            opens = not has_start and (period.cost(pricing, ZERO) != ZERO or (given and not given_at_end))
-        if opens:
-            slice_at(period, period.period_start, account.wallet.boundaries, self.rules.window_seconds)
-        if period.commitment or fee or (given_at_end and is_due):
-            # Usage that gathers does so in a slice that may end there now.
-            self.lanes.close(account)
-            slice_due_at(period, period.period_end - TICK, account.wallet.boundaries, self.rules.window_seconds)
-        elif not slices:
-            # Opened for usage that did not come.
-            return None
-        price_period(period, pricing, fee)
-        return opens
 
     def snapshot(self) -> bytes:
         """
@@ -669,13 +477,18 @@ class KeyGroup:
         for account in self.accounts.values():
             if account.packed is None:
                 self.lanes.empty(account)
-                account.packed = _snapshot_encoder.encode(account.state)
+                account.note_packed(pack_account(account))
                 self.lanes.place(account)
             else:
                 gathered += self.lanes.gathered(account)
+            assert account.packed is not None
             packed.append(msgspec.Raw(account.packed))
-        waiting = [*self._waiting, *(held for events in self._held.values() for held in events)]
-        state = GroupState(
-            SNAPSHOT_VERSION, packed, self.seen.snapshot(), self.calendar.read_through, gathered, waiting
+        return pack_group(
+            GroupState(
+                accounts=packed,
+                seen=self.seen.snapshot(),
+                read_through=self.calendar.read_through,
+                gathered=gathered,
+                waiting=[*self._waiting, *self._aside.held()],
+            )
         )
-        return _snapshot_encoder.encode(state)

@@ -425,7 +425,7 @@ class Intake:
         """Add an event to its meters, all or none. Where further ones can take a lane, open it."""
         event, at = arrival.event, arrival.at
         self.lanes.empty(account)
-        account.packed = None
+        account.note_change()
         headroom = account.headroom
         undo = Undo(account, self.lanes)
         try:
@@ -445,8 +445,7 @@ class Intake:
         except Exception:
             undo.all()
             raise
-        account.state.events += 1
-        account.headroom = headroom
+        account.end_event(headroom)
         self.keeper.touch(account)
         if route.only_taker is not None and not part.is_late and knew_all:
             metered = route.meters[0]

@@ -187,8 +187,9 @@ class Lanes:
         if account.headroom is None:
             lane.set_limit(None, 1)
         elif account.headroom > 0 and not any(other.period is lane.period for other in self.of(account)):
-            account.headroom = FLOOR.divide(account.headroom, 2)
-            lane.set_limit(account.headroom, 1)
+            half = FLOOR.divide(account.headroom, 2)
+            account.set_headroom(half)
+            lane.set_limit(half, 1)
         self._of.setdefault(account.state.customer_id, []).append(lane)
 
     def close(self, account: Account) -> None:
@@ -247,7 +248,8 @@ class Lanes:
             return
         headroom = account.headroom
         if headroom is not None:
-            headroom = account.headroom = FLOOR.divide(headroom, len(lanes) + 1)
+            headroom = FLOOR.divide(headroom, len(lanes) + 1)
+            account.set_headroom(headroom)
         periods = [id(lane.period) for lane in lanes]
         for lane, period in zip(lanes, periods, strict=True):
             lane.set_limit(headroom, periods.count(period))

@@ -14,8 +14,10 @@ where more than one epoch is undone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from decimal import Decimal
 
+from rating.account import Account
 from rating.meters import Aggregation
 from rating.money import ZERO
 from rating.outcome import ChargeRow, WindowPart
@@ -26,6 +28,43 @@ from rating.wallet import book
 
 LoadWindows = Callable[[str, PeriodKey], Sequence[ChargeRow]]
 """Given a customer and a rate card's billing period: what the ledger has of it, a row for each window."""
+
+
+LEDGER_ASKED_EPOCHS_MAX = 5
+"""Stop asking the ledger for windows that do not add up after this many epochs: grants then pay for open ones alone."""
+
+
+def load_wanted(
+    account: Account, load_windows: LoadWindows | None, window_seconds: int, epoch: int, now: datetime
+) -> bool:
+    """
+    Load the windows that an account wants, and hold them until a snapshot was made.
+
+    Args:
+        account: Its `wanted` periods are those of which the ledger did not have all afterwards.
+        load_windows: None: what left the state is gone for good.
+        window_seconds: Length of a window.
+        epoch: How many snapshots were made.
+        now: The present instant.
+
+    Returns:
+        Whether the ledger had them all.
+    """
+    missed = []
+    for period in account.wanted:
+        if load_windows is None or account.periods.get(period.key) is not period:
+            account.looked(period, now)
+            continue
+        rows = load_windows(account.state.customer_id, period.key)
+        slices = windows_that_left(period, rows, window_seconds)
+        if slices is not None:
+            account.hold_returned(period, slices, epoch)
+        elif account.asked < LEDGER_ASKED_EPOCHS_MAX:
+            missed.append(period)
+        else:
+            account.looked(period, now)
+    account.keep_wanting(missed)
+    return not missed
 
 
 def windows_that_left(period: UsagePeriod, rows: Sequence[ChargeRow], window_seconds: int) -> list[Slice] | None:

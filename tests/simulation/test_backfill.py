@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from rating.account import Account, AccountState
 from rating.catalog import SettlementMode
 from rating.money import ZERO, use_exact
+from rating.payments import shift_between_slices, shift_payment
 from rating.prices import Pricing, Tier, Volume
-from rating.settle import shift_between_slices, shift_payment
 from rating.usage import Slice, UsagePeriod, slice_at
 from tests.simulation.settling import HOUR, World, card, customer, event, grant, metered, plan, subscription
 from tests.world import START

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-import rating.group
+import rating.aside
 import rating.intake
 import rating.tallies
 from rating.account import Account
@@ -221,12 +221,12 @@ def test_instants_at_the_ends_of_the_years_hold_up_nobody(records: list[Record])
 
 
 def test_what_waits_for_a_customer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rating.group, "HELD_BYTES_MAX", 400)
+    monkeypatch.setattr(rating.aside, "HELD_BYTES_MAX", 400)
     monkeypatch.setattr(Calendar, "pricing", lambda *_: 1 / 0)
     world = _world()
     world.use(event("first", "a", 1, START))
     out = world.fold(*(event(str(number), "a", 1, START) for number in range(9)))
-    assert world.ended["rejected", RejectCode.FAILED] == len(out.rejected) == 9 - len(world.group._held[ID])
+    assert world.ended["rejected", RejectCode.FAILED] == len(out.rejected) == 9 - len(world.group._aside.held())
     assert 0 < len(out.rejected) < 9
 
 
