@@ -16,7 +16,6 @@ from config.limits import BODY_BYTES, EVENTS_BYTES
 from tollway.api import (
     access,
     ingest,
-    invoices,
     operations,
     usage,
 )
@@ -33,6 +32,7 @@ from tollway.openmeter import (
     customers,
     features,
     grants,
+    invoices,
     meters,
     plans,
     subscription_moves,

@@ -36,7 +36,7 @@ from rating.prices import PriceError
 from tollway.api.roles import INGEST
 from tollway.api.wire import Json, camel_name, snake_name
 from tollway.control import ControlCode, ControlError
-from tollway.invoicing import LedgerIncomplete, NothingBillable
+from tollway.invoicing import ActionNotAvailable, LedgerIncomplete, NothingBillable
 from tollway.ledger_reads import NotFound
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -152,6 +152,8 @@ def problem_of(failure: Exception) -> Problem:
             return Problem(404, failure.message)
         case NothingBillable():
             return Problem(400, failure.message, Invalid("customerId", failure.code, failure.message))
+        case ActionNotAvailable():
+            return Problem(400, failure.message, Invalid("status", failure.code, f"{failure.message}; {failure.hint}"))
         case LedgerIncomplete():
             return Problem(503, failure.message, retry=True)
         case PriceError() | MeterError():

@@ -11,7 +11,6 @@ parts add up to the rounded whole.
     draft, approve, draw_up         billing it on a draft, issuing that, both at once
     advance, void, delete           moving a draft on, taking back what was billed
     invoice, invoices               those that were drawn up
-    as_v1                           an invoice as OpenMeter's v1 API writes it
 """
 
 from tollway.invoicing.drawing import (
@@ -42,7 +41,6 @@ from tollway.invoicing.model import (
 from tollway.invoicing.parts import Before, before_parts, details_of
 from tollway.invoicing.pricing import priced_by
 from tollway.invoicing.stored import Choice, chosen_invoices, invoices
-from tollway.invoicing.v1 import as_v1
 
 __all__ = [
     "DUE_AFTER",
@@ -60,7 +58,6 @@ __all__ = [
     "Totals",
     "advance",
     "approve",
-    "as_v1",
     "before_parts",
     "chosen_invoices",
     "delete",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from tollway.api.answers.money import Invoice
 from tollway.api.answers.shared import DataOf
 from tollway.api.answers.usage import (
     AccessAnswer,
@@ -25,19 +24,11 @@ from tollway.api.answers.usage import (
     Unpriced,
     Usage,
 )
-from tollway.openmeter.shapes import Page
 
 ANSWERS: dict[str, Any] = {
     "ingest_v1": None,
     "ingest_v3": None,
     "query_meter": Usage,
-    "create_invoice": list[Invoice],
-    "list_invoices": Page[Invoice],
-    "get_invoice": Invoice,
-    "advance_invoice": Invoice,
-    "approve_invoice": Invoice,
-    "void_invoice": Invoice,
-    "delete_invoice": None,
     "query_access": AccessAnswer,
     "entitlement_value": EntitlementValue,
     "customer_access": Entitlements,

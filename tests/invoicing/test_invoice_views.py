@@ -5,11 +5,21 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import msgspec
+
 from tests.invoicing.books import Books, pricing, tiered
-from tollway.invoicing import advance, approve, as_v1, draft, draw_up, gathering, invoice, void
+from tollway.invoicing import Invoice, advance, approve, draft, draw_up, gathering, invoice, void
+from tollway.openmeter import invoice_views
+from tollway.openmeter.codec import encode_v1
 
 DUE_AFTER = timedelta(days=30)
 TIERED = tiered("graduated", ("1000", "0.01", None), (None, "0.0000001", "2"), minimumAmount="20")
+
+
+def as_v1(invoice: Invoice) -> dict[str, Any]:
+    """An invoice as a client reads it."""
+    read: dict[str, Any] = msgspec.json.decode(encode_v1(invoice_views.view(invoice)))
+    return read
 
 
 def totals(amount: str, charges: str, credits: str, total: str) -> dict[str, str]:
