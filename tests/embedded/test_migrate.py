@@ -51,3 +51,31 @@ def test_a_migration_that_fails_leaves_nothing(empty_dsn: str, tmp_path: Path, m
         migrate(empty_dsn)
     migration.write_text("create table one (id int);\ncreate table two (id int);\n")
     assert migrate(empty_dsn) == ["0001_test"]
+
+
+def test_what_an_earlier_version_has_applied_is_taken_over(empty_dsn: str) -> None:
+    """It was marked in a table of a library's; nothing is applied again, and the rest is."""
+    with psycopg.connect(empty_dsn, autocommit=True) as connection:
+        first, second, *rest = sorted(migrate_module.MIGRATIONS.glob("*.sql"))
+        connection.execute(first.read_bytes())
+        connection.execute(second.read_bytes())
+        connection.execute("create table _yoyo_migration (migration_id varchar(255), applied_at_utc timestamp)")
+        for file in (first, second):
+            connection.execute("insert into _yoyo_migration values (%s, '2026-01-02 03:04:05')", [file.stem])
+    assert migrate(empty_dsn) == [file.stem for file in rest]
+    assert migrate(empty_dsn) == []
+    with psycopg.connect(empty_dsn) as connection:
+        marked = connection.execute(
+            "select name, applied_at::date::text from schema_migrations order by name"
+        ).fetchall()
+    assert marked[0] == (first.stem, "2026-01-02")
+
+
+def test_a_migration_and_its_mark_are_one(empty_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that dies in between leaves neither."""
+    monkeypatch.setattr(migrate_module, "MIGRATIONS", tmp_path)
+    (tmp_path / "0001_test.sql").write_text("create table one (id int);\nselect pg_terminate_backend(pg_backend_pid())")
+    with pytest.raises(psycopg.OperationalError):
+        migrate(empty_dsn)
+    (tmp_path / "0001_test.sql").write_text("create table one (id int)")
+    assert migrate(empty_dsn) == ["0001_test"]

@@ -26,7 +26,3 @@ select
 -- name: has_api_schema
 -- Fails where a table of the API's, or of the ledger's, is missing.
 select from api_plans, balances limit 0
-
--- name: lock_for_migration
--- Held by the connection: it goes however the process ends.
-select pg_advisory_lock(%s)
