@@ -8,7 +8,6 @@ access could change.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
@@ -18,7 +17,7 @@ import msgspec
 
 from rating.account import Account, AccountState
 from rating.aside import Aside
-from rating.calendar import TICK, Calendar
+from rating.calendar import Calendar
 from rating.catalog import Catalog
 from rating.dedup import LoadSegments, SeenEvents
 from rating.intake import Arrival, Intake
@@ -26,17 +25,13 @@ from rating.lanes import Gathered, Lanes
 from rating.money import use_exact
 from rating.outcome import Outcome
 from rating.routes import KnownRoutes
-from rating.settle import settle_account
 from rating.snapshots import GroupState, Waiting, pack_account, pack_group, unpack_accounts, unpack_group
 from rating.time_rules import TimeRules
+from rating.timeline import Timeline, Turn
 from rating.undo import copied
 from rating.usage import UsagePeriod
-from rating.windows import LoadWindows, load_wanted
+from rating.windows import LoadWindows, Reopening
 
-LEDGER_LOADS_MAX = 20
-"""At most this many customers get windows back from the ledger in one beat: each is a query."""
-STEP_WORK = 10
-"""What a step of an account costs besides its periods. The unit is the work of one period: some microseconds."""
 EMITTED_PERIODS_MAX = 500
 """After a start, emit at most this many periods of an account at a time: each is priced again for that."""
 
@@ -77,8 +72,7 @@ class KeyGroup:
         load_segments = self._watched(load_segments)
         if load_windows is not None:
             load_windows = self._watched(load_windows)
-        self._left = math.inf
-        """How much work may still be done in this turn."""
+        self._turn = Turn()
         self.behind: dict[str, None] = {}
         """Customers that are to be brought up to the catalog and the instant, in order."""
         self._unemitted: dict[str, list[UsagePeriod]] = {}
@@ -100,12 +94,8 @@ class KeyGroup:
         self._waiting = state.waiting
         self._waiting_since = -1
         """The epoch in which the last of them came."""
-        self._reopening = {
-            customer_id: account for customer_id, account in self.accounts.items() if account.reopened_in is not None
-        }
-        """Accounts that want windows back, or hold some until a snapshot was made."""
-        self._missed_in = -1
-        """The last epoch in which the ledger did not have all yet that it was asked for: it has after its end."""
+        self._reopening = Reopening(self.accounts.values())
+        self._timeline = Timeline(catalog, self.calendar, self.routes, self._turn, self._reopening, self.touch)
         self.received: list[tuple[datetime, int]] = []
         self._numbered = max((account.state.number for account in self.accounts.values()), default=0)
         """How many customers have got a number."""
@@ -163,7 +153,7 @@ class KeyGroup:
         if account is None:
             account = self.open_account(customer_id)
         if account.customer is None:
-            self._refresh(account, now)
+            self._timeline.refresh(account, now)
         return account
 
     def open_account(self, customer_id: str) -> Account:
@@ -188,15 +178,12 @@ class KeyGroup:
         Args:
             work: In steps of an account, each of as much as it has periods and some more. Without end: all is done.
         """
-        self._left = work
+        self._turn.left = work
 
     @property
     def goes_on(self) -> bool:
         """Whether work was left for the next turn."""
-        return self._left <= 0
-
-    def _step(self, account: Account) -> None:
-        self._left -= STEP_WORK + len(account.state.periods)
+        return self._turn.left <= 0
 
     def reconcile(self, customer_ids: Iterable[str], now: datetime, out: Outcome) -> None:
         """
@@ -234,15 +221,15 @@ class KeyGroup:
     def _emit_rest(self, now: datetime, out: Outcome) -> None:
         """Tell what is still to be told since the start, as much as there is time for."""
         for customer_id in [*self._unemitted]:
-            while customer_id in self._unemitted and self._left > 0 and customer_id not in self.aside:
+            while customer_id in self._unemitted and self._turn.left > 0 and customer_id not in self.aside:
                 account = self.accounts[customer_id]
                 self._mark_for_emission(account, self._unemitted.pop(customer_id))
-                self._step(account)
-                self.guard(account, out, partial(self._settle, account, now, out))
+                self._turn.step(account)
+                self._settle(account, now, out)
 
     def _bring_all_up(self, now: datetime, out: Outcome) -> None:
         """Bring customers up to the catalog and the instant, as many as there is time for."""
-        while self.behind and self._left > 0:
+        while self.behind and self._turn.left > 0:
             self.bring_up(next(iter(self.behind)), now, out)
 
     def bring_up(self, customer_id: str, now: datetime, out: Outcome) -> None:
@@ -253,9 +240,9 @@ class KeyGroup:
             account = self.open_account(customer_id)
 
         def bring_up() -> None:
-            self._step(account)
-            self._catch_up(account, now, out)
-            self._settle(account, now, out)
+            self._turn.step(account)
+            self._timeline.catch_up(account, now, out)
+            self._timeline.settle(account, now, out)
 
         self._aside.discard(customer_id)
         if self.guard(account, out, bring_up):
@@ -293,7 +280,7 @@ class KeyGroup:
         """Keep an account as it was, and its events to come, until the catalog says something else of it."""
         customer_id = account.state.customer_id
         self.routes.forget_account(account)
-        self._reopening.pop(customer_id, None)
+        self._reopening.forget(customer_id)
         self.calendar.forget(account.state)
         self.calendar.forget(before)
         account.clear_dirty()
@@ -316,57 +303,11 @@ class KeyGroup:
 
     def _let_pass(self, until: datetime, out: Outcome) -> None:
         """Let the instants up to one have their effect, one by one, on all accounts that they move."""
-        for account, due in self.calendar.take_due(until) if self._left > 0 else ():
+        for account, due in self.calendar.take_due(until) if self._turn.left > 0 else ():
             account.set_due(due)
-            self.guard(account, out, partial(self._make_up, account, until, out))
-            if self._left <= 0:
+            self.guard(account, out, partial(self._timeline.make_up, account, until, out))
+            if self._turn.left <= 0:
                 return
-
-    def _make_up(self, account: Account, until: datetime, out: Outcome) -> None:
-        """
-        Let the instants that passed while nobody looked have their effect, one by one, as if somebody had.
-
-        What was received before an instant is settled before it.
-        """
-        while account.next_due is not None and account.next_due <= until and self._left > 0:
-            self._step(account)
-            due = account.next_due
-            if account.dirty:
-                self._settle_at(account, due - TICK, out)
-            self._refresh(account, due)
-            self._settle_at(account, due, out)
-        if account.next_due is not None and account.next_due <= until:
-            self.calendar.again(account)
-
-    def _catch_up(self, account: Account, now: datetime, out: Outcome) -> None:
-        """
-        Let all instants up to now have their effect one by one, with the catalog as it is.
-
-        An account that is new lives through all of them: its grants come and go, and the fees of its periods come due.
-        """
-        reached = account.state.advanced_to
-        if reached is None:
-            instant = self.catalog.first_instant(account.state.customer_id)
-            while instant is not None and instant < now:
-                if self._left <= 0 and account.next_due is not None:
-                    # Others have their turn first: it goes on with what is due.
-                    return
-                self._step(account)
-                self._refresh(account, instant)
-                self._settle_at(account, instant, out)
-                instant = self.calendar.next_charge(account)
-        elif reached < now:
-            self._refresh(account, reached)
-            self._make_up(account, now, out)
-            if account.next_due is not None and account.next_due <= now:
-                return
-        self._refresh(account, now)
-
-    def _refresh(self, account: Account, now: datetime) -> None:
-        """Read the catalog, and let time have its effect on the account up to `now`."""
-        self.lanes.close(account)
-        if self.calendar.advance(account, now):
-            self.routes.forget_account(account)
 
     def close_ended(self, now: datetime, out: Outcome) -> None:
         """Close every period that is over at `now`, without waiting out its grace."""
@@ -376,7 +317,7 @@ class KeyGroup:
             for period in ended:
                 self.calendar.close(account, period)
             if ended:
-                self.guard(account, out, partial(self._settle, account, now, out))
+                self._settle(account, now, out)
 
     # -- output ---------------------------------------------------------------------------------
 
@@ -401,69 +342,36 @@ class KeyGroup:
                 self.fold(event.line, event.received_at, now, out, meter=event.meter)
         dirty, self.dirty = self.dirty, []
         for place, account in enumerate(dirty):
-            if self._left <= 0:
+            if self._turn.left <= 0:
                 self.dirty += dirty[place:]
                 break
             if account.dirty:
-                self._step(account)
-                self.guard(account, out, partial(self._settle, account, now, out))
-        if self._reopening:
-            self._reopen(now, out)
+                self._turn.step(account)
+                self._settle(account, now, out)
+        calendar = self.calendar
+        self._reopening.go_on(
+            calendar.load_windows,
+            self.rules.window_seconds,
+            calendar.epoch,
+            now,
+            lambda one: self._settle(one, now, out),
+        )
         out.received += self.received
         self.received.clear()
 
-    def _settle(self, account: Account, now: datetime, out: Outcome, last: Sequence[UsagePeriod] = ()) -> None:
-        """
-        Price and settle the dirty periods of an account, and tell what it came to, after the instants that passed.
-
-        What an event used that may have exhausted a grant is settled `last`: all before it fitted in the headroom,
-        where order does not matter, so credits burn in the order in which the usage was rated.
-        """
-        if account.next_due is not None and account.next_due <= now:
-            self._settle_at(account, account.next_due - TICK, out, last)
-            self._make_up(account, now, out)
-            last = ()
-            if account.next_due is not None and account.next_due <= now:
-                # Others have their turn first.
-                self.touch(account)
-                return
-        self._settle_at(account, now, out, last)
+    def _settle(self, account: Account, now: datetime, out: Outcome) -> None:
+        """Settle an account as a whole or not at all."""
+        self.guard(account, out, partial(self._timeline.settle, account, now, out))
 
     def settle_now(self, account: Account, periods: Sequence[UsagePeriod], now: datetime, out: Outcome) -> None:
         """Price and settle an account there and then, some periods last: their usage may change access."""
-        self.guard(account, out, lambda: self._settle(account, now, out, periods))
-
-    def _settle_at(self, account: Account, now: datetime, out: Outcome, last: Sequence[UsagePeriod] = ()) -> None:
-        """Settle an account on which time has had its effect."""
-        settle_account(account, self.calendar, now, out, last)
-        if account.wanted or account.reopened_in is not None:
-            self._reopening[account.state.customer_id] = account
+        self.guard(account, out, partial(self._timeline.settle, account, now, out, periods))
 
     @property
     def is_waiting(self) -> bool:
         """Whether there is something to do on the next beat."""
         unemitted = self._unemitted.keys() - self.aside.keys()
         return bool(self.dirty or self.behind or self._waiting or self._reopening or unemitted)
-
-    def _reopen(self, now: datetime, out: Outcome) -> None:
-        """Bring back windows that grants may pay for, and let them pay once a snapshot holds those."""
-        loads = LEDGER_LOADS_MAX if self._missed_in < self.calendar.epoch else 0
-        for customer_id, account in [*self._reopening.items()]:
-            if account.reopened_in is not None:
-                if account.reopened_in < self.calendar.epoch:
-                    self.guard(account, out, partial(self._settle, account, now, out))
-            elif loads:
-                loads -= 1
-                calendar = self.calendar
-                if not load_wanted(account, calendar.load_windows, self.rules.window_seconds, calendar.epoch, now):
-                    self._missed_in = self.calendar.epoch
-                if account.reopened_in is None and not account.wanted:
-                    # Nothing comes back: what is open is not kept waiting for it.
-                    account.wallet.has_refunds = True
-                    account.note_transitions()
-                    self.guard(account, out, partial(self._settle, account, now, out))
-            if account.reopened_in is None and not account.wanted:
-                self._reopening.pop(customer_id, None)
 
     def snapshot(self) -> bytes:
         """

@@ -1,9 +1,17 @@
 """
 The way of an event: decode → de-duplicate → attribute → count.
 
-Every event ends as exactly one of rated, duplicate, parked or rejected; one that makes the engine fail changes nothing.
-Most take a lane (`rating.lanes`); `Intake._rate` is what all of them would do without one. Counting is an addition:
-what usage costs, and who pays, follows on the beat, or at once where access could change (`rating.settle`).
+    decode          bytes become a `CloudEvent`; a broken one is rejected alone                        rating.events
+    de-duplicate    an identity that was rated before changes no money                                 rating.dedup
+    attribute       subject and time → customer, subscription, rate cards; type → meters, features     rating.routes
+    count           its quantity is added to a slice of each usage period, and marks it dirty          rating.account
+
+`Intake.take` goes through the events of a batch, `Intake._rate` is the way of one. Most events take a *lane* instead
+(`rating.lanes`), which comes to the same: `take` spells it out, since nothing else is as hot.
+
+Counting is an addition. What usage costs, who pays, and whether the customer may go on follows in `rating.settle`: on
+the beat, or at once where what was counted uses up the headroom. Each event ends as exactly one of rated, duplicate,
+parked or rejected, and one that makes the engine fail changes nothing.
 """
 
 from __future__ import annotations
@@ -281,7 +289,65 @@ class Intake:
             out.seen.append(full)
         return rated
 
-    # -- decode ---------------------------------------------------------------------------------
+    # -- the way of one event, where no lane takes it ------------------------------------------------
+
+    def _rate(self, arrival: Arrival, out: Outcome) -> int | None:
+        """
+        Count an event that no lane takes towards its meters, or towards `only` one.
+
+        Returns:
+            Whose it is and its content, as its print has them; None: it was not rated, and has ended.
+        """
+        keeper, event, only = self.keeper, arrival.event, arrival.only
+        at, received_at, now = arrival.at, arrival.received_at, arrival.now
+        if keeper.behind:
+            customer_id = self.catalog.owner_of_usage(event.subject, at, received_at)
+            if customer_id in keeper.behind:
+                keeper.bring_up(customer_id, now, out)
+        if keeper.aside and self.catalog.owner_of_usage(event.subject, at, received_at) in keeper.aside:
+            keeper.hold(arrival, out)
+            return None
+        route = self.routes.get(event.subject, event.type)
+        knew_all = self._knew_all(at, received_at)
+        if route is None or not route.start <= at < route.end or received_at < route.owned_from or not knew_all:
+            decoder = self._decoder
+            found = self._route(event.subject, event.type, at, received_at, now)
+            if self._decoder is not decoder:
+                again = self._decoder.decode(arrival.line)
+                if isinstance(again, Rejected):
+                    out.reject(again)
+                    return None
+                event = again
+                arrival = replace(arrival, event=event)
+            if isinstance(found, ParkCode):
+                self._park(found, arrival, out)
+                return None
+            route = found
+            if self._is_repeated(event, at, arrival.line, received_at, out, only):
+                # By the catalog as it was read just now.
+                return None
+            out.subjects.append(UsedSubject(route.account.state.customer_id, event.subject))
+        measured = measure(route.meters, event, received_at, arrival.line, only)
+        if not measured.counted:
+            self._end_uncounted(measured, arrival, out)
+            return None
+        account = route.account
+        if account.coming and any(
+            account.coming.get(period.key) == self.calendar.epoch for period, _, _ in measured.counted
+        ):
+            keeper.hold_for_snapshot(arrival)
+            return None
+        self._count(account, route, measured, arrival, knew_all)
+        if account.headroom is not None and account.headroom <= 0:
+            keeper.settle_now(account, [period for period, _, _ in measured.counted], now, out)
+        out.rejected += measured.refused
+        for waits in measured.waiting:
+            self._park_part(waits, arrival, out)
+            if not only:
+                self._remember_waiting(event, account, waits.meter)
+        return mark_of(account.state.number) + (_content(event, measured) << HALF_BITS)
+
+    # -- decode --------------------------------------------------------------------------------------
 
     def _decode_alone(self, line: bytes, failure: Exception) -> CloudEvent | Rejected:
         """One event of a batch that could not be decoded as a whole."""
@@ -299,7 +365,7 @@ class Intake:
         )
         return Rejected(RejectCode.FAILED, message, "$", line)
 
-    # -- de-duplicate ---------------------------------------------------------------------------
+    # -- de-duplicate --------------------------------------------------------------------------------
 
     def _is_repeated(
         self, event: CloudEvent, at: datetime, line: bytes, received_at: datetime, out: Outcome, only: str
@@ -363,63 +429,61 @@ class Intake:
             self.seen.add_beside(waited, event.id, mark)
             self._parts_remembered += 1
 
-    # -- count ----------------------------------------------------------------------------------
+    # -- attribute -----------------------------------------------------------------------------------
 
-    def _rate(self, arrival: Arrival, out: Outcome) -> int | None:
-        """
-        Count an event that no lane takes towards its meters, or towards `only` one.
+    def _route(
+        self, subject: str, event_type: str, at: datetime, received_at: datetime, now: datetime
+    ) -> Route | ParkCode:
+        found = self._find_route(subject, event_type, at, received_at, now)
+        if isinstance(found, ParkCode) and self.refresh():
+            self.read_catalog()
+            self._forget_changed()
+            found = self._find_route(subject, event_type, at, received_at, now)
+        if not isinstance(found, ParkCode) and not found.has_left and self._knew_all(at, received_at):
+            self.routes.keep(subject, event_type, found)
+        return found
 
-        Returns:
-            Whose it is and its content, as its print has them; None: it was not rated, and has ended.
-        """
-        keeper, event, only = self.keeper, arrival.event, arrival.only
-        at, received_at, now = arrival.at, arrival.received_at, arrival.now
-        if keeper.behind:
-            customer_id = self.catalog.owner_of_usage(event.subject, at, received_at)
-            if customer_id in keeper.behind:
-                keeper.bring_up(customer_id, now, out)
-        if keeper.aside and self.catalog.owner_of_usage(event.subject, at, received_at) in keeper.aside:
-            keeper.hold(arrival, out)
-            return None
-        route = self.routes.get(event.subject, event.type)
-        knew_all = self._knew_all(at, received_at)
-        if route is None or not route.start <= at < route.end or received_at < route.owned_from or not knew_all:
-            decoder = self._decoder
-            found = self._route(event.subject, event.type, at, received_at, now)
-            if self._decoder is not decoder:
-                again = self._decoder.decode(arrival.line)
-                if isinstance(again, Rejected):
-                    out.reject(again)
-                    return None
-                event = again
-                arrival = replace(arrival, event=event)
-            if isinstance(found, ParkCode):
-                self._park(found, arrival, out)
-                return None
-            route = found
-            if self._is_repeated(event, at, arrival.line, received_at, out, only):
-                # By the catalog as it was read just now.
-                return None
-            out.subjects.append(UsedSubject(route.account.state.customer_id, event.subject))
-        measured = measure(route.meters, event, received_at, arrival.line, only)
-        if not measured.counted:
-            self._end_uncounted(measured, arrival, out)
-            return None
-        account = route.account
-        if account.coming and any(
-            account.coming.get(period.key) == self.calendar.epoch for period, _, _ in measured.counted
-        ):
-            keeper.hold_for_snapshot(arrival)
-            return None
-        self._count(account, route, measured, arrival, knew_all)
-        if account.headroom is not None and account.headroom <= 0:
-            keeper.settle_now(account, [period for period, _, _ in measured.counted], now, out)
-        out.rejected += measured.refused
-        for waits in measured.waiting:
-            self._park_part(waits, arrival, out)
-            if not only:
-                self._remember_waiting(event, account, waits.meter)
-        return mark_of(account.state.number) + (_content(event, measured) << HALF_BITS)
+    def _find_route(
+        self, subject: str, event_type: str, at: datetime, received_at: datetime, now: datetime
+    ) -> Route | ParkCode:
+        catalog, keeper = self.catalog, self.keeper
+        customer_id = catalog.owner_of_usage(subject, at, received_at)
+        if customer_id is None or key_group(customer_id) != self.number:
+            # Routed by its subject, before the catalog knew the customer: it is driven again, to the right group.
+            return ParkCode.UNKNOWN_SUBJECT
+        subscription = catalog.subscription_of_usage(customer_id, at, received_at)
+        if subscription is None:
+            return ParkCode.NO_SUBSCRIPTION
+        features = catalog.features_of(event_type)
+        if not features:
+            return ParkCode.NO_FEATURE
+        account = keeper.accounts.get(customer_id) or keeper.open_account(customer_id)
+        found: list[Route | ParkCode] = []
+
+        def look() -> None:
+            keeper.account(customer_id, now)
+            found.append(route_to(account, subscription, features, at, now, self.calendar))
+
+        if not keeper.guard(account, None, look):
+            raise AccountFailed(customer_id)
+        route = found[0]
+        if isinstance(route, ParkCode) or not catalog.has_moved(subject):
+            return route
+        owned_from, owned_to = catalog.owned_span(subject, min(at, received_at))
+        return replace(route, start=max(route.start, owned_from), end=min(route.end, owned_to), owned_from=owned_from)
+
+    def _knew_all(self, at: datetime, received_at: datetime) -> bool:
+        """Whether all that is known of an event's time now was known when it arrived."""
+        return at <= received_at or received_at >= self.catalog.changed_at_by_group[self.number]
+
+    def _forget_changed(self) -> None:
+        """Forget the routes to every account of which the catalog says more than it has read."""
+        for customer_id in self.routes.customer_ids():
+            account = self.keeper.accounts[customer_id]
+            if account.state.records < self.catalog.records_of[customer_id]:
+                self.routes.forget_account(account)
+
+    # -- count ---------------------------------------------------------------------------------------
 
     def _count(self, account: Account, route: Route, measured: Measured, arrival: Arrival, knew_all: bool) -> None:
         """Add an event to its meters, all or none. Where further ones can take a lane, open it."""
@@ -492,61 +556,7 @@ class Intake:
         self.lanes.close(lane.account)
         return False
 
-    # -- attribute ------------------------------------------------------------------------------
-
-    def _knew_all(self, at: datetime, received_at: datetime) -> bool:
-        """Whether all that is known of an event's time now was known when it arrived."""
-        return at <= received_at or received_at >= self.catalog.changed_at_by_group[self.number]
-
-    def _route(
-        self, subject: str, event_type: str, at: datetime, received_at: datetime, now: datetime
-    ) -> Route | ParkCode:
-        found = self._find_route(subject, event_type, at, received_at, now)
-        if isinstance(found, ParkCode) and self.refresh():
-            self.read_catalog()
-            self._forget_changed()
-            found = self._find_route(subject, event_type, at, received_at, now)
-        if not isinstance(found, ParkCode) and not found.has_left and self._knew_all(at, received_at):
-            self.routes.keep(subject, event_type, found)
-        return found
-
-    def _find_route(
-        self, subject: str, event_type: str, at: datetime, received_at: datetime, now: datetime
-    ) -> Route | ParkCode:
-        catalog, keeper = self.catalog, self.keeper
-        customer_id = catalog.owner_of_usage(subject, at, received_at)
-        if customer_id is None or key_group(customer_id) != self.number:
-            # Routed by its subject, before the catalog knew the customer: it is driven again, to the right group.
-            return ParkCode.UNKNOWN_SUBJECT
-        subscription = catalog.subscription_of_usage(customer_id, at, received_at)
-        if subscription is None:
-            return ParkCode.NO_SUBSCRIPTION
-        features = catalog.features_of(event_type)
-        if not features:
-            return ParkCode.NO_FEATURE
-        account = keeper.accounts.get(customer_id) or keeper.open_account(customer_id)
-        found: list[Route | ParkCode] = []
-
-        def look() -> None:
-            keeper.account(customer_id, now)
-            found.append(route_to(account, subscription, features, at, now, self.calendar))
-
-        if not keeper.guard(account, None, look):
-            raise AccountFailed(customer_id)
-        route = found[0]
-        if isinstance(route, ParkCode) or not catalog.has_moved(subject):
-            return route
-        owned_from, owned_to = catalog.owned_span(subject, min(at, received_at))
-        return replace(route, start=max(route.start, owned_from), end=min(route.end, owned_to), owned_from=owned_from)
-
-    def _forget_changed(self) -> None:
-        """Forget the routes to every account of which the catalog says more than it has read."""
-        for customer_id in self.routes.customer_ids():
-            account = self.keeper.accounts[customer_id]
-            if account.state.records < self.catalog.records_of[customer_id]:
-                self.routes.forget_account(account)
-
-    # -- reject, park ---------------------------------------------------------------------------
+    # -- reject, park --------------------------------------------------------------------------------
 
     def _end_uncounted(self, measured: Measured, arrival: Arrival, out: Outcome) -> None:
         """Reject or park an event that adds to no meter, as a whole."""

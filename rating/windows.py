@@ -13,7 +13,7 @@ where more than one epoch is undone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -30,8 +30,73 @@ LoadWindows = Callable[[str, PeriodKey], Sequence[ChargeRow]]
 """Given a customer and a rate card's billing period: what the ledger has of it, a row for each window."""
 
 
+LEDGER_LOADS_MAX = 20
+"""At most this many customers get windows back from the ledger in one beat: each is a query."""
 LEDGER_ASKED_EPOCHS_MAX = 5
 """Stop asking the ledger for windows that do not add up after this many epochs: grants then pay for open ones alone."""
+
+
+class Reopening:
+    """
+    Accounts that want windows back, or hold some until a snapshot was made.
+
+    Args:
+        accounts: All of the key group, as of a snapshot.
+    """
+
+    def __init__(self, accounts: Iterable[Account]) -> None:
+        self._accounts: dict[str, Account] = {}
+        self._missed_in = -1
+        """The last epoch in which the ledger did not have all yet that it was asked for: it has after its end."""
+        for account in accounts:
+            self.note(account)
+
+    def __bool__(self) -> bool:
+        return bool(self._accounts)
+
+    def note(self, account: Account) -> None:
+        """Note an account that was settled, if it wants windows or holds some."""
+        if account.wanted or account.reopened_in is not None:
+            self._accounts[account.state.customer_id] = account
+
+    def forget(self, customer_id: str) -> None:
+        """Let go of a customer that was set aside."""
+        self._accounts.pop(customer_id, None)
+
+    def go_on(
+        self,
+        load_windows: LoadWindows | None,
+        window_seconds: int,
+        epoch: int,
+        now: datetime,
+        settle: Callable[[Account], None],
+    ) -> None:
+        """
+        Bring back windows that grants may pay for, and let them pay once a snapshot holds those.
+
+        Args:
+            load_windows: None: what left the state is gone for good.
+            window_seconds: Length of a window.
+            epoch: How many snapshots were made.
+            now: The present instant.
+            settle: Settles an account.
+        """
+        loads = LEDGER_LOADS_MAX if self._missed_in < epoch else 0
+        for customer_id, account in [*self._accounts.items()]:
+            if account.reopened_in is not None:
+                if account.reopened_in < epoch:
+                    settle(account)
+            elif loads:
+                loads -= 1
+                if not load_wanted(account, load_windows, window_seconds, epoch, now):
+                    self._missed_in = epoch
+                if account.reopened_in is None and not account.wanted:
+                    # Nothing comes back: what is open is not kept waiting for it.
+                    account.wallet.has_refunds = True
+                    account.note_transitions()
+                    settle(account)
+            if account.reopened_in is None and not account.wanted:
+                self._accounts.pop(customer_id, None)
 
 
 def load_wanted(
