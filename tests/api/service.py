@@ -62,6 +62,7 @@ def api_process(stores: Stores, **environment: str) -> Iterator[Service]:
         "TOLLWAY_POSTGRES_DSN": stores.postgres_dsn,
         "TOLLWAY_API_PORT": "0",
         "TOLLWAY_API_TIMEOUT_SECONDS": str(int(PATIENCE_SECONDS)),
+        "TOLLWAY_API_REST_SECONDS": str(int(PATIENCE_SECONDS)),
         **environment,
     }
     log = stores.settings.home / "api.log"

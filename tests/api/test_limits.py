@@ -121,7 +121,8 @@ def test_a_body_that_is_too_large_is_refused_announced_or_not(client: Client, pa
 @pytest.mark.timed
 def test_a_slow_client_is_hung_up_on_and_holds_up_nobody(stores: Stores) -> None:
     """Headers, a body and a rest that never end: hung up on or 408 in time; meanwhile others are answered at once."""
-    with api_process(stores, TOLLWAY_API_TIMEOUT_SECONDS=str(SLOW_SECONDS)) as service, wires(service, 203) as slow:
+    limits = {"TOLLWAY_API_TIMEOUT_SECONDS": str(SLOW_SECONDS), "TOLLWAY_API_REST_SECONDS": str(SLOW_SECONDS)}
+    with api_process(stores, **limits) as service, wires(service, 203) as slow:
         started = time.monotonic()
         *many, silent, headers, body, resting = slow
         for wire in many:
@@ -144,6 +145,19 @@ def test_a_slow_client_is_hung_up_on_and_holds_up_nobody(stores: Stores) -> None
         with wires(service, 1) as (huge,):
             huge.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Large: " + b"x" * 200_000 + b"\r\n\r\n")
             assert huge.status() == 431
+
+
+def test_a_connection_may_rest_for_longer_than_a_request_may_take(stores: Stores) -> None:
+    """A client that connects and is long in asking, or asks again after long, is not hung up on."""
+    asking = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with api_process(stores, TOLLWAY_API_TIMEOUT_SECONDS="1") as service, wires(service, 3) as (first, again, late):
+        again.send(asking)
+        assert again.status() == 200
+        late.begin(100)
+        assert late.status() == 408, "so a request's time has passed"
+        for wire in (first, again):
+            wire.send(asking)
+            assert wire.status() == 200
 
 
 @pytest.mark.timed

@@ -83,8 +83,8 @@ def serve(place: Place, work: Work, ready: Callable[[], None]) -> None:
         websockets=False,
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(
-            # Also how long a connection may rest between two requests.
-            header_read_timeout=work.settings.timeout_seconds * 1000,
+            # Also how long a connection may rest before its first request, and between two.
+            header_read_timeout=work.settings.rest_seconds * 1000,
             max_buffer_size=HEADER_BYTES_MAX,
         ),
         backlog=BACKLOG,

@@ -34,6 +34,7 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
     keys: Literal["auto", "required"] = "auto"
     allowed_hosts: str = "auto"
     timeout_seconds: int = 30
+    rest_seconds: int = 75
     ingest_requests_max: int = 256
     ingest_bytes_max: int = 64 * MIB
     log_memory_percent: int = 90
@@ -112,10 +113,18 @@ API_SETTINGS: tuple[ApiSetting, ...] = (
     ),
     ApiSetting(
         "timeout_seconds",
-        "how long a request may take, its body included, and a connection may rest, in seconds",
+        "how long a request may take, its body included, in seconds",
         "30",
         1,
         600,
+    ),
+    ApiSetting(
+        "rest_seconds",
+        "how long a connection may rest before a request and between two, and the head of a request may take, in"
+        " seconds: longer than proxies and clients keep theirs, so that none sends on one that is being closed",
+        "75",
+        1,
+        3600,
     ),
     ApiSetting(
         "ingest_requests_max",
