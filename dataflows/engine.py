@@ -33,7 +33,7 @@ from dataflows.kafka_topics import KafkaTopics
 from dataflows.log_clock import LogClock
 from dataflows.pace import Pace
 from dataflows.rating_flow import Wiring, rating_flow
-from dataflows.recovery import ALONE, Cluster, recovery_store
+from dataflows.recovery.store import ALONE, Cluster, recovery_store
 from dataflows.redrive import Redrive
 from dataflows.sources.control import ControlSource
 from dataflows.sources.jsonl import FileSource

@@ -13,9 +13,9 @@ import pytest
 from bytewax.errors import BytewaxRuntimeError
 
 from dataflows.engine import stream_source
-from dataflows.rebuild import rebuild
-from dataflows.recovery import FOLDER
-from dataflows.recovery_copies import copy_store
+from dataflows.recovery.copies import copy_store
+from dataflows.recovery.rebuild import rebuild
+from dataflows.recovery.store import FOLDER
 from sinks.postgres.ledger import LedgerOutdated, RecoveryStoreMissing
 from tests.conftest import Stores
 from tests.engine_runs import append, check_ledger, drain, query, write_records

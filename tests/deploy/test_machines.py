@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from dataflows.engine import stream_source
-from dataflows.rebuild import rebuild
-from dataflows.recovery import FOLDER, PROCESSES, Cluster, RecoveryStoreScattered, recovery_store
-from dataflows.recovery_copies import copy_store
+from dataflows.recovery.copies import copy_store
+from dataflows.recovery.rebuild import rebuild
+from dataflows.recovery.store import FOLDER, PROCESSES, Cluster, RecoveryStoreScattered, recovery_store
 from tests.conftest import Stores
 from tests.deploy.files import rescale
 from tests.engine_runs import append, check_ledger, engine_log, engine_process, write_records

@@ -15,8 +15,8 @@ import pytest
 import redis
 
 from dataflows.engine import stream_source
-from dataflows.rebuild import Rebuilt, RecoveryStoreThere, rebuild
-from dataflows.recovery_copies import KEPT, NotCopied, copies, copy_store
+from dataflows.recovery.copies import KEPT, NotCopied, copies, copy_store
+from dataflows.recovery.rebuild import Rebuilt, RecoveryStoreThere, rebuild
 from dataflows.sources.streams import OffsetGone
 from sinks.event_log import stream_key
 from sinks.postgres.ledger import LedgerInUse, sole_writer

@@ -13,7 +13,7 @@ import msgspec
 import psycopg
 
 from dataflows.engine import stream_source
-from dataflows.rebuild import rebuild
+from dataflows.recovery.rebuild import rebuild
 from rating.catalog import Subscription, decode_record
 from tests.conftest import Stores
 from tests.e2e.command import Home

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from dataflows.engine import stream_source
-from dataflows.rebuild import rebuild
-from dataflows.recovery_copies import copy_store
+from dataflows.recovery.copies import copy_store
+from dataflows.recovery.rebuild import rebuild
 from rating.catalog import Record, SettlementMode, key_group
 from tests.conftest import Stores
 from tests.engine_runs import append, drain, engine_process, query, visible, wait_for, write_records

@@ -20,7 +20,7 @@ import redis
 import dataflows.redrive
 import rating.dedup
 from dataflows.catalog_view import CatalogView
-from dataflows.rebuild import rebuild
+from dataflows.recovery.rebuild import rebuild
 from dataflows.redrive import Redrive
 from dataflows.sources.streams import StreamSource
 from rating.catalog import FeatureSet, MeterSet, PlanVersion, Record, SettlementMode, VersionMove

@@ -19,7 +19,7 @@ from config.kafka import load_kafka
 from config.logs import keep_few_alike
 from config.settings import SettingError, Settings
 from dataflows.engine import run_engine, stopping_on_signals
-from dataflows.recovery import ALONE, Cluster, recovery_store
+from dataflows.recovery.store import ALONE, Cluster, recovery_store
 from dataflows.sources.kafka import PartitionsAdded
 from sinks import metrics
 from sinks.postgres.migrate import migrate

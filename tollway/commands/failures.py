@@ -15,9 +15,9 @@ from bytewax.errors import BytewaxRuntimeError
 
 from config.settings import SettingError
 from dataflows.engine import PeerLost
-from dataflows.rebuild import RecoveryStoreThere
-from dataflows.recovery import RecoveryStoreScattered
-from dataflows.recovery_copies import NotCopied
+from dataflows.recovery.copies import NotCopied
+from dataflows.recovery.rebuild import RecoveryStoreThere
+from dataflows.recovery.store import RecoveryStoreScattered
 from dataflows.sources import kafka
 from dataflows.sources.streams import OffsetGone
 from sinks.kafka.client import KafkaUnavailable, TopicMissing

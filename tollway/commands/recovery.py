@@ -12,9 +12,9 @@ import typer
 
 from config.kafka import load_kafka
 from dataflows.engine import stream_source
-from dataflows.rebuild import Source, rebuild
-from dataflows.recovery import FOLDER
-from dataflows.recovery_copies import Copied, copies, copy_store
+from dataflows.recovery.copies import Copied, copies, copy_store
+from dataflows.recovery.rebuild import Source, rebuild
+from dataflows.recovery.store import FOLDER
 from dataflows.sources.kafka import KafkaSource
 from sinks.event_log import EventLog
 from sinks.postgres.connecting import connect

@@ -20,7 +20,7 @@ from bytewax.recovery import init_db_dir
 from msgspec import Struct
 
 from dataflows.messages import RawBatch
-from dataflows.recovery_copies import Copied, holds_an_epoch, newest_copy, states
+from dataflows.recovery.copies import Copied, holds_an_epoch, newest_copy, states
 from rating.events import INSTANT_MIN
 from sinks.postgres.connecting import connect
 from sinks.postgres.generations import raise_generation

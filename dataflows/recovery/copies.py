@@ -26,7 +26,7 @@ from typing import Any
 import psycopg
 from msgspec import Struct
 
-from dataflows.recovery import part_file, part_files
+from dataflows.recovery.store import part_file, part_files
 from sinks.postgres.connecting import connect
 from sinks.postgres.statements import statement
 from sinks.statements import Statements
@@ -37,7 +37,7 @@ PATIENCE_SECONDS = 10.0
 POLL_SECONDS = 0.02
 CHUNK_BYTES = 4 << 20
 
-_of_store = Statements(Path(__file__).parent / "recovery")
+_of_store = Statements(Path(__file__).parent)
 
 
 class NotCopied(Exception):
