@@ -12,8 +12,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -37,6 +35,7 @@ from sinks.postgres.statements import statement
 from sinks.redis.balances import SIGNALS, balance_key
 from tollway import invoicing, ledger_reads
 from tollway.catalog_file import apply, load_catalog_file
+from tollway.child import start_child
 from tollway.control import ControlPlane
 from tollway.embedded import Endpoints, servers, stop_servers
 
@@ -191,19 +190,13 @@ class Demo:
     @contextmanager
     def _engine(self, endpoints: Endpoints) -> Iterator[None]:
         """The dataflow as a process of its own; it must end well on SIGTERM."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("TOLLWAY_")}
-        environment |= {
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("TOLLWAY_")}
+        environment = {
             "TOLLWAY_HOME": str(self.settings.home),
             "TOLLWAY_WINDOW_SECONDS": str(self.settings.window_seconds),
         }
         with self.engine_log.open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tollway", "run"],
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,
-            )
+            process = start_child("run", environment=environment, inherited=inherited, stdout=log, stderr=log)
             self._process = process
             try:
                 yield
@@ -214,6 +207,8 @@ class Demo:
                 if process.poll() is None:
                     process.kill()
                     process.wait()
+                if process.stdin is not None:
+                    process.stdin.close()
 
     def _ended(self, code: int) -> DemoFailed:
         return DemoFailed(f"the dataflow ended with exit code {code}\nhint: see `{self.engine_log}`")

@@ -1,1 +1,1 @@
-"""The recovery store: where it is and how it is shared out, its copies in the ledger, and how a lost one is made anew."""
+"""The recovery store: where it is, its copies in the ledger, and how a lost one is made anew."""

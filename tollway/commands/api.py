@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-from threading import Thread
 from typing import Annotated
 
 import typer
@@ -16,6 +14,7 @@ from sinks.postgres.migrate import migrate
 from tollway.api.listen import held, hosts_of, listens
 from tollway.api.serve import Work, serve
 from tollway.api.settings import load_api_settings
+from tollway.child import OPTION, end_with_parent
 from tollway.commands.asking import asks_for_keys
 from tollway.commands.durability import check_durability
 from tollway.console import say, settings
@@ -27,9 +26,7 @@ NO_KEYS = (
 
 
 def api(
-    end_with_input: Annotated[
-        bool, typer.Option("--end-with-input", help="Also end when standard input does.", hidden=True)
-    ] = False,
+    ends_with_input: Annotated[bool, typer.Option(OPTION, hidden=True)] = False,
 ) -> None:
     """
     Serve the HTTP API, until Ctrl-C or SIGTERM; requests under way are then finished.
@@ -42,10 +39,10 @@ def api(
     """
     chosen = settings()
     listening = load_api_settings(os.environ)
-    if end_with_input:
-        Thread(target=_end_with_input, name="input", daemon=True).start()
+    if ends_with_input:
+        end_with_parent()
     with held(listening) as place, servers(chosen, report=say) as endpoints:
-        if not end_with_input:  # else whoever started it has looked
+        if not ends_with_input:  # else whoever started it has looked
             check_durability(chosen, endpoints.redis_url)
         applied = migrate(endpoints.postgres_dsn)
         if applied:
@@ -64,12 +61,5 @@ def api(
             listening,
             hosts_of(listening, place, with_keys=with_keys),
         )
-        serve(place, work, ready=lambda: None if end_with_input else say(listens(place)))
+        serve(place, work, ready=lambda: None if ends_with_input else say(listens(place)))
         say("The API stopped: every request that came was answered.")
-
-
-def _end_with_input() -> None:
-    """End this process when standard input does: whoever started it holds the other end, and lets go when it dies."""
-    while os.read(sys.stdin.fileno(), 1024):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)

@@ -5,23 +5,21 @@ One dead process ends all of them: each waits for the others at the end of an ep
 So all are started again, from the last epoch, sooner or later according to how long they had run. What will not
 get better by itself (a bad setting, an offset that is gone) is not tried again.
 
-Each process reads a pipe that only this process holds open: when this process dies without a word, they end.
+When this process dies without a word, they end (`tollway/child.py`).
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from threading import Event
 from typing import Final
 
-from tollway.commands.serving import importable
+from tollway.child import start_child
 from tollway.console import BAD_INPUT, REFUSED, say
 
 LOOPBACK: Final = "127.0.0.1"
@@ -89,15 +87,12 @@ def supervise(size: int, arguments: Sequence[str], environment: dict[str, str], 
 def _run_once(size: int, arguments: Sequence[str], environment: dict[str, str], stopping: Event) -> list[int]:
     """Start all processes, and wait until all have ended. Returns their exit codes."""
     addresses = ",".join(f"{LOOPBACK}:{port}" for port in _free_ports(size))
-    command = [sys.executable, "-P", "-m", "tollway", "run", "--end-with-input", "--addresses", addresses]
     with ExitStack() as stack:
         processes = [
             stack.enter_context(
-                subprocess.Popen(
-                    [*command, "--process-id", str(number), *arguments],
-                    env=os.environ | environment | importable(),
-                    stdin=subprocess.PIPE,
-                    start_new_session=True,  # Ctrl-C is for this process, which tells the others
+                start_child(
+                    *("run", "--addresses", addresses, "--process-id", str(number), *arguments),
+                    environment=environment,
                 )
             )
             for number in range(size)
@@ -140,10 +135,3 @@ def _free_ports(count: int) -> list[int]:
         for probe in probes:
             probe.bind((LOOPBACK, 0))
         return [probe.getsockname()[1] for probe in probes]
-
-
-def end_with_input() -> None:
-    """End this process as SIGTERM does when standard input ends: who started it is gone."""
-    while os.read(sys.stdin.fileno(), 1024):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)

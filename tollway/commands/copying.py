@@ -7,9 +7,7 @@ the same time.
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +16,11 @@ from threading import Event, Thread
 
 from config.settings import Settings
 from sinks import metrics
-from tollway.commands.serving import importable
+from tollway.child import start_child
 from tollway.console import say
 from tollway.embedded import Endpoints
 
 POLL_SECONDS = 0.1
-COMMAND = (sys.executable, "-P", "-m", "tollway", "recovery", "copy", "--end-with-input")
 
 
 @contextmanager
@@ -59,13 +56,11 @@ def _copy(settings: Settings, endpoints: Endpoints, ended: Event) -> None:
         while time.time() < at:
             if ended.wait(min(at - time.time(), every_seconds)):
                 return
-        process = subprocess.Popen(
-            [*COMMAND, f"--at={datetime.fromtimestamp(at, UTC)}"],
-            env=os.environ | environment | importable(),
-            stdin=subprocess.PIPE,  # held open by this process alone: with it the other ends
+        process = start_child(
+            *("recovery", "copy", f"--at={datetime.fromtimestamp(at, UTC)}"),
+            environment=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the dataflow, which ends this
         )
         while process.poll() is None and not ended.wait(POLL_SECONDS):
             pass

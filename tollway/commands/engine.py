@@ -9,7 +9,7 @@ import socket
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import Annotated
 
 import msgspec
@@ -26,9 +26,10 @@ from sinks.postgres.migrate import migrate
 from sinks.postgres.totals import telling_totals
 from tollway.api.listen import Place, held
 from tollway.api.settings import ApiSettings, load_api_settings
+from tollway.child import OPTION, end_with_parent
 from tollway.commands.aside import telling_aside
 from tollway.commands.asking import asks_for_keys
-from tollway.commands.cluster import end_with_input, supervise
+from tollway.commands.cluster import supervise
 from tollway.commands.copying import copying
 from tollway.commands.dataflow import alone, crash_log, crashing_into, running
 from tollway.commands.durability import check_durability
@@ -71,7 +72,7 @@ def run(
     addresses: Annotated[
         str | None, typer.Option(help="HOST:PORT of every process of the cluster, in order, with commas between.")
     ] = None,
-    ends_with_input: Annotated[bool, typer.Option("--end-with-input", hidden=True)] = False,
+    ends_with_input: Annotated[bool, typer.Option(OPTION, hidden=True)] = False,
 ) -> None:
     """
     Run the dataflow only, on servers that run already or that the settings name.
@@ -95,7 +96,7 @@ def run(
         _supervise(chosen, processes, files, drain=drain)
         return
     if ends_with_input:
-        Thread(target=end_with_input, daemon=True).start()
+        end_with_parent()
     cluster = _cluster(process_id, addresses)
     if ends_with_input and cluster is not None and chosen.metrics_port:
         # The processes of a supervised cluster share a machine.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from threading import Event, Thread
+from threading import Event
 from typing import Annotated, Any
 
 import typer
@@ -21,7 +21,7 @@ from sinks.postgres.connecting import connect
 from sinks.postgres.generations import raise_generation
 from sinks.postgres.ledger import sole_writer
 from sinks.postgres.migrate import migrate
-from tollway.commands.cluster import end_with_input
+from tollway.child import OPTION, end_with_parent
 from tollway.commands.dataflow import alone
 from tollway.commands.stores import stores
 from tollway.console import instant, print_json, print_table, say, settings
@@ -42,7 +42,7 @@ def copy(
     at: Annotated[
         str, typer.Option(help="What instant, RFC 3339, or date (its start in UTC) to name the copy by. Default: now.")
     ] = "",
-    ends_with_input: Annotated[bool, typer.Option("--end-with-input", hidden=True)] = False,
+    ends_with_input: Annotated[bool, typer.Option(OPTION, hidden=True)] = False,
     as_json: Json = False,
 ) -> None:
     """
@@ -53,7 +53,7 @@ def copy(
     Example: tollway recovery copy
     """
     if ends_with_input:
-        Thread(target=end_with_input, daemon=True).start()
+        end_with_parent()
     copied_at = instant(at, "--at") if at else datetime.now(UTC)
     chosen = settings()
     with stores(chosen) as (endpoints, _):

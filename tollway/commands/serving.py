@@ -1,24 +1,22 @@
 """
 The HTTP API beside a dataflow: a process of its own, so that neither waits for the other's interpreter.
 
-It is told to end when the dataflow has, and ends by itself when this process dies without a word: its standard input
-is a pipe that only this process holds open. If it ends before that, the dataflow is stopped too, and it is said why.
+It is told to end when the dataflow has, and ends by itself when this process dies without a word (`tollway/child.py`).
+If it ends before that, the dataflow is stopped too, and it is said why.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Event, Thread
 from typing import Final
 
 from tollway.api.listen import Place, answers, held, listens
 from tollway.api.settings import ApiSettings
+from tollway.child import start_child
 from tollway.console import say
 
 START_SECONDS: Final = 60.0
@@ -48,13 +46,7 @@ def serving(settings: ApiSettings, stopping: Event) -> Iterator[None]:
     # The port is free now; the API's process takes it, and holds it.
     with held(settings) as place:
         pass
-    process = subprocess.Popen(
-        # This very package, whatever the folder is that the command was called in, or is on the path.
-        [sys.executable, "-P", "-m", "tollway", "api", "--end-with-input"],
-        env=os.environ | {"TOLLWAY_API_PORT": str(place.port)} | importable(),
-        stdin=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is for the dataflow, which ends the API when it has drained
-    )
+    process = start_child("api", environment={"TOLLWAY_API_PORT": str(place.port)})
     told, died = Event(), Event()
     watching = Thread(target=_watch, args=(process, told, died, stopping), name="api", daemon=True)
     watching.start()
@@ -104,10 +96,3 @@ def _ended(process: subprocess.Popen[bytes]) -> ApiEnded:
     code = process.returncode
     how = "does not listen" if code is None else f"ended with code {code}"
     return ApiEnded(f"the HTTP API {how}\nhint: what it said is above; `tollway up --no-api` rates without it")
-
-
-def importable() -> dict[str, str]:
-    """What the environment needs so that `-m tollway` finds this very package."""
-    root = str(Path(__file__).parents[2])
-    given = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": os.pathsep.join([root, given] if given else [root])}
