@@ -15,9 +15,8 @@ import redis
 from redis.retry import Retry
 
 from rating.events import subjects
+from sinks.redis.keys import EVENT_PARTITIONS, stream_key
 
-PARTITIONS = "tollway:events:partitions"
-CONTROL_HEAD = "tollway:control:head"
 ENTRY_EVENTS_MAX = 500
 
 EVENTS = b"e"
@@ -60,14 +59,9 @@ class Again(NamedTuple):
     """The entry of the control log that had at least been seen when it was read, and had to wait."""
 
 
-def stream_key(partition: int) -> str:
-    """The stream of a partition."""
-    return f"tollway:events:{partition:03}"
-
-
 def partitions_of(client: redis.Redis) -> int:
     """How many partitions the log has. It must exist."""
-    found = client.get(PARTITIONS)
+    found = client.get(EVENT_PARTITIONS)
     assert found is not None, "the event log has no partitions yet: open it with EventLog first"
     return int(found)
 
@@ -87,7 +81,7 @@ class EventLog:
     def __init__(self, url: str, partitions: int, retry: Retry | None = None) -> None:
         given = {} if retry is None else {"retry": retry}
         self._client = redis.Redis.from_url(url, protocol=3, **given)
-        self._client.set(PARTITIONS, partitions, nx=True)
+        self._client.set(EVENT_PARTITIONS, partitions, nx=True)
         self.partitions = partitions_of(self._client)
 
     def append(self, lines: list[bytes], received_us: int | None = None, meter: str = "") -> None:

@@ -51,7 +51,7 @@ from rating.money import use_exact
 from rating.prices import Graduated, Pricing, Tier, Unit
 from sinks.event_log import EventLog
 from sinks.postgres.migrate import migrate
-from sinks.redis.balances import SIGNALS
+from sinks.redis.keys import SIGNALS
 from tollway.embedded import Endpoints, servers, status, stop_servers
 
 FEATURES = ("input_tokens", "output_tokens")

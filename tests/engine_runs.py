@@ -19,8 +19,8 @@ import redis
 from config.settings import Settings
 from dataflows.engine import run_engine
 from rating.catalog import Customer, Record, encode_record
-from sinks.event_log import CONTROL_HEAD, EventLog
-from sinks.redis.balances import balance_key
+from sinks.event_log import EventLog
+from sinks.redis.keys import CONTROL_HEAD, balance_key
 from tests import oracle
 from tests.conftest import Stores
 from tests.waiting import wait_for as wait_for

@@ -32,7 +32,7 @@ from sinks.event_log import EventLog
 from sinks.postgres.connecting import connect
 from sinks.postgres.migrate import migrate
 from sinks.postgres.statements import statement
-from sinks.redis.balances import SIGNALS, balance_key
+from sinks.redis.keys import SIGNALS, balance_key
 from tollway import invoicing, ledger_reads
 from tollway.catalog_file import apply, load_catalog_file
 from tollway.child import start_child

@@ -24,7 +24,6 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from config.kafka import BEGIN_AT, KafkaSettings
 from dataflows.messages import RawBatch
 from dataflows.sources.kafka_events import segments_of
-from sinks.event_log import CONTROL_HEAD
 from sinks.kafka.client import (
     KafkaUnavailable,
     TopicMissing,
@@ -37,6 +36,7 @@ from sinks.kafka.client import (
 )
 from sinks.kafka.topics import compacted, topic_id
 from sinks.metrics import SourceLag
+from sinks.redis.keys import CONTROL_HEAD
 
 IDLE = timedelta(milliseconds=5)
 MESSAGES_MAX = 20_000

@@ -17,7 +17,7 @@ import redis
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from sinks.kafka.signals import KafkaSignalSink, send_signals
-from sinks.redis.balances import SIGNALS
+from sinks.redis.keys import SIGNALS
 
 IDLE = timedelta(milliseconds=10)
 ENTRIES_MAX = 1000

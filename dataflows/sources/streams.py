@@ -17,8 +17,9 @@ import redis
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from dataflows.messages import RawBatch, Segment
-from sinks.event_log import CONTROL_HEAD, EVENTS, METER, READ_VERSION, RECEIVED, partitions_of, stream_key
+from sinks.event_log import EVENTS, METER, READ_VERSION, RECEIVED, partitions_of
 from sinks.metrics import SourceLag
+from sinks.redis.keys import CONTROL_HEAD, stream_key
 
 IDLE = timedelta(milliseconds=5)
 ENTRIES_MAX = 512

@@ -24,10 +24,10 @@ from sinks.catching_up import CatchingUp
 from sinks.metrics import count_signals, event_to_balance_seconds, ingest_to_signal_seconds, sink_seconds
 from sinks.postgres import connecting
 from sinks.postgres.statements import statement
+from sinks.redis.keys import SIGNALS, balance_key
 from sinks.writer import CoalescingWriter
 
 FUNCTIONS = Path(__file__).parent / "balances.lua"
-SIGNALS = "tollway:signals"
 SIGNALS_KEPT = 1_000_000
 CHUNK_ROWS = 500
 
@@ -35,11 +35,6 @@ _pack = msgspec.msgpack.Encoder().encode
 _keep = msgspec.msgpack.Encoder(decimal_format="string").encode
 _kept = msgspec.msgpack.Decoder(BalanceRow).decode
 _json = msgspec.json.Encoder().encode
-
-
-def balance_key(customer_key: str) -> str:
-    """The hash that holds a customer's balance."""
-    return f"tollway:{{{customer_key}}}:balance"
 
 
 def connect(url: str) -> redis.Redis:

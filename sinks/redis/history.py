@@ -15,13 +15,11 @@ from typing import Any, Final
 import redis
 from msgspec import Struct
 
-from sinks.event_log import CONTROL_HEAD
 from sinks.metrics import count_signals
-from sinks.redis.balances import SIGNALS, SIGNALS_KEPT, balance_key, connect
+from sinks.redis.balances import SIGNALS_KEPT, connect
+from sinks.redis.keys import BALANCES, CONTROL_HEAD, HISTORY, SIGNALS, balance_key, customer_key_of
 
-HISTORY: Final = "tollway:history"
 FUNCTIONS: Final = Path(__file__).parent / "history.lua"
-BALANCES: Final = "tollway:{*}:balance"
 UNKNOWN_CUSTOMER: Final = "unknown_customer"
 """Why somebody is blocked whom the ledger does not know (any more)."""
 CHUNK: Final = 1000
@@ -130,7 +128,7 @@ def visible(client: redis.Redis) -> Iterator[list[Visible]]:
         for key in keys:
             pipeline.hmget(key, "customer_id", "generation")
         yield [
-            Visible(key.decode()[len("tollway:{") : -len("}:balance")], customer_id.decode(), int(generation or 0))
+            Visible(customer_key_of(key), customer_id.decode(), int(generation or 0))
             for key, (customer_id, generation) in zip(keys, pipeline.execute(), strict=True)
             if customer_id is not None
         ]

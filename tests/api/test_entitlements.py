@@ -12,11 +12,11 @@ import redis
 
 from rating.entitlements import MeteredEntitlement
 from rating.fields import PriceError
+from sinks.redis.keys import gate_key
 from tests.api.conftest import Client, plan
 from tests.api.test_gate import QUERY, reasons
 from tests.conftest import Stores
 from tests.engine_runs import drain, wait_for
-from tollway.api.gate import gate_key
 from tollway.openmeter.entitlements import entitlement_from_v1, entitlement_to_v1
 
 V1, V3 = "/api/v1", "/api/v3/openmeter"

@@ -8,10 +8,10 @@ import psycopg
 import pytest
 import redis
 
+from sinks.redis.keys import GATE_IDS, GATE_NAMES, GATE_VERSION
 from tests.api.conftest import Client, plan
 from tests.conftest import Stores
 from tests.engine_runs import wait_for
-from tollway.api.gate import IDS, NAMES, VERSION
 from tollway.api.stores import ApiStores
 from tollway.control import ControlPlane
 
@@ -122,14 +122,14 @@ def test_what_an_earlier_version_told_is_told_again_with_ids_apart(shop: Client,
     """Ids among the names, and none in their own place: they are found at once, and moved."""
     acme = shop.get("/api/v1/customers/acme").json()["id"]
     with redis.Redis.from_url(stores.redis_url) as client:
-        client.delete(IDS)
-        client.hset(NAMES, acme, "acme")
+        client.delete(GATE_IDS)
+        client.hset(GATE_NAMES, acme, "acme")
         assert shop.app.api_stores.projector.catch_up() is None
         assert shop.post(QUERY, json={"customer": {"keys": [acme]}}).json()["data"]
         newer = ApiStores(stores.redis_url, stores.postgres_dsn, 2)
         newer.projector.catch_up()
         newer.close()
-        assert client.hgetall(IDS) == {acme.encode(): b"acme"}
+        assert client.hgetall(GATE_IDS) == {acme.encode(): b"acme"}
     assert shop.post(QUERY, json={"customer": {"keys": [acme]}}).json()["data"]
 
 
@@ -167,7 +167,7 @@ def test_it_comes_back_when_redis_is_lost(shop: Client, stores: Stores) -> None:
     """An empty Redis is filled again from PostgreSQL."""
     with redis.Redis.from_url(stores.redis_url) as client:
         client.flushall()
-        wait_for(lambda: client.get(VERSION), "the gate")
+        wait_for(lambda: client.get(GATE_VERSION), "the gate")
     assert reasons(shop, "acme", "calls") == {"calls": None}
 
 

@@ -17,7 +17,7 @@ from litestar.testing import TestClient
 
 from config.limits import EVENTS_BYTES
 from rating.events import BYTE_ORDER_MARK
-from sinks.event_log import stream_key
+from sinks.redis.keys import stream_key
 from tests.api.conftest import Client
 from tests.api.service import api_process
 from tests.conftest import Stores

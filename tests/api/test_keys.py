@@ -22,6 +22,7 @@ from litestar.testing import TestClient
 from openmeter import Client as OpenMeter
 from openmeter.aio import Client as AsyncOpenMeter
 
+from sinks.redis.keys import API_KEYS
 from tests.api.conftest import Client
 from tests.api.service import NO_TLS, Service, api_process
 from tests.conftest import Stores
@@ -29,7 +30,7 @@ from tests.ports import free_port
 from tests.waiting import PATIENCE_SECONDS, wait_for
 from tollway.api.app import create_app
 from tollway.api.docs import document
-from tollway.api.keys import COPY, KeyRing, NoSuchKey, Role, create_key, list_keys, read_copy, revoke_key
+from tollway.api.keys import KeyRing, NoSuchKey, Role, create_key, list_keys, read_copy, revoke_key
 from tollway.api.roles import OPEN, may
 from tollway.api.stores import ApiStores
 
@@ -205,7 +206,7 @@ def test_the_gate_answers_while_postgres_is_away_also_after_a_restart(stores: St
         assert client.post(V1, json=EVENT).status_code == 401
 
     with redis.Redis.from_url(stores.redis_url) as lost:
-        lost.delete(COPY)
+        lost.delete(API_KEYS)
     with TestClient(create_app(ApiStores(stores.redis_url, away, partitions=2, with_keys=True))) as client:
         unknown = client.post(V1, json=EVENT, headers=bearer(key))
         assert (unknown.status_code, unknown.headers["retry-after"]) == (503, "1")
@@ -225,7 +226,7 @@ def test_the_record_holds_no_secret_and_a_ring_reads_it(stores: Stores) -> None:
         assert len(secret) * 5 >= 256
         rows = connection.execute("select api_keys::text from api_keys").fetchall()
         assert secret not in str(rows)
-        assert secret.encode() not in (cast(bytes, client.get(COPY)) or b"")
+        assert secret.encode() not in (cast(bytes, client.get(API_KEYS)) or b"")
         assert [key.name for key in list_keys(connection)] == ["dashboards"]
 
         ring = KeyRing(lambda: psycopg.connect(stores.postgres_dsn, autocommit=True), client)

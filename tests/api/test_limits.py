@@ -25,7 +25,7 @@ import redis
 
 from config.limits import BODY_BYTES, EVENTS_BYTES
 from config.settings import SettingError
-from sinks.event_log import stream_key
+from sinks.redis.keys import stream_key
 from tests.api.conftest import Client
 from tests.api.service import NO_TLS, Service, api_process
 from tests.conftest import Stores

@@ -14,7 +14,7 @@ import redis
 from rating.catalog import Phase, RateCard, Record, decode_record
 from rating.meters import Aggregation, Feature, Meter
 from rating.prices import Price, Pricing, Unit
-from sinks.event_log import CONTROL_HEAD
+from sinks.redis.keys import CONTROL_HEAD
 from tests.conftest import Stores
 from tollway.control import ControlPlane
 

@@ -14,7 +14,7 @@ import redis
 
 from config.kafka import KafkaSettings
 from rating.catalog import Grant, Record
-from sinks.event_log import stream_key
+from sinks.redis.keys import stream_key
 from tests.conftest import Stores
 from tests.deploy.test_backup import copied, database
 from tests.engine_runs import append, engine_log, engine_process, query, visible, wait_for, write_records

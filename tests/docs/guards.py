@@ -77,6 +77,22 @@ def texts(source: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, node.value.decode("latin-1")
 
 
+KEYS_OF_REDIS: Final = "sinks/redis/keys.py"
+KEYS_OF_THE_GATE: Final = "tollway/gate/"
+"""It stands alone in other processes, and says by itself what it reads."""
+
+
+def redis_keys_elsewhere(tree: Tree) -> list[str]:
+    """Places that name a key of Redis by themselves."""
+    return [
+        f"{place}:{line}: {text}"
+        for place, source in tree.items()
+        if place != KEYS_OF_REDIS and not place.startswith(KEYS_OF_THE_GATE)
+        for line, text in texts(source)
+        if text.startswith("tollway:")
+    ]
+
+
 PURE_MODULES: Final = frozenset(
     {
         *("__future__", "bisect", "collections", "copy", "dataclasses", "datetime", "decimal", "difflib", "enum"),

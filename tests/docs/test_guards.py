@@ -9,17 +9,20 @@ import pytest
 import yaml
 
 from sinks.postgres.statements import statement
+from sinks.redis import keys
 from tests.docs.guards import (
     LINES_MAX,
     SQL,
     impure,
     long_functions,
     longer_than_recorded,
+    redis_keys_elsewhere,
     sources,
     sql_in_python,
     texts,
 )
 from tests.docs.pages import ROOT
+from tollway.gate import redis_feed
 
 STEP_ID = re.compile(r'op\.\w+\("(\w+)"')
 LONG_FUNCTIONS = Path(__file__).parent / "long_functions.txt"
@@ -64,6 +67,18 @@ def test_each_statement_is_asked_for() -> None:
 def test_each_statement_says_what_it_is_or_is_one_of_a_file_that_does() -> None:
     """The first line of a file is a comment."""
     assert [str(path) for path in (ROOT / "sinks").rglob("*.sql") if not path.read_text().startswith("--")] == []
+
+
+def test_keys_of_redis_are_named_in_one_file() -> None:
+    """The gate says its own, and they are the same."""
+    assert redis_keys_elsewhere(sources()) == []
+    assert (redis_feed.SIGNALS, redis_feed.BALANCES) == (keys.SIGNALS, keys.BALANCES)
+
+
+def test_a_key_of_redis_that_is_named_elsewhere_is_found() -> None:
+    """As a text, or with values in it."""
+    assert len(redis_keys_elsewhere({"tollway/new.py": 'client.get("tollway:signals")'})) == 1
+    assert len(redis_keys_elsewhere({"dataflows/new.py": 'client.get(f"tollway:{customer}:new")'})) == 1
 
 
 def test_the_core_is_pure() -> None:

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from sinks.postgres.generations import read_state
-from sinks.redis.balances import balance_key
+from sinks.redis.keys import balance_key
 from tests.conftest import Stores
 from tests.engine_runs import drain, query, write_records
 from tests.world import MONTH, catalog_records, customer_records

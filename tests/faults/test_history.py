@@ -14,12 +14,11 @@ from bytewax.errors import BytewaxRuntimeError
 
 from dataflows.history import LedgerHistory, why_another
 from rating.catalog import Grant
-from sinks.event_log import stream_key
 from sinks.kafka.client import KafkaUnavailable
 from sinks.postgres.generations import LedgerState, raise_generation, read_state
 from sinks.postgres.ledger import LedgerOutdated
-from sinks.redis.balances import balance_key
-from sinks.redis.history import HISTORY, Remembered
+from sinks.redis.history import Remembered
+from sinks.redis.keys import HISTORY, balance_key, stream_key
 from tests.conftest import Stores
 from tests.deploy.restoring import calls
 from tests.deploy.test_backup import backed_up, restored

@@ -18,8 +18,8 @@ from dataflows.engine import stream_source
 from dataflows.recovery.copies import KEPT, NotCopied, copies, copy_store
 from dataflows.recovery.rebuild import Rebuilt, RecoveryStoreThere, rebuild
 from dataflows.sources.streams import OffsetGone
-from sinks.event_log import stream_key
 from sinks.postgres.ledger import LedgerInUse, sole_writer
+from sinks.redis.keys import stream_key
 from tests.conftest import Stores
 from tests.engine_runs import (
     append,

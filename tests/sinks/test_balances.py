@@ -11,8 +11,9 @@ import pytest
 import redis
 
 from rating.outcome import BalanceRow
-from sinks.redis.balances import SIGNALS, Balances, balance_key
+from sinks.redis.balances import Balances
 from sinks.redis.history import RedisHistory
+from sinks.redis.keys import SIGNALS, balance_key
 from tests.conftest import Stores
 from tests.engine_runs import visible
 

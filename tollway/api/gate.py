@@ -38,14 +38,19 @@ from rating.entitlements import Entitlement, MeteredEntitlement
 from rating.money import ZERO
 from rating.outcome import PeriodUsage
 from sinks.postgres.statements import statement
-from sinks.redis.balances import balance_key
+from sinks.redis.keys import (
+    GATE_DOCUMENTS,
+    GATE_FEATURES,
+    GATE_IDS,
+    GATE_NAMES,
+    GATE_VERSION,
+    balance_key,
+    customer_key_of,
+    gate_key,
+)
 from tollway.api.pool import Pool
 from tollway.api.problems import Busy
 
-FEATURES: Final = "tollway:gate:features"
-IDS: Final = "tollway:gate:ids"
-NAMES: Final = "tollway:gate:names"
-VERSION: Final = "tollway:gate:version"
 CHUNK_ENTRIES: Final = 5000
 CHUNK_KEYS: Final = 1000
 POLL_SECONDS: Final = 0.2
@@ -76,14 +81,8 @@ if tonumber(ARGV[1]) > generation or (tonumber(ARGV[1]) == generation and tonumb
   redis.call('set', KEYS[1], ARGV[1] .. ':' .. ARGV[2])
 end
 """
-DOCUMENTS: Final = "tollway:{*}:gate"
 _usage = msgspec.json.Decoder(tuple[PeriodUsage, ...])
 _log = logging.getLogger(__name__)
-
-
-def gate_key(customer_key: str) -> str:
-    """The document of a customer."""
-    return f"tollway:{{{customer_key}}}:gate"
 
 
 class Stretch(Struct, frozen=True, array_like=True):
@@ -197,12 +196,12 @@ class Gate:
         async with self._client.pipeline(transaction=False) as pipeline:
             self._ask(pipeline, names)
             if feature_keys is None:
-                pipeline.smembers(FEATURES)
+                pipeline.smembers(GATE_FEATURES)
             elif feature_keys:
-                pipeline.smismember(FEATURES, list(feature_keys))
+                pipeline.smismember(GATE_FEATURES, list(feature_keys))
             if names:
-                pipeline.hmget(IDS, list(names))
-                pipeline.hmget(NAMES, list(names))
+                pipeline.hmget(GATE_IDS, list(names))
+                pipeline.hmget(GATE_NAMES, list(names))
             answers: Any = await pipeline.execute()
         found = _seen(answers[: 2 * len(names)])
         rest = answers[2 * len(names) :]
@@ -306,10 +305,10 @@ class Projector:
     def catch_up(self) -> None:
         """Write all that the control log has and Redis has not. Raises `redis.RedisError` or `psycopg.Error`."""
         with self._lock:
-            told_in, version = _version(self._client.get(VERSION))
+            told_in, version = _version(self._client.get(GATE_VERSION))
             if not self._has_ids:
                 # An earlier version kept ids among the names: all is written again, once.
-                version = version if self._client.exists(IDS) else 0
+                version = version if self._client.exists(GATE_IDS) else 0
                 self._has_ids = True
             with self._pool.connection() as connection:
                 (found,) = connection.execute(statement("ledger_generation")).fetchall()
@@ -333,34 +332,34 @@ class Projector:
                     self._write_customers(connection, generation, version, customer_ids)
                     features = [entry[4] for entry in entries if entry[4]]
                     if features:
-                        self._client.sadd(FEATURES, *features)
+                        self._client.sadd(GATE_FEATURES, *features)
                     # (2) Only then is the version raised: what came before it is there. In another generation all has
                     # to be there, or whoever goes on with the rest would find the generation told.
                     if not anew:
-                        self._upwards(keys=[VERSION], args=[generation, version])
+                        self._upwards(keys=[GATE_VERSION], args=[generation, version])
                 if anew:
                     if version:  # a ledger of nobody is a new one, or an address mistaken
                         self._remove_others(connection, generation)
-                    self._upwards(keys=[VERSION], args=[generation, version])
+                    self._upwards(keys=[GATE_VERSION], args=[generation, version])
 
     def _remove_others(self, connection: psycopg.Connection[Any], generation: int) -> None:
         """All that exists was told in a generation: what an earlier one left besides does not exist."""
         cursor = 0
         while True:
-            scanned: Any = self._client.scan(cursor, match=DOCUMENTS, count=CHUNK_KEYS)
+            scanned: Any = self._client.scan(cursor, match=GATE_DOCUMENTS, count=CHUNK_KEYS)
             cursor, keys = scanned
             pipeline = self._client.pipeline(transaction=False)
             for key in keys:
-                customer_key = key.decode()[len("tollway:{") : -len("}:gate")]
-                self._put(keys=[key, NAMES, IDS], args=[generation, 0, "", customer_key], client=pipeline)
+                customer_key = customer_key_of(key)
+                self._put(keys=[key, GATE_NAMES, GATE_IDS], args=[generation, 0, "", customer_key], client=pipeline)
             pipeline.execute()
             if cursor == 0:
                 break
-        told: Any = self._client.smembers(FEATURES)
+        told: Any = self._client.smembers(GATE_FEATURES)
         exist = {key for (key,) in connection.execute(statement("feature_keys")).fetchall()}
         gone = [key for key in told if key.decode() not in exist]
         if gone:
-            self._client.srem(FEATURES, *gone)
+            self._client.srem(GATE_FEATURES, *gone)
 
     def _write_customers(
         self, connection: psycopg.Connection[Any], generation: int, version: int, customer_ids: list[str]
@@ -395,7 +394,7 @@ class Projector:
                 generation=generation,
             )
             self._put(
-                keys=[gate_key(customer.key), NAMES, IDS],
+                keys=[gate_key(customer.key), GATE_NAMES, GATE_IDS],
                 args=[generation, version, msgspec.json.encode(document), customer.key],
                 client=pipeline,
             )

@@ -32,8 +32,8 @@ from msgspec import Struct
 from psycopg.rows import class_row
 
 from sinks.postgres.statements import statement
+from sinks.redis.keys import API_KEYS
 
-COPY: Final = "tollway:api:keys"
 PREFIX: Final = "tw"
 ID_BYTES: Final = 5
 SECRET_BYTES: Final = 32
@@ -136,12 +136,12 @@ def read_valid(connection: Connection) -> dict[str, ValidKey]:
 
 def copy_keys(client: redis.Redis, keys: dict[str, ValidKey]) -> None:
     """Put the keys that open into Redis."""
-    client.set(COPY, msgspec.json.encode(list(keys.values())))
+    client.set(API_KEYS, msgspec.json.encode(list(keys.values())))
 
 
 def read_copy(client: redis.Redis) -> dict[str, ValidKey] | None:
     """The keys that Redis has; None where it has no copy."""
-    found: Any = client.get(COPY)
+    found: Any = client.get(API_KEYS)
     if found is None:
         return None
     return {key.id: key for key in msgspec.json.decode(found, type=list[ValidKey])}

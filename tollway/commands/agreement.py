@@ -20,8 +20,8 @@ from psycopg.rows import dict_row
 
 from sinks.kafka.access import AccessRow
 from sinks.postgres.statements import statement
-from sinks.redis.balances import balance_key
 from sinks.redis.history import UNKNOWN_CUSTOMER, visible
+from sinks.redis.keys import balance_key
 
 SAMPLE = 1000
 """So many customers are looked at, unless all are asked for."""

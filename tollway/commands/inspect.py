@@ -9,7 +9,7 @@ import redis
 import typer
 
 from rating.refusals import ParkCode, RejectCode
-from sinks.redis.balances import balance_key
+from sinks.redis.keys import balance_key
 from tollway import ledger_reads
 from tollway.commands.stores import stores
 from tollway.console import instant, print_json, print_table, say, tell_cut

@@ -14,7 +14,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from sinks.event_log import CONTROL_HEAD
+from sinks.redis.keys import CONTROL_HEAD
 
 _UPWARDS: Final = """
 -- The head only ever rises, in whatever order the writers come by.
