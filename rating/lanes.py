@@ -3,7 +3,8 @@ Lanes: the fast path of usage that needs no look at its account. An optimization
 
 Most events are one more of a subject and type whose route is known. Where that leads to one usage period that only
 adds up, unfiltered, usage *gathers* in a lane: folding the event touches the lane and nothing else. What has gathered
-goes to the period before its account is priced, so that with lanes and without them every row is the same.
+goes to the period before its account is priced. Lanes may change which event of a batch has the account settled, as
+another cut of the stream would, and nothing else: the laws are tested with lanes and without.
 
 A lane is bounded by all that bounds its route: the slice of the window, the billing period, the version of the plan,
 the owner of the subject, and from when to when usage may be received. It holds until what the catalog says of its

@@ -22,7 +22,7 @@ class TimeRules(Struct, frozen=True):
     keep_closed: timedelta = timedelta(hours=24)
     """How long a closed period stays in the state, for usage received in time that is read late."""
     with_lanes: bool = True
-    """Whether usage may gather in lanes. Without them every event goes the slow way, and every row is the same."""
+    """Whether usage may gather in lanes. Without them every event goes the slow way, and the outcome is the same."""
     lane_check_events: int | None = None
     """
     After so many events a fold by a lane is checked against the slow way; None: `rating.intake.LANE_CHECK_EVENTS`.

@@ -51,7 +51,7 @@ class Told:
             self.tables[name] = {key: entry for key, entry in table.items() if entry[0] < self.commit}
 
     def rows(self, name: str) -> list[Any]:
-        return [row for _, row in self.tables[name].values()]
+        return [self.tables[name][key][1] for key in sorted(self.tables[name])]
 
 
 def run(
@@ -61,12 +61,28 @@ def run(
     mode: SettlementMode = SettlementMode.CREDIT_ONLY,
     crash: bool = False,
 ) -> Told:
+    """Feed a stream as `run_once` does, without lanes and with: the balance is the same, and so is the bill."""
+    without, told = (run_once(stream, seed, grants, mode, crash, with_lanes) for with_lanes in (False, True))
+    check_against_oracle(without, stream)
+    assert told.rows("balances") == without.rows("balances")
+    assert told.ended == without.ended
+    return told
+
+
+def run_once(
+    stream: list[dict[str, Any]],
+    seed: int,
+    grants: tuple[Decimal, ...],
+    mode: SettlementMode,
+    crash: bool,
+    with_lanes: bool,
+) -> Told:
     """Feed a stream in random cuts, with beats, snapshots and (if asked) crashes at random."""
     chance = random.Random(seed)
     catalog = catalog_of([*catalog_records(mode), *customer_records(NUMBER, grants, mode)])
     number = key_group(f"customer-{NUMBER}")
     segments: dict[int, bytes] = {}
-    rules = TimeRules(window_seconds=3600)
+    rules = TimeRules(window_seconds=3600, with_lanes=with_lanes)
 
     def opened(snapshot: bytes | None) -> KeyGroup:
         group = KeyGroup(number, catalog, rules, snapshot, lambda _, numbers: [segments[n] for n in numbers])
@@ -181,7 +197,8 @@ def test_access_belongs_to_the_balance_beside_it(
         assert row.live == row.settled - row.overage
 
 
-def test_the_gate_shuts_at_the_event_that_uses_the_credits_up() -> None:
+@pytest.mark.parametrize("with_lanes", [True, False])
+def test_the_gate_shuts_at_the_event_that_uses_the_credits_up(with_lanes: bool) -> None:
     """Between beats a customer is blocked at once: the row that says so has folded no later event."""
     stream = [
         {
@@ -196,7 +213,7 @@ def test_the_gate_shuts_at_the_event_that_uses_the_credits_up() -> None:
         for number in range(1000)
     ]
     catalog = catalog_of([*catalog_records(), *customer_records(NUMBER, (Decimal("15"),))])
-    group = KeyGroup(key_group(f"customer-{NUMBER}"), catalog, TimeRules())
+    group = KeyGroup(key_group(f"customer-{NUMBER}"), catalog, TimeRules(with_lanes=with_lanes))
     _resumed(group)
     out = Outcome()
     group.fold(b"\n".join(map(line, stream)), LATER, LATER, out)
