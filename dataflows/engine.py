@@ -31,7 +31,7 @@ from dataflows.catching_up import Following
 from dataflows.history import LedgerHistory
 from dataflows.kafka_topics import KafkaTopics
 from dataflows.log_clock import LogClock
-from dataflows.pace import Pace
+from dataflows.pace import EpochPacer
 from dataflows.rating_flow import Wiring, rating_flow
 from dataflows.recovery.store import ALONE, Cluster, recovery_store
 from dataflows.redrive import Redrive
@@ -146,7 +146,7 @@ def run_engine(
             view=view,
             usage=usage,  # type: ignore[arg-type]
             control=control,
-            pace=Pace(epoch, alone=cluster.size == 1),
+            pace=EpochPacer(epoch, alone=cluster.size == 1),
             clock=clock,
             rules=rules,
             beat=timedelta(milliseconds=settings.beat_ms),

@@ -25,7 +25,7 @@ STEP = timedelta(milliseconds=25)
 """So long, or a quarter of what seems too early, a process sleeps for others: the commit itself may have been slow."""
 
 
-class Pace:
+class EpochPacer:
     """
     The pace of all sources of one process.
 
@@ -57,7 +57,7 @@ class Pace:
 
 
 class _Partition(StatefulSourcePartition[X, S]):
-    def __init__(self, partition: StatefulSourcePartition[X, S], pace: Pace) -> None:
+    def __init__(self, partition: StatefulSourcePartition[X, S], pace: EpochPacer) -> None:
         self._partition = partition
         self._pace = pace
         self._epoch = 0
@@ -103,7 +103,7 @@ class _Partition(StatefulSourcePartition[X, S]):
 
 
 class _Source(FixedPartitionedSource[X, S]):
-    def __init__(self, source: FixedPartitionedSource[X, S], pace: Pace) -> None:
+    def __init__(self, source: FixedPartitionedSource[X, S], pace: EpochPacer) -> None:
         self._source = source
         self._pace = pace
 

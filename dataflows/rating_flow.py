@@ -18,7 +18,7 @@ from dataflows.backlog import Backlog
 from dataflows.catalog_view import CatalogView
 from dataflows.log_clock import LogClock
 from dataflows.messages import RawBatch
-from dataflows.pace import Pace
+from dataflows.pace import EpochPacer
 from dataflows.rate import builder
 from dataflows.route import Router
 from dataflows.sources.control import ControlSource
@@ -47,7 +47,7 @@ class Wiring(Struct, frozen=True):
     usage: dict[str, FixedPartitionedSource[RawBatch, object]]
     """Sources of usage by step id."""
     control: ControlSource
-    pace: Pace
+    pace: EpochPacer
     clock: LogClock
     rules: TimeRules
     beat: timedelta

@@ -16,7 +16,7 @@ from rating.money import plain
 from rating.outcome import BalanceRow, PeriodUsage
 
 
-class Access(StrEnum):
+class AccessState(StrEnum):
     """May this customer go on?"""
 
     ALLOWED = "allowed"
@@ -34,7 +34,7 @@ CUSTOMER_DELETED = "customer_deleted"
 class AccessDecision(NamedTuple):
     """Whether a customer may go on, and how much it can spend before that, or anything else here, could change."""
 
-    access: Access
+    access: AccessState
     reason: str
     level: int
     threshold: str
@@ -70,7 +70,7 @@ def decide_access(account: Account, customer: Customer, now: datetime) -> Access
             break
         level, threshold = level + 1, plain(limit)
     return AccessDecision(
-        access=Access.BLOCKED if blocked or is_deleted else Access.ALLOWED,
+        access=AccessState.BLOCKED if blocked or is_deleted else AccessState.ALLOWED,
         reason=CUSTOMER_DELETED if is_deleted else NO_CREDIT_AVAILABLE if blocked else "",
         level=level,
         threshold=threshold,

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from rating.access import Access, balance_row, decide_access
+from rating.access import AccessState, balance_row, decide_access
 from rating.account import Account
 from rating.calendar import NOTHING, TICK, Calendar, is_in_arrears
 from rating.carried import carry_over, unbind_earlier
@@ -164,4 +164,4 @@ def _publish_balance(account: Account, calendar: Calendar, now: datetime, out: O
     out.balances.append(balance_row(account, account.customer, decision, now))
     is_first = account.last_published is None
     if account.publish((decision.access, decision.level, decision.blocked_features)):
-        out.urgent = out.urgent or not is_first or decision.access is Access.BLOCKED
+        out.urgent = out.urgent or not is_first or decision.access is AccessState.BLOCKED

@@ -31,7 +31,7 @@ from rating.money import ZERO
 from rating.outcome import BalanceRow, ChargeRow, MismatchRow, Outcome
 from rating.refusals import Parked, Rejected
 from rating.time_rules import TimeRules
-from tollway.invoicing.lines import Billed, Standing, differences
+from tollway.invoicing.lines import Billed, PeriodStanding, differences
 from tollway.invoicing.model import Invoice, InvoiceCustomer, InvoiceStatus, Totals
 from tollway.invoicing.parts import before_parts, key_of
 from tollway.invoicing.pricing import priced_by
@@ -74,7 +74,7 @@ class BatchResult:
         numbers = count(1)
         before = before_parts(self.catalog, charges)
         periods = [
-            Standing(charge, *priced_by(self.catalog, charge), Billed({}), before.get(key_of(charge)))
+            PeriodStanding(charge, *priced_by(self.catalog, charge), Billed({}), before.get(key_of(charge)))
             for charge in charges
         ]
         lines = differences(periods, (), lambda: f"{customer.key}-{next(numbers)}")

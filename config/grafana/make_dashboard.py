@@ -38,7 +38,7 @@ Query = tuple[str, str]
 """An expression, and what its series are called."""
 
 
-class Picture(Struct, frozen=True):
+class PanelSpec(Struct, frozen=True):
     """One panel: what it shows, in which unit of Grafana's, and what it says to who does not know."""
 
     title: str
@@ -60,55 +60,55 @@ def quantiles(metric: str, by: str = "", legend: str = "") -> tuple[Query, ...]:
 
 
 GLANCE = (
-    Picture("Events rated", "Per second.", "ops", ((f'sum(rate(tollway_events_total{{end="rated"}}{RATE}))', ""),)),
-    Picture(
+    PanelSpec("Events rated", "Per second.", "ops", ((f'sum(rate(tollway_events_total{{end="rated"}}{RATE}))', ""),)),
+    PanelSpec(
         "Balances fresh within",
         "From the log to the balance that shows it, for 99 of 100 batches.",
         "s",
         quantiles("tollway_event_to_balance_seconds")[1:],
         alarm=5,
     ),
-    Picture(
+    PanelSpec(
         "Blocked within",
         "From the log to the signal that access changed, for 99 of 100, over the range shown.",
         "s",
         (("histogram_quantile(0.99, sum by (le) (increase(tollway_ingest_to_signal_seconds_bucket[$__range])))", ""),),
         alarm=1,
     ),
-    Picture(
+    PanelSpec(
         "Behind",
         "The partition that is furthest behind its log.",
         "s",
         (("max(tollway_source_lag_seconds)", ""),),
         alarm=30,
     ),
-    Picture(
+    PanelSpec(
         "Customers blocked",
         "Of those that have a balance.",
         "none",
         (('sum(tollway_customers{access="blocked"})', ""),),
     ),
-    Picture("Events that wait", "Parked: see them by reason below.", "none", (("sum(tollway_parked_events)", ""),)),
-    Picture(
+    PanelSpec("Events that wait", "Parked: see them by reason below.", "none", (("sum(tollway_parked_events)", ""),)),
+    PanelSpec(
         "Money that does not add up",
         "Customers whose figures disagree in the last digit or more. Anything but 0 is a defect.",
         "none",
         (("max(tollway_unbalanced_customers)", ""),),
         alarm=1,
     ),
-    Picture("Processes up", "Of the dataflow.", "none", (('sum(up{job="tollway-engine"})', ""),)),
+    PanelSpec("Processes up", "Of the dataflow.", "none", (('sum(up{job="tollway-engine"})', ""),)),
 )
 
-ROWS: dict[str, tuple[Picture, ...]] = {
+ROWS: dict[str, tuple[PanelSpec, ...]] = {
     "Usage": (
-        Picture(
+        PanelSpec(
             "How events end",
             "Each event that is read ends as exactly one of these.",
             "ops",
             ((f"sum by (end) (rate(tollway_events_total{RATE}))", "{{end}}"),),
             stacked=True,
         ),
-        Picture(
+        PanelSpec(
             "Not rated, by reason",
             "Parked events are rated by themselves later; rejected ones are dead letters.",
             "ops",
@@ -119,19 +119,19 @@ ROWS: dict[str, tuple[Picture, ...]] = {
                 ),
             ),
         ),
-        Picture(
+        PanelSpec(
             "Behind, by partition",
             "At most so far; the newest event that was read had been received so long ago.",
             "s",
             (("max by (source, partition) (tollway_source_lag_seconds)", "{{source}} {{partition}}"),),
         ),
-        Picture(
+        PanelSpec(
             "Kafka: messages not read yet",
             "By partition; nothing where Kafka is not read.",
             "none",
             (("max by (source, partition) (tollway_source_lag_messages)", "{{source}} {{partition}}"),),
         ),
-        Picture(
+        PanelSpec(
             "Event time behind the clock",
             "The newest event time seen, by key group: the most recent, the middle and the oldest.",
             "s",
@@ -141,14 +141,14 @@ ROWS: dict[str, tuple[Picture, ...]] = {
                 ("time() - min(tollway_watermark_timestamp_seconds > 0)", "oldest"),
             ),
         ),
-        Picture(
+        PanelSpec(
             "Events that wait, by reason",
             "As the ledger has them.",
             "none",
             (("max by (reason) (tollway_parked_events)", "{{reason}}"),),
             stacked=True,
         ),
-        Picture(
+        PanelSpec(
             "Usage without a price",
             "Rated events of which one meter's usage waits, by meter, and how many of them come.",
             "none",
@@ -157,7 +157,7 @@ ROWS: dict[str, tuple[Picture, ...]] = {
                 (f"sum by (meter) (rate(tollway_unpriced_events_total{RATE}))", "{{meter}}: a second"),
             ),
         ),
-        Picture(
+        PanelSpec(
             "Waiting events driven again",
             "Put back into the log, and failures, per second.",
             "ops",
@@ -166,7 +166,7 @@ ROWS: dict[str, tuple[Picture, ...]] = {
                 (f"sum(rate(tollway_redrive_failures_total{RATE}))", "failures"),
             ),
         ),
-        Picture(
+        PanelSpec(
             "Held up by events that wait",
             "What the flow gives, once, for looking at some of them.",
             "s",
@@ -174,32 +174,32 @@ ROWS: dict[str, tuple[Picture, ...]] = {
         ),
     ),
     "Latency": (
-        Picture(
+        PanelSpec(
             "Event to balance",
             "From the log taking a batch to the balance that shows it.",
             "s",
             quantiles("tollway_event_to_balance_seconds"),
         ),
-        Picture(
+        PanelSpec(
             "Ingest to signal",
             "From the log taking the event that changed access to the signal.",
             "s",
             quantiles("tollway_ingest_to_signal_seconds"),
         ),
-        Picture("Epochs", "From one snapshot to the next.", "s", quantiles("tollway_epoch_seconds")),
-        Picture(
+        PanelSpec("Epochs", "From one snapshot to the next.", "s", quantiles("tollway_epoch_seconds")),
+        PanelSpec(
             "Writes",
             "One write to a store.",
             "s",
             quantiles("tollway_sink_write_seconds", "store", " {{store}}"),
         ),
-        Picture(
+        PanelSpec(
             "Waiting at the end of an epoch",
             "Until a store has what is left.",
             "s",
             quantiles("tollway_sink_flush_seconds", "store", " {{store}}"),
         ),
-        Picture(
+        PanelSpec(
             "Rows into the ledger",
             "Merged, per second; one that is told again counts again.",
             "ops",
@@ -207,19 +207,19 @@ ROWS: dict[str, tuple[Picture, ...]] = {
         ),
     ),
     "Money and customers": (
-        Picture(
+        PanelSpec(
             "Charged within an hour",
             "By currency, from the ledger; less than nothing where more usage makes a period cheaper.",
             "none",
             (("max by (currency) (delta(tollway_charged_amount[1h]))", "{{currency}}"),),
         ),
-        Picture(
+        PanelSpec(
             "Credit left",
             "All customers together, overage taken off.",
             "none",
             (("max by (currency) (tollway_live_amount)", "{{currency}}"),),
         ),
-        Picture(
+        PanelSpec(
             "Share of charges that credits paid",
             "Since the beginning.",
             "percentunit",
@@ -230,20 +230,20 @@ ROWS: dict[str, tuple[Picture, ...]] = {
                 ),
             ),
         ),
-        Picture(
+        PanelSpec(
             "Uncovered",
             "What no credits paid, since the beginning.",
             "none",
             (("max by (currency) (tollway_uncovered_amount)", "{{currency}}"),),
         ),
-        Picture(
+        PanelSpec(
             "Customers by access",
             "As the ledger has them.",
             "none",
             (("max by (access) (tollway_customers)", "{{access}}"),),
             stacked=True,
         ),
-        Picture(
+        PanelSpec(
             "Signals",
             "Raised, by kind.",
             "ops",
@@ -251,14 +251,14 @@ ROWS: dict[str, tuple[Picture, ...]] = {
         ),
     ),
     "HTTP API": (
-        Picture(
+        PanelSpec(
             "Requests",
             "Per second, by status.",
             "reqps",
             ((f"sum by (status) (rate(tollway_api_requests_total{RATE}))", "{{status}}"),),
             stacked=True,
         ),
-        Picture(
+        PanelSpec(
             "Slowest answers",
             "The operations whose p99 is the highest.",
             "s",
@@ -270,25 +270,25 @@ ROWS: dict[str, tuple[Picture, ...]] = {
                 ),
             ),
         ),
-        Picture(
+        PanelSpec(
             "Events taken in",
             "Per second, by what became of them.",
             "ops",
             ((f"sum by (outcome) (rate(tollway_api_events_total{RATE}))", "{{outcome}}"),),
         ),
-        Picture(
+        PanelSpec(
             "Ingest",
             "From a request with events to its answer, when these are in the log.",
             "s",
             quantiles("tollway_api_ingest_seconds", "outcome", " {{outcome}}"),
         ),
-        Picture(
+        PanelSpec(
             "Refused",
             "Requests that no operation answered, by reason.",
             "reqps",
             ((f"sum by (reason) (rate(tollway_api_refused_total{RATE}))", "{{reason}}"),),
         ),
-        Picture(
+        PanelSpec(
             "In hand",
             "Bytes of events that are not in the log yet; what comes in per second.",
             "bytes",
@@ -299,25 +299,25 @@ ROWS: dict[str, tuple[Picture, ...]] = {
         ),
     ),
     "Processes of the dataflow": (
-        Picture(
+        PanelSpec(
             "Processor",
             "Of one core.",
             "percentunit",
             ((f'rate(process_cpu_seconds_total{{job="tollway-engine"}}{RATE})', "{{instance}}"),),
         ),
-        Picture(
+        PanelSpec(
             "Memory",
             "Resident.",
             "bytes",
             (('process_resident_memory_bytes{job="tollway-engine"}', "{{instance}}"),),
         ),
-        Picture(
+        PanelSpec(
             "Running for",
             "Since the process began.",
             "s",
             (('time() - process_start_time_seconds{job="tollway-engine"}', "{{instance}}"),),
         ),
-        Picture(
+        PanelSpec(
             "Version",
             "Processes by version.",
             "none",
@@ -334,7 +334,7 @@ def _targets(queries: Iterable[Query]) -> list[prometheus.Dataquery]:
     ]
 
 
-def _number(picture: Picture) -> stat.Panel:
+def _number(picture: PanelSpec) -> stat.Panel:
     steps = [Threshold(value=None, color="green")]
     if picture.alarm is not None:
         steps.append(Threshold(value=picture.alarm, color="red"))
@@ -343,7 +343,7 @@ def _number(picture: Picture) -> stat.Panel:
     return panel.targets(list(_targets(picture.queries))).span(3).height(4)
 
 
-def _graph(picture: Picture) -> timeseries.Panel:
+def _graph(picture: PanelSpec) -> timeseries.Panel:
     panel = timeseries.Panel().title(picture.title).description(picture.about).unit(picture.unit).datasource(SOURCE)
     panel = panel.fill_opacity(30 if picture.stacked else 5).line_width(1).span(8).height(7)
     panel = panel.legend(

@@ -49,7 +49,7 @@ class Source(Protocol):
     def list_parts(self) -> list[str]: ...
 
     def build_part(self, step_id: str, for_part: str, resume_state: Any) -> StatefulSourcePartition[RawBatch, Any]:
-        """Open a partition. Raises `OffsetGone` where there is a gap after the offset."""
+        """Open a partition. Raises `StreamOffsetGone` or `TopicOffsetGone` where there is a gap after the offset."""
 
 
 class Rebuilt(Struct, frozen=True):
@@ -78,7 +78,7 @@ def rebuild(store: Path, dsn: str, usage: Mapping[str, Source], partitions: int)
     Raises:
         RecoveryStoreThere: The folder has partitions with an epoch.
         LedgerInUse: A dataflow runs on the ledger.
-        OffsetGone: A source lacks usage that has to be read again; each source has its own.
+        StreamOffsetGone or TopicOffsetGone: A source lacks usage that has to be read again; each source has its own.
     """
     if holds_an_epoch(store):
         raise RecoveryStoreThere(

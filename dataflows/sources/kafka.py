@@ -54,7 +54,7 @@ Resume = tuple[int, str]
 """What the recovery store keeps of a partition: the next offset, and the id of the topic that it belongs to."""
 
 
-class OffsetGone(Exception):
+class TopicOffsetGone(Exception):
     """
     Messages from the offset on that was to be read next are not in the topic any more.
 
@@ -119,15 +119,15 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, Resume]):
         self._consumer.assign([TopicPartition(self._topic, self._number, offset)])
         return offset
 
-    def _gone(self, offset: int, first: int, end: int) -> OffsetGone:
+    def _gone(self, offset: int, first: int, end: int) -> TopicOffsetGone:
         place = f"Kafka topic `{self._topic}`, partition {self._number}: offset {offset} is wanted"
         if offset > end:
-            return OffsetGone(
+            return TopicOffsetGone(
                 f"{place}, but the partition ends at {end}: the brokers lost messages that were read\n"
                 "hint: restore the topic, or see “An offset is gone” in docs/kafka.md;"
                 f" {BEGIN_AT}={self._number}:{end} goes on with what comes next"
             )
-        return OffsetGone(
+        return TopicOffsetGone(
             f"{place}, but the earliest is {first}: {first - offset} offsets are gone and were never read\n"
             "hint: raise the topic's retention.ms, and see “An offset is gone” in docs/kafka.md;"
             f" {BEGIN_AT}={self._number}:{first} goes on without them"

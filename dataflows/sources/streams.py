@@ -33,7 +33,7 @@ LAG_SOURCE = "events"
 _log = logging.getLogger("tollway.streams")
 
 
-class OffsetGone(Exception):
+class StreamOffsetGone(Exception):
     """
     Entries after the offset to resume from left the log: recovery store and ledger are older than its retention.
 
@@ -83,7 +83,7 @@ class StreamPartition(StatefulSourcePartition[RawBatch, Resume]):
         if gone > self._read:
             found = f"stream `{self._key}`: {gone - self._read} entries after {self._offset} left it unread"
             if not self._accept_gap:
-                raise OffsetGone(
+                raise StreamOffsetGone(
                     f"{found}\nhint: put back a backup of the log; TOLLWAY_LOG_ACCEPT_GAP=on goes on without them"
                 )
             _log.error("%s: goes on without them", found)

@@ -9,7 +9,7 @@ import pytest
 import redis
 from bytewax.errors import BytewaxRuntimeError
 
-from dataflows.sources.streams import OffsetGone
+from dataflows.sources.streams import StreamOffsetGone
 from sinks.postgres.ledger import LedgerOutdated, RecoveryStoreMissing
 from sinks.writer import WriterFailed
 from tollway.commands.dataflow import DataflowFailed
@@ -41,7 +41,7 @@ def refused(code: ControlCode, line: int | None = None) -> ControlError:
     [
         (in_flow(RecoveryStoreMissing("no store\nhint: set TOLLWAY_HOME")), 2, "hint: set TOLLWAY_HOME"),
         (in_flow(LedgerOutdated("it ends\nhint: put back both")), 2, "the dataflow ended: it ends"),
-        (in_flow(OffsetGone("trimmed\nhint: raise it")), 2, "the dataflow ended: trimmed"),
+        (in_flow(StreamOffsetGone("trimmed\nhint: raise it")), 2, "the dataflow ended: trimmed"),
         (in_flow(WriterFailed("ledger: OperationalError"), psycopg.OperationalError("p4ss")), 3, "PostgreSQL went"),
         (in_flow(redis.ConnectionError("p4ss")), 3, "`home/crash.log`\nhint: start it again"),
         (in_flow(WriterFailed("ledger: DataError"), psycopg.DataError("p4ss")), 3, "PostgreSQL refused"),

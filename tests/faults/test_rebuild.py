@@ -17,7 +17,7 @@ import redis
 from dataflows.engine import stream_source
 from dataflows.recovery.copies import KEPT, NotCopied, copies, copy_store
 from dataflows.recovery.rebuild import Rebuilt, RecoveryStoreThere, rebuild
-from dataflows.sources.streams import OffsetGone
+from dataflows.sources.streams import StreamOffsetGone
 from sinks.postgres.ledger import LedgerInUse, sole_writer
 from sinks.redis.keys import stream_key
 from tests.conftest import Stores
@@ -136,7 +136,7 @@ def test_a_gap_in_the_log_is_told_and_nothing_is_changed(stores: Stores, stream:
         for part in range(stores.settings.partitions):
             client.xtrim(stream_key(part), maxlen=0, approximate=False)
     lose(stores)
-    with pytest.raises(OffsetGone):
+    with pytest.raises(StreamOffsetGone):
         made_anew(stores)
     check_ledger(stores, stream[:2000], CUSTOMERS)
     assert not (stores.settings.home / "recovery").exists()

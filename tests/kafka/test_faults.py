@@ -12,7 +12,7 @@ import pytest
 
 from config.kafka import KafkaSettings
 from dataflows.engine import run_engine
-from dataflows.sources.kafka import OffsetGone, PartitionsAdded, TopicUnfit
+from dataflows.sources.kafka import PartitionsAdded, TopicOffsetGone, TopicUnfit
 from sinks.kafka.client import KafkaUnavailable, TopicMissing, admin
 from sinks.kafka.topics import make, wanted
 from tests.conftest import Stores
@@ -95,7 +95,7 @@ def test_an_offset_that_is_gone_is_an_error(stores: Stores, kafka: KafkaSettings
     with pytest.raises(Exception) as raised:
         drain(stores, kafka)
     message = told(raised.value)
-    assert isinstance(cause(raised.value, OffsetGone), OffsetGone)
+    assert isinstance(cause(raised.value, TopicOffsetGone), TopicOffsetGone)
     assert f"Kafka topic `{kafka.topic_events}`, partition {partition}: offset " in message
     assert "is wanted, but the earliest is 25" in message
     assert "retention.ms" in message

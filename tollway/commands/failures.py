@@ -19,7 +19,7 @@ from dataflows.recovery.copies import NotCopied
 from dataflows.recovery.rebuild import RecoveryStoreThere
 from dataflows.recovery.store import RecoveryStoreScattered
 from dataflows.sources import kafka
-from dataflows.sources.streams import OffsetGone
+from dataflows.sources.streams import StreamOffsetGone
 from sinks.kafka.client import KafkaUnavailable, TopicMissing
 from sinks.kafka.deliver import DeliveryFailed
 from sinks.postgres.ledger import LedgerInUse, LedgerOutdated, RecoveryStoreMissing
@@ -67,10 +67,10 @@ def _explain(failure: BaseException) -> tuple[str, int] | None:
             | RecoveryStoreMissing()
             | RecoveryStoreScattered()
             | RecoveryStoreThere()
-            | OffsetGone()
+            | StreamOffsetGone()
         ):
             return str(failure), BAD_INPUT
-        case kafka.OffsetGone() | kafka.TopicUnfit() | TopicMissing():
+        case kafka.TopicOffsetGone() | kafka.TopicUnfit() | TopicMissing():
             return str(failure), BAD_INPUT
         case KafkaUnavailable() | DeliveryFailed() | kafka.PartitionsAdded() | PeerLost():
             return str(failure), NO_SERVER

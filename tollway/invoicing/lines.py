@@ -70,7 +70,7 @@ class Billed(NamedTuple):
         return sum((figures.credits for figures in self.details.values()), ZERO)
 
 
-class Standing(NamedTuple):
+class PeriodStanding(NamedTuple):
     """A billing period as it stands: what it has come to, how it is priced, and what was billed of it."""
 
     charge: Charge
@@ -121,7 +121,7 @@ def unbilled(
             continue
         key = key_of(charge)
         has_moved = bool(catalog.subscriptions[head.id][charge.subscription_id].moves)
-        standing = Standing(charge, card, pricing, billed.get(key, Billed({})), before.get(key))
+        standing = PeriodStanding(charge, card, pricing, billed.get(key, Billed({})), before.get(key))
         periods.append(standing._replace(customer_key=head.key) if has_moved else standing)
     return differences(periods, billed.values(), new_id)
 
@@ -163,7 +163,9 @@ def price_book(connection: Connection, customer_id: str) -> Catalog:
     return catalog
 
 
-def differences(periods: Iterable[Standing], all_billed: Iterable[Billed], new_id: Callable[[], str]) -> list[Line]:
+def differences(
+    periods: Iterable[PeriodStanding], all_billed: Iterable[Billed], new_id: Callable[[], str]
+) -> list[Line]:
     """
     What periods have come to, less what was billed of them, with a line for each that differs.
 
@@ -191,12 +193,12 @@ def differences(periods: Iterable[Standing], all_billed: Iterable[Billed], new_i
 class _Draft(NamedTuple):
     """A period that may become a line."""
 
-    standing: Standing
+    standing: PeriodStanding
     details: list[Detail]
     coverage: Coverage
 
     @staticmethod
-    def of(standing: Standing) -> _Draft:
+    def of(standing: PeriodStanding) -> _Draft:
         charge, pricing = standing.charge, standing.pricing
         found = details_of(charge, pricing, standing.before)
         exact, in_ledger = sum((row.amount for row in found), ZERO), charge.amount + charge.commitment
