@@ -186,7 +186,7 @@ class RateLogic(StatefulBatchLogic[bytes, Outcome, bytes]):
                     out.ended["duplicate", ""] += blob.count(b"\n") + 1
                     continue
                 timed = len(group.received)
-                group.fold(blob, received_at, now, out, framed, meter)
+                group.fold(blob, received_at, now, out, framed, meter, read_version is not None)
                 if read_version is not None:
                     # It waited: its first receipt is not what the flow is behind by, nor how old a balance is.
                     del group.received[timed:]

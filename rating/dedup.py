@@ -5,6 +5,9 @@ Ids are kept exactly, each with whose it is and a fingerprint of the event (`rat
 of a key group has an id, so what is looked up is one dict for each source; customers who have an id that another one
 had first are kept beside it. That it is the same key group never matters.
 
+Whoever is the first to be received under an id has it, also while it waits: how events that wait, and those that came
+back, are remembered among the others is the intake's (`rating.intake`).
+
 Ids are forgotten in segments: once both a horizon of event time and the same span of receiving time have passed,
 so that neither a backfill nor an idle night forgets too early. A full segment goes to the ledger; a snapshot
 carries only the open one.
@@ -165,6 +168,22 @@ class SeenEvents:
             return known & _FINGERPRINT
         beside = self._beside.get((source, event_id))
         return None if beside is None else beside.get(number)
+
+    def print_of(self, source: str, event_id: str, number: int) -> int | None:
+        """The fingerprint of the event that a customer, by its number, has under an id; None where it has none."""
+        known = self._prints.get(source, {}).get(event_id)
+        return None if known is None else self.fingerprint(source, event_id, known, number)
+
+    def add(self, source: str, event_id: str, found: int) -> bool:
+        """Add the print of an event, where its customer has none under the id. Returns whether it is new."""
+        if self.print_of(source, event_id, found >> _FINGERPRINT_BITS) is not None:
+            return False
+        prints = self.of_source(source)
+        if event_id in prints:
+            self.add_beside(source, event_id, found)
+        else:
+            prints[event_id] = found
+        return True
 
     def add_beside(self, source: str, event_id: str, found: int) -> None:
         """Add the print of an event whose id `of_source` has, but which is new for its customer."""

@@ -118,7 +118,14 @@ class KeyGroup:
     # -- input: usage ---------------------------------------------------------------------------
 
     def fold(
-        self, blob: bytes, received_at: datetime, now: datetime, out: Outcome, framed: bool = False, meter: str = ""
+        self,
+        blob: bytes,
+        received_at: datetime,
+        now: datetime,
+        out: Outcome,
+        framed: bool = False,
+        meter: str = "",
+        is_back: bool = False,
     ) -> None:
         """
         Take a raw batch of events in.
@@ -130,6 +137,7 @@ class KeyGroup:
             out: Gains what there is to say at once.
             framed: Whether it is known that `is_framed`.
             meter: The key of the one meter whose usage is to be counted, since the rest was; empty: all of it.
+            is_back: Whether its events were read before, and waited.
         """
         use_exact()
         self.intake.read_catalog()
@@ -141,7 +149,7 @@ class KeyGroup:
         read_through = self.calendar.read_through
         if read_through is None or read_through < received_at:
             self.calendar.read_through = received_at
-        rated = self.intake.take(blob, received_at, now, out, framed, meter)
+        rated = self.intake.take(blob, received_at, now, out, framed, meter, is_back)
         if rated:
             self.received.append((received_at, rated))
 
@@ -247,7 +255,7 @@ class KeyGroup:
         self._aside.discard(customer_id)
         if self.guard(account, out, bring_up):
             for held in self._aside.release(customer_id):
-                self.fold(held.line, held.received_at, now, out, meter=held.meter)
+                self.fold(held.line, held.received_at, now, out, meter=held.meter, is_back=held.is_back)
 
     def check_foreseen(self, failure: Exception) -> None:
         """Raise what is not an event's or a customer's doing: a store is away, or the rules ask for every error."""
@@ -294,11 +302,11 @@ class KeyGroup:
         """Let an event of a customer that was set aside wait."""
         customer_id = self.catalog.owner_of_usage(arrival.event.subject, arrival.at, arrival.received_at)
         assert customer_id is not None
-        self._aside.hold(customer_id, Waiting(arrival.line, arrival.received_at, arrival.only), out)
+        self._aside.hold(customer_id, Waiting(arrival.line, arrival.received_at, arrival.only, arrival.is_back), out)
 
     def hold_for_snapshot(self, arrival: Arrival) -> None:
         """Let an event wait until a snapshot has held its billing period, which has come back from the ledger."""
-        self._waiting.append(Waiting(arrival.line, arrival.received_at, arrival.only))
+        self._waiting.append(Waiting(arrival.line, arrival.received_at, arrival.only, arrival.is_back))
         self._waiting_since = self.calendar.epoch
 
     def _let_pass(self, until: datetime, out: Outcome) -> None:
@@ -339,7 +347,7 @@ class KeyGroup:
         if self._waiting and self._waiting_since < self.calendar.epoch:
             waiting, self._waiting = self._waiting, []
             for event in waiting:
-                self.fold(event.line, event.received_at, now, out, meter=event.meter)
+                self.fold(event.line, event.received_at, now, out, meter=event.meter, is_back=event.is_back)
         dirty, self.dirty = self.dirty, []
         for place, account in enumerate(dirty):
             if self._turn.left <= 0:

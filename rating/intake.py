@@ -36,7 +36,7 @@ from rating.meters import PLAIN_INTEGER_LIMIT, Aggregation, quantity
 from rating.money import ZERO
 from rating.outcome import MismatchRow, Outcome, UsedSubject
 from rating.placing import metered_fields
-from rating.prints import EPOCH, HALF, HALF_BITS, SPREAD, content_of, number_of
+from rating.prints import EPOCH, HALF, HALF_BITS, SPREAD, content_of, content_of_all, number_of
 from rating.refusals import ParkCode, Parked, RejectCode, Rejected, waits_because
 from rating.routes import ADDITIVE, KnownRoutes, Measured, Part, Route, measure, route_to
 from rating.tallies import add, new_tally, tally_value
@@ -47,7 +47,12 @@ from rating.usage import UsagePeriod
 LANE_CHECK_EVENTS = 100_000
 """After so many events a fold by a lane is checked against the slow way."""
 WAITED_PREFIX = "?"
-"""Stands before the key of a meter whose usage of an event waited when the event was rated."""
+"""
+Stands before the key of a meter whose usage of an event waited when the event was rated; without one: the whole event
+waited. Its id is its own since then: the first received has it.
+"""
+CAME_BACK = "!"
+"""Stands for a whole event that had waited and was then rated: nothing of its id waits any more."""
 
 
 class Arrival(Struct, frozen=True, gc=False):
@@ -61,6 +66,8 @@ class Arrival(Struct, frozen=True, gc=False):
     now: datetime
     only: str
     """The key of the one meter whose usage is to be counted, since the rest was; empty: all of it."""
+    is_back: bool = False
+    """Whether it was read before, and waited."""
 
 
 class AccountFailed(Exception):
@@ -160,7 +167,16 @@ class Intake:
             self._moves_seen = len(catalog.moved_subjects)
             self.routes.forget_subjects(moved)
 
-    def take(self, blob: bytes, received_at: datetime, now: datetime, out: Outcome, framed: bool, only: str) -> int:
+    def take(
+        self,
+        blob: bytes,
+        received_at: datetime,
+        now: datetime,
+        out: Outcome,
+        framed: bool,
+        only: str,
+        is_back: bool = False,
+    ) -> int:
         """
         Take a raw batch of events in.
 
@@ -171,6 +187,7 @@ class Intake:
             out: Gains what there is to say at once.
             framed: Whether it is known that `is_framed`.
             only: The key of the one meter whose usage is to be counted, since the rest was; empty: all of it.
+            is_back: Whether its events were read before, and waited.
 
         Returns:
             How many events were rated.
@@ -190,8 +207,8 @@ class Intake:
         too_far = received_at + self.rules.max_ahead
         # Usage ahead of its arrival counts by what was known then: lanes know what became known since.
         lanes_reach = too_far if received_at >= self.catalog.changed_at_by_group[self.number] else received_at
-        # What is driven again for one meter is not what its lane would count.
-        lanes = {} if only else self.lanes.by_type
+        # What is driven again for one meter is not what its lane would count, and what waited has its id already.
+        lanes = {} if only or is_back else self.lanes.by_type
         self._unchecked += len(events)
         checks_lanes = self._unchecked >= self.lane_check_events
         epoch, spread, half = EPOCH, SPREAD, HALF
@@ -215,7 +232,7 @@ class Intake:
                     time = event.time
                     at = time or received_at
                     is_known = event_id in prints
-                    if (is_known or only) and self._is_repeated(event, at, line, received_at, out, only):
+                    if (is_known or only) and self._is_repeated(event, at, line, received_at, out, only, is_back):
                         continue
                     try:
                         lane = lanes[event.type][event.subject]
@@ -259,13 +276,10 @@ class Intake:
                         message = f"event time is more than {ahead:.0f} s ahead of its arrival"
                         out.reject(Rejected(RejectCode.TIME_IN_FUTURE, message, "$.time", line))
                         continue
-                    counted = self._rate(Arrival(event, at, line, received_at, now, only), out)
+                    counted = self._rate(Arrival(event, at, line, received_at, now, only, is_back), out)
                     if counted is not None:
-                        its_print = counted + (fingerprint & half)
-                        if is_known:
-                            self.seen.add_beside(identified, event_id, its_print)
-                        else:
-                            prints[event_id] = its_print
+                        # What waited has its print already.
+                        self.seen.add(identified, event_id, counted + (fingerprint & half))
                         if at > newest:
                             newest = at
                         rated += 1
@@ -276,7 +290,7 @@ class Intake:
                 break
             except AccountFailed:
                 assert not isinstance(event, Rejected)
-                self.keeper.hold(Arrival(event, at, line, received_at, now, only), out)
+                self.keeper.hold(Arrival(event, at, line, received_at, now, only, is_back), out)
             except Exception as failure:
                 # Whatever an event does, it changed nothing, and all others go on.
                 out.reject(self._failed(failure, line))
@@ -319,13 +333,13 @@ class Intake:
                     return None
                 event = again
                 arrival = replace(arrival, event=event)
+            if self._is_repeated(event, at, arrival.line, received_at, out, only, arrival.is_back):
+                # By the catalog as it was read just now.
+                return None
             if isinstance(found, ParkCode):
                 self._park(found, arrival, out)
                 return None
             route = found
-            if self._is_repeated(event, at, arrival.line, received_at, out, only):
-                # By the catalog as it was read just now.
-                return None
             out.subjects.append(UsedSubject(route.account.state.customer_id, event.subject))
         measured = measure(route.meters, event, received_at, arrival.line, only)
         if not measured.counted:
@@ -344,7 +358,9 @@ class Intake:
         for waits in measured.waiting:
             self._park_part(waits, arrival, out)
             if not only:
-                self._remember_waiting(event, account, waits.meter)
+                self._remember_part(event, account, WAITED_PREFIX + waits.meter)
+        if arrival.is_back and not only and self._waits(event, account.state.number):
+            self._remember_part(event, account, CAME_BACK)
         return mark_of(account.state.number) + (_content(event, measured) << HALF_BITS)
 
     # -- decode --------------------------------------------------------------------------------------
@@ -368,12 +384,21 @@ class Intake:
     # -- de-duplicate --------------------------------------------------------------------------------
 
     def _is_repeated(
-        self, event: CloudEvent, at: datetime, line: bytes, received_at: datetime, out: Outcome, only: str
+        self,
+        event: CloudEvent,
+        at: datetime,
+        line: bytes,
+        received_at: datetime,
+        out: Outcome,
+        only: str,
+        is_back: bool,
     ) -> bool:
         """
-        Whether an event, or the usage of `only` one meter of it, was rated before; it then ends as a duplicate.
+        Whether an event, or the usage of `only` one meter of it, was rated before, or waits; it then ends as a
+        duplicate.
 
-        Its id may as well be that of another customer's event.
+        Its id may as well be that of another customer's event. What waits has its id to itself until it comes back, so
+        that of two contents the first received one is rated, however late the log is read.
         """
         identified = part_of(event.source, only)
         known = self.seen.of_source(identified).get(event.id)
@@ -388,17 +413,28 @@ class Intake:
                 out.ended["duplicate", ""] += 1
                 return True
             return False
+        if is_back and not only and self._waits(event, number):
+            return False
         out.ended["duplicate", ""] += 1
-        if not self._says_the_same(rated_as, event, at, line, received_at, only):
+        if not self._says_the_same(rated_as, event, at, line, received_at, only, number):
             out.mismatches.append(MismatchRow(event.source, event.id, line))
         return True
 
     def _says_the_same(
-        self, rated_as: int, event: CloudEvent, at: datetime, line: bytes, received_at: datetime, only: str
+        self,
+        rated_as: int,
+        event: CloudEvent,
+        at: datetime,
+        line: bytes,
+        received_at: datetime,
+        only: str,
+        number: int,
     ) -> bool:
-        """Whether a copy of an event says what that said, by their bytes or by what it adds."""
+        """Whether a copy of an event says what that said, by their bytes, or by what it adds or, if it waited, says."""
         if not (rated_as ^ xxh32_intdigest(line)) & HALF:
             return True
+        if not only and self.seen.print_of(part_of(event.source, WAITED_PREFIX), event.id, number) is not None:
+            return rated_as >> HALF_BITS == _half_of(content_of_all(event.time, line))
         route = self._find_route(event.subject, event.type, at, received_at, received_at)
         if isinstance(route, ParkCode):
             return False
@@ -411,23 +447,33 @@ class Intake:
         A log that is read again has the price from the beginning: what had waited is counted with the rest of its
         event, and what was driven again for it comes once more.
         """
-        waited = part_of(event.source, WAITED_PREFIX + meter)
-        whole, part = (self.seen.of_source(source).get(event.id) for source in (event.source, waited))
-        if whole is None or self.seen.fingerprint(event.source, event.id, whole, number) is None:
-            return False
-        return part is None or self.seen.fingerprint(waited, event.id, part, number) is None
+        seen, waited = self.seen, part_of(event.source, WAITED_PREFIX + meter)
+        has_whole = seen.print_of(event.source, event.id, number) is not None
+        return has_whole and not self._waits(event, number) and seen.print_of(waited, event.id, number) is None
 
-    def _remember_waiting(self, event: CloudEvent, account: Account, meter: str) -> None:
-        """Remember that usage of a meter waits, though the rest of its event was rated."""
-        waited, mark = part_of(event.source, WAITED_PREFIX + meter), mark_of(account.state.number)
-        prints = self.seen.of_source(waited)
-        known = prints.get(event.id)
-        if known is None:
-            prints[event.id] = mark
+    def _waits(self, event: CloudEvent, number: int) -> bool:
+        """Whether the event that has an id waits as a whole."""
+        waited, came_back = part_of(event.source, WAITED_PREFIX), part_of(event.source, CAME_BACK)
+        return (
+            self.seen.print_of(waited, event.id, number) is not None
+            and self.seen.print_of(came_back, event.id, number) is None
+        )
+
+    def _remember_part(self, event: CloudEvent, account: Account, part: str) -> None:
+        """Remember of an event that a part of it waits, or that it came back."""
+        self._parts_remembered += self.seen.add(part_of(event.source, part), event.id, mark_of(account.state.number))
+
+    def _remember_waiting(self, parked: Parked, arrival: Arrival) -> None:
+        """Remember that a whole event waits, if it is known whose it is: its id is its own from now on."""
+        customer_id, event = parked.customer, arrival.event
+        if customer_id is None or key_group(customer_id) != self.number:
+            return
+        account = self.keeper.accounts.get(customer_id) or self.keeper.open_account(customer_id)
+        its_print = (_half_of(parked.content) << HALF_BITS) + (xxh32_intdigest(arrival.line) & HALF)
+        its_print += mark_of(account.state.number)
+        if self.seen.add(event.source, event.id, its_print):
             self._parts_remembered += 1
-        elif self.seen.fingerprint(waited, event.id, known, account.state.number) is None:
-            self.seen.add_beside(waited, event.id, mark)
-            self._parts_remembered += 1
+            self._remember_part(event, account, WAITED_PREFIX)
 
     # -- attribute -----------------------------------------------------------------------------------
 
@@ -575,8 +621,11 @@ class Intake:
         """Let an event wait, or the usage of `only` one meter of it."""
         if arrival.only and code is not ParkCode.PERIOD_CLOSED:
             code = ParkCode.UNPRICED
-        out.parked.append(self._parked(code, arrival, arrival.only))
+        parked = self._parked(code, arrival, arrival.only)
+        out.parked.append(parked)
         out.ended["parked", code] += 1
+        if not arrival.only:
+            self._remember_waiting(parked, arrival)
 
     def _park_part(self, waits: Part, arrival: Arrival, out: Outcome) -> None:
         """Let an event's usage of one meter wait. The event itself ends as what the rest of it does."""
@@ -597,7 +646,12 @@ class Intake:
             arrival.received_at,
             meter,
             type=event.type,
+            content=content_of_all(event.time, arrival.line),
         )
+
+
+def _half_of(content: bytes) -> int:
+    return int.from_bytes(content[: HALF_BITS // 8])
 
 
 def _content(event: CloudEvent, measured: Measured) -> int:

@@ -104,6 +104,8 @@ class Parked(Struct, frozen=True):
     """The event's type, by which it is found again when a meter or a feature of such events changes."""
     quantity: Decimal | None = None
     """What the event adds to that meter; None where it is a text."""
+    content: bytes = b""
+    """The digest of what the event says, by which copies that are written otherwise are known."""
 
 
 def waits_because(code: ParkCode, subject: str, event_type: str, meter: str = "") -> str:

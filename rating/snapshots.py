@@ -25,6 +25,7 @@ class Waiting(Struct, array_like=True, frozen=True, gc=False):
     line: bytes
     received_at: datetime
     meter: str
+    is_back: bool = False
 
 
 class GroupState(Struct, array_like=True):

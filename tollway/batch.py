@@ -14,7 +14,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
-from itertools import count
+from itertools import count, pairwise
 from typing import Any, BinaryIO
 
 import msgspec
@@ -181,6 +181,7 @@ def rate_file(
 
 
 class _Identified(Struct, gc=False):
+    subject: str = ""
     source: str = ""
     id: str = ""
 
@@ -193,15 +194,16 @@ def _identity(line: bytes) -> int:
         found = _decode_identity(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return xxh64_intdigest(line.strip(b" \t\r"))
-    return xxh64_intdigest(f"{found.source}\0{found.id}".encode(errors="surrogatepass"))
+    return xxh64_intdigest(f"{found.subject}\0{found.source}\0{found.id}".encode(errors="surrogatepass"))
 
 
 class _Lines:
     """
     The lines of a file in the order of their events' times, whatever order they are in.
 
-    Kept of each is its time, a fingerprint of what identifies it, and where it is: by these they are ordered, so that
-    only of events with one id the first in the file is the first. What has no time of before `as_of` comes last.
+    Kept of each is its time, a fingerprint of what identifies it, and where it is: by these they are ordered. Of events
+    with one id the first in the file is the first received, whatever their times: none comes before it. What has no
+    time of before `as_of` comes last.
     """
 
     def __init__(self, events: BinaryIO, as_of: datetime, progress: Callable[[int], None]) -> None:
@@ -249,7 +251,12 @@ class _Lines:
     def in_time(self) -> Iterator[tuple[int, bytes]]:
         """Each line with its time, in microseconds since the epoch."""
         times, prints = self._times, self._prints
-        for number in sorted(range(len(times)), key=lambda number: (times[number], prints[number])):
+        by_print = sorted(range(len(times)), key=prints.__getitem__)
+        for one, next_one in pairwise(by_print):
+            if prints[one] == prints[next_one] and times[next_one] < times[one]:
+                times[next_one] = times[one]
+        # The sort is stable, and events with one id are in the order of the file.
+        for number in sorted(by_print, key=times.__getitem__):
             self._file.seek(self._offsets[number])
             yield times[number], self._file.read(self._lengths[number])
 

@@ -45,7 +45,7 @@ TAKEN_BACK = ("charges", "balances")
 
 STAGED_COLUMNS = {
     "parked_events": "(source, id, reason, message, subject, customer_id, event_time, control_version, raw,"
-    " received_at, meter, dimensions, quantity, event_type, read_version)",
+    " received_at, meter, dimensions, quantity, event_type, read_version, content)",
     "dead_letters": "(digest, reason, meter, message, path, raw)",
     "seen_ids": "(key_group, segment, ids, oldest_needed)",
 }
@@ -253,6 +253,7 @@ def rows_of(outcome: Outcome, *commit: int) -> dict[Hashable, tuple[Any, ...]]:
             parked.quantity,
             parked.type,
             outcome.catalog_version,
+            bytes_text(parked.content) if parked.content else None,
         )
     for rejected in outcome.rejected:
         digest = hashlib.sha256(rejected.raw).digest()

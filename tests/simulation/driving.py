@@ -451,7 +451,7 @@ class Engine:
                     if read_version is not None and was_read_again(self.rereads, received_at, read_version):
                         continue
                     ended = sum(out.ended.values()) + len(group._waiting)
-                    group.fold(blob, received_at, self.now, out, framed, meter)
+                    group.fold(blob, received_at, self.now, out, framed, meter, read_version is not None)
                     ended = sum(out.ended.values()) + len(group._waiting) - ended
                     assert ended == blob.count(b"\n") + 1, "an event ended nowhere, or twice"
                     if read_version is None:

@@ -336,6 +336,12 @@ class Oracle:
         self.paid: dict[str, Fraction] = defaultdict(Fraction)
         self.waiting: list[Arrival] = []
         self.seen: set[tuple[str, str, str]] = set()
+        self.holders: dict[tuple[str, str, str], Arrival] = {}
+        """The events that wait, by the identity that each has to itself until it is rated or refused."""
+        self.followed: set[tuple[str, str, str]] = set()
+        """Identities under which another content came while the first waited."""
+        self.unowned: set[tuple[str, str, str]] = set()
+        """Subjects, sources and ids of which the same holds, while the subject was nobody's."""
         self.ends: dict[str, int] = defaultdict(int)
         self.parked: dict[tuple[str, str, str, str], str] = {}
         """Subject, source, id and meter (empty: the whole event) of what waits, and why."""
@@ -584,19 +590,30 @@ class Oracle:
             self.ends["duplicate"] += 1
             self.parked.pop((*name, ""), None)
             return
+        holder = self.holders.get(identity)
+        if holder is not None and holder is not arrival:
+            # The first received has the id, also while it waits.
+            self.ends["duplicate"] += 1
+            if holder.event["data"] != event["data"]:
+                self.followed.add(identity)
+            return
         placed = self._place(customer, event, at, received)
         if isinstance(placed, str):
             if self._waits_otherwise(arrival):
-                # The first received waits. Read when it can be placed, and before the first comes back, it is rated.
-                self.lost = True
+                self.unowned.add(name)
                 return
             self.parked[(*name, "")] = placed
+            if customer is not None:
+                self.holders[identity] = arrival
             if placed != "period_closed":
                 self.waiting.append(arrival)
             return
         self.parked.pop((*name, ""), None)
         if not placed.counted:
             self.ends["rejected"] += 1
+            if identity in self.followed or name in self.unowned:
+                # Where the first is refused at once, the next one under its id is rated.
+                self.lost = True
             return
         assert customer is not None
         if any(self.now in (grant["from"], grant["created"]) for grant in self.grants[customer].values()):

@@ -145,14 +145,14 @@ class World:
         self._do(lambda out: self.group.reconcile(sorted(self.record(*records)), self.now, out))
         self.epochs()
 
-    def fold(self, *events: dict[str, Any], received: datetime | None = None) -> Outcome:
-        """A batch of events, without a beat."""
+    def fold(self, *events: dict[str, Any], received: datetime | None = None, is_back: bool = False) -> Outcome:
+        """A batch of events, without a beat; of such that waited, and are driven again, `is_back`."""
         blob = b"\n".join(map(line, events))
-        return self._do(lambda out: self.group.fold(blob, received or self.now, self.now, out))
+        return self._do(lambda out: self.group.fold(blob, received or self.now, self.now, out, is_back=is_back))
 
-    def use(self, *events: dict[str, Any], received: datetime | None = None) -> Outcome:
+    def use(self, *events: dict[str, Any], received: datetime | None = None, is_back: bool = False) -> Outcome:
         """A batch of events, and a beat."""
-        self.fold(*events, received=received)
+        self.fold(*events, received=received, is_back=is_back)
         return self.beat()
 
     def beat(self, now: datetime | None = None) -> Outcome:

@@ -166,7 +166,7 @@ def test_usage_of_a_customer_whose_plan_is_missing_waits_until_it_is_there() -> 
     assert world.balances[OTHER].charged == Decimal("7.5")
     world.restart()
     world.apply(plan(card("a"), card("b", unit("0.5")), key="gone"))
-    world.use(first)
+    world.use(first, is_back=True)
     assert not world.group.aside
     assert world.balance.charged == Decimal("4.5")
 

@@ -10,22 +10,26 @@ import psycopg
 import pytest
 
 from rating.outcome import Outcome
+from rating.prints import content_of_all
 from rating.refusals import ParkCode, Parked
 from sinks.metrics import duplicate_mismatches_total
 from sinks.postgres import migrate as migrate_module
 from sinks.postgres.ledger import DIMENSION_LENGTH_MAX, Ledger, rows_of
 from sinks.postgres.migrate import MIGRATIONS, migrate
+from sinks.postgres.parked import ParkedRows, WaitsOn
 from tests.conftest import Stores
 from tests.engine_runs import query
 
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-def waiting(subject: str, customer: str | None, raw: bytes = b"{}", received: int = 0, meter: str = "") -> Parked:
+def waiting(
+    subject: str, customer: str | None, raw: bytes = b"{}", received: int = 0, meter: str = "", content: bytes = b""
+) -> Parked:
     """An event with the source `s` and the id `1`."""
     code = ParkCode.UNPRICED if meter else ParkCode.UNKNOWN_SUBJECT if customer is None else ParkCode.NO_SUBSCRIPTION
     at = MARCH + timedelta(seconds=received)
-    return Parked(code, "why", "s", "1", subject, customer, MARCH, raw, at, meter, type="call")
+    return Parked(code, "why", "s", "1", subject, customer, MARCH, raw, at, meter, type="call", content=content)
 
 
 def write(stores: Stores, *parked: Parked, version: int = 1) -> None:
@@ -71,6 +75,54 @@ def test_one_id_with_other_content_is_kept_and_told(stores: Stores) -> None:
     letters = query(stores, "select reason, raw from dead_letters order by raw")
     assert letters == [("duplicate_mismatch", b'{"n":2}'), ("duplicate_mismatch", b'{"n":3}')]
     assert duplicate_mismatches_total._value.get() - told == 2
+
+
+def test_a_copy_in_another_spelling_is_the_same(stores: Stores) -> None:
+    """In one hand-over or in two, and beside what really differs; the row stays that of the first receipt."""
+    spellings = [b'{"n":1}', b'{ "n": 1.0 }', b'{"n":10e-1}']
+    first, second, third = (
+        waiting("x", None, raw, n, content=content_of_all(None, raw)) for n, raw in enumerate(spellings)
+    )
+    outcome = Outcome(1)
+    outcome.parked += [second, first]
+    ledger = Ledger(stores.postgres_dsn)
+    ledger.write(rows_of(outcome, 0, 1))
+    ledger.close()
+    other = waiting("x", None, b'{"n":2}', 9, content=content_of_all(None, b'{"n":2}'))
+    write(stores, third, other, third)
+    assert query(stores, "select raw from parked_events") == [(spellings[0],)]
+    assert query(stores, "select raw from dead_letters") == [(other.raw,)]
+
+
+@pytest.mark.parametrize("digests", [True, False])
+def test_of_two_contents_the_first_received_waits_whichever_was_read_first(stores: Stores, digests: bool) -> None:
+    """The row becomes that of the other, with all that it says; rows of before this was kept have no digest."""
+    first, second = (
+        waiting("x", "acme", raw, n, content=content_of_all(None, raw) if digests else b"")
+        for n, raw in ((1, b'{"n":1}'), (2, b'{"n":2}'))
+    )
+    write(stores, second, first, second, first)
+    rows = query(stores, "select raw, received_at, bytes from parked_events")
+    assert rows == [(first.raw, first.received_at, len(first.raw))]
+    assert query(stores, "select reason, raw from dead_letters") == [("duplicate_mismatch", second.raw)]
+
+
+@pytest.mark.parametrize("earlier", ["subject", "customer"])
+def test_where_a_subject_gets_a_customer_the_first_received_waits(stores: Stores, earlier: str) -> None:
+    """Both had the same id; in other words they would be the same."""
+    of_subject = waiting("x", None, b'{"n":1}', 1 if earlier == "subject" else 3)
+    of_customer = waiting("y", "acme", b'{"n":2}', 2)
+    write(stores, of_subject, of_customer)
+    rows = ParkedRows(stores.postgres_dsn)
+    (found,) = rows.of_subjects(["x"], [99], 10)
+    waits = WaitsOn(found, "acme", ParkCode.NO_SUBSCRIPTION, "why", 5, "call", found.received_at)
+    assert rows.wait_on([waits]) == 1
+    rows.close()
+    first, second = (of_subject, of_customer) if earlier == "subject" else (of_customer, of_subject)
+    assert query(stores, "select owner, subject, raw from parked_events") == [
+        ("customer:acme", first.subject, first.raw)
+    ]
+    assert query(stores, "select raw from dead_letters") == [(second.raw,)]
 
 
 def test_a_row_keeps_what_an_event_needs_to_be_driven_again(stores: Stores) -> None:
