@@ -168,14 +168,7 @@ class Intake:
             self.routes.forget_subjects(moved)
 
     def take(
-        self,
-        blob: bytes,
-        received_at: datetime,
-        now: datetime,
-        out: Outcome,
-        framed: bool,
-        only: str,
-        is_back: bool = False,
+        self, blob: bytes, received_at: datetime, now: datetime, out: Outcome, framed: bool, only: str, is_back: bool
     ) -> int:
         """
         Take a raw batch of events in.
@@ -267,14 +260,9 @@ class Intake:
                             if left <= 0:
                                 settle_now(lane.account, (lane.period,), now, out)
                             continue
-                    refused = refuse_instant(at, line)
+                    refused = refuse_instant(at, line) or (self._too_far(line) if at > too_far else None)
                     if refused is not None:
                         out.reject(refused)
-                        continue
-                    if at > too_far:
-                        ahead = self.rules.max_ahead.total_seconds()
-                        message = f"event time is more than {ahead:.0f} s ahead of its arrival"
-                        out.reject(Rejected(RejectCode.TIME_IN_FUTURE, message, "$.time", line))
                         continue
                     counted = self._rate(Arrival(event, at, line, received_at, now, only, is_back), out)
                     if counted is not None:
@@ -355,13 +343,14 @@ class Intake:
         if account.headroom is not None and account.headroom <= 0:
             keeper.settle_now(account, [period for period, _, _ in measured.counted], now, out)
         out.rejected += measured.refused
-        for waits in measured.waiting:
-            self._park_part(waits, arrival, out)
-            if not only:
-                self._remember_part(event, account, WAITED_PREFIX + waits.meter)
-        if arrival.is_back and not only and self._waits(event, account.state.number):
-            self._remember_part(event, account, CAME_BACK)
+        self._remember_rest(arrival, measured, account, out)
         return mark_of(account.state.number) + (_content(event, measured) << HALF_BITS)
+
+    def _too_far(self, line: bytes) -> Rejected:
+        """An event whose time is too far ahead of its arrival."""
+        ahead = self.rules.max_ahead.total_seconds()
+        message = f"event time is more than {ahead:.0f} s ahead of its arrival"
+        return Rejected(RejectCode.TIME_IN_FUTURE, message, "$.time", line)
 
     # -- decode --------------------------------------------------------------------------------------
 
@@ -458,6 +447,16 @@ class Intake:
             self.seen.print_of(waited, event.id, number) is not None
             and self.seen.print_of(came_back, event.id, number) is None
         )
+
+    def _remember_rest(self, arrival: Arrival, measured: Measured, account: Account, out: Outcome) -> None:
+        """Let what of a rated event waits do so, and remember that; and that the event came back, if it waited."""
+        event = arrival.event
+        for waits in measured.waiting:
+            self._park_part(waits, arrival, out)
+            if not arrival.only:
+                self._remember_part(event, account, WAITED_PREFIX + waits.meter)
+        if arrival.is_back and not arrival.only and self._waits(event, account.state.number):
+            self._remember_part(event, account, CAME_BACK)
 
     def _remember_part(self, event: CloudEvent, account: Account, part: str) -> None:
         """Remember of an event that a part of it waits, or that it came back."""
