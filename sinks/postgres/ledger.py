@@ -235,9 +235,8 @@ def rows_of(outcome: Outcome, *commit: int) -> dict[Hashable, tuple[Any, ...]]:
     for used in outcome.subjects:
         rows["used_subjects", used] = used
     for parked in outcome.parked:
-        digest = hashlib.sha256(parked.raw).digest()
         owner = (parked.customer, "" if parked.customer is not None else parked.subject)
-        rows["parked_events", *owner, parked.source, parked.id, parked.meter, digest] = (
+        rows["parked_events", *owner, parked.source, parked.id, parked.meter, hashlib.sha256(parked.raw).digest()] = (
             parked.source,
             parked.id,
             parked.code,
