@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from hashlib import blake2b
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
 import msgspec
 from msgspec import Struct
@@ -208,17 +208,3 @@ def merged_value(tallies: Sequence[Tally]) -> Decimal:
             case _:
                 raise AssertionError("tallies of different aggregations")
     return tally_value(whole)
-
-
-def pack_tally(tally: Tally) -> list[Any]:
-    """A tally as plain values, the same for equal tallies: numbers are decimal strings, times RFC 3339."""
-    if isinstance(tally, UniqueTally):
-        tally = UniqueTally(digests=bytearray(b"".join(sorted(tally.known))))
-    packed: list[Any] = msgspec.to_builtins(tally, order="deterministic")
-    return packed
-
-
-def unpack_tally(packed: list[Any]) -> Tally:
-    """The inverse of `pack_tally`."""
-    tally: Tally = msgspec.convert(packed, Tally)
-    return tally

@@ -36,7 +36,7 @@ from sinks.redis.keys import SIGNALS, balance_key
 from tollway import invoicing, ledger_reads
 from tollway.catalog_file import apply, load_catalog_file
 from tollway.child import start_child
-from tollway.control import ControlPlane
+from tollway.control import ControlPlane, GrantDraft
 from tollway.embedded import Endpoints, servers, stop_servers
 
 CUSTOMER = "acme"
@@ -227,7 +227,8 @@ class Demo:
                 self.picture.event_to_block_ms = self._event_to_block_ms()
                 time.sleep(PAUSE_BEFORE_TOP_UP_SECONDS)
                 self._top_ups += 1
-                plane.grant(CUSTOMER, TOP_UP, key=f"top-up-{self._top_ups}", name="Top-up")
+                with plane.changing() as changes:
+                    changes.grant(CUSTOMER, GrantDraft(amount=TOP_UP, key=f"top-up-{self._top_ups}", name="Top-up"))
                 self.picture.funded += TOP_UP
                 self._wait_for(lambda: client.hget(key, "access") == "allowed", "the top-up to open the gate")
                 self.picture.step = "topped up: usage goes on"

@@ -12,8 +12,9 @@ from sinks.redis.keys import GATE_IDS, GATE_NAMES, GATE_VERSION
 from tests.api.conftest import Client, plan
 from tests.conftest import Stores
 from tests.engine_runs import wait_for
+from tests.plane import Plane
 from tollway.api.stores import ApiStores
-from tollway.control import ControlPlane
+from tollway.control import CustomerDraft
 
 QUERY = "/api/v3/openmeter/entitlement-access/query"
 
@@ -108,14 +109,16 @@ def test_an_id_means_the_customer_that_has_it_whatever_another_is_called(
     plane = shop.app.api_stores.plane
     with monkeypatch.context() as earlier:
         earlier.setattr("tollway.control.customers._check_is_no_id", lambda *_: None)
-        plane.put_customer(key, subjects=subjects)
+        with plane.changing() as changes:
+            changes.put_customer(CustomerDraft(key=key, subjects=subjects))
     shop.app.api_stores.projector.tell()
     (found,) = shop.post(QUERY, json={"customer": {"keys": [acme]}}).json()["data"]
     assert found["customer"]["key"] == "acme"
     assert shop.get(f"/api/v1/customers/{acme}").json()["key"] == "acme"
     assert shop.get(f"/api/v3/tollway/customers/{acme}/account").json()["customer"]["key"] == "acme"
     # It can be renamed as it is.
-    assert plane.put_customer(key, name="Renamed", subjects=subjects).name == "Renamed"
+    with plane.changing() as changes:
+        assert changes.put_customer(CustomerDraft(key=key, name="Renamed", subjects=subjects)).name == "Renamed"
 
 
 def test_what_an_earlier_version_told_is_told_again_with_ids_apart(shop: Client, stores: Stores) -> None:
@@ -135,7 +138,7 @@ def test_what_an_earlier_version_told_is_told_again_with_ids_apart(shop: Client,
 
 def test_it_follows_changes_of_other_processes_and_the_clock(shop: Client, stores: Stores) -> None:
     """A subscription that another process makes is seen, and one that ends is over without anyone writing."""
-    with ControlPlane(stores.postgres_dsn, stores.redis_url) as plane:
+    with Plane(stores.postgres_dsn, stores.redis_url) as plane:
         plane.put_customer("gamma")
         plane.subscribe("gamma", "basic")
     wait_for(lambda: shop.post(QUERY, json={"customer": {"keys": ["gamma"]}}).json()["data"], "the gate")
@@ -187,7 +190,7 @@ def test_it_answers_without_postgresql(shop: Client, stores: Stores, monkeypatch
 
 def test_a_hundred_customers_and_features_are_one_round_trip(shop: Client, stores: Stores) -> None:
     """The number of commands does not depend on the number of features; all of them go out together."""
-    with ControlPlane(stores.postgres_dsn, stores.redis_url) as plane, plane.batch():
+    with Plane(stores.postgres_dsn, stores.redis_url) as plane, plane.batch():
         for number in range(100):
             plane.put_customer(f"customer-{number}")
     keys = [f"customer-{number}" for number in range(100)]

@@ -29,11 +29,12 @@ from sinks.redis.keys import stream_key
 from tests.api.conftest import Client
 from tests.api.service import NO_TLS, Service, api_process
 from tests.conftest import Stores
+from tests.plane import Plane
 from tests.waiting import PATIENCE_SECONDS, wait_for
 from tollway.api.pressure import SLOW_SECONDS as SLOW_BODY_SECONDS
 from tollway.api.settings import API_SETTINGS, ApiSettings, load_api_settings
 from tollway.api.stores import ANSWER_SECONDS, LOOK_SECONDS, ApiStores
-from tollway.control import CONTROL_LOCK, ControlPlane, CustomerDraft
+from tollway.control import CONTROL_LOCK, CustomerDraft
 
 V1 = "/api/v1/events"
 GATE = "/api/v1/customers/acme/access"
@@ -298,7 +299,7 @@ def test_readers_of_long_lists_do_not_hold_up_the_gate(stores: Stores) -> None:
     """Ten at once read a thousand customers each, again and again: the gate answers as if there were a few."""
     with (
         api_process(stores) as service,
-        ControlPlane(stores.postgres_dsn, stores.redis_url) as plane,
+        Plane(stores.postgres_dsn, stores.redis_url) as plane,
         ThreadPoolExecutor(10) as pool,
     ):
         plane.bulk_customers([CustomerDraft(key="acme"), *(CustomerDraft(key=f"c{number}") for number in range(1000))])

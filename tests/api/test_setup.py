@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.api.conftest import Client, plan
 from tests.conftest import Stores
-from tollway.control import ControlPlane
+from tests.plane import Plane
 
 V1 = "/api/v1"
 V3 = "/api/v3/openmeter"
@@ -124,7 +124,7 @@ def test_a_plan_with_an_unknown_feature_is_not_published(shop: Client) -> None:
 
 def test_what_was_set_up_elsewhere_is_shown_the_same(shop: Client, stores: Stores) -> None:
     """A plan that another process published has an id that stays, and can be subscribed to."""
-    with ControlPlane(stores.postgres_dsn, stores.redis_url) as plane:
+    with Plane(stores.postgres_dsn, stores.redis_url) as plane:
         known = plane.plan("basic")
         plane.publish_plan("elsewhere", cadence=known.cadence, phases=known.phases)
         plane.put_customer("beta")

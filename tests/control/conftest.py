@@ -16,7 +16,7 @@ from rating.meters import Aggregation, Feature, Meter
 from rating.prices import Price, Pricing, Unit
 from sinks.redis.keys import CONTROL_HEAD
 from tests.conftest import Stores
-from tollway.control import ControlPlane
+from tests.plane import Plane
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -41,7 +41,7 @@ class World:
     def __init__(self, stores: Stores) -> None:
         self.stores = stores
         self.clock = Clock()
-        self.plane = ControlPlane(stores.postgres_dsn, stores.redis_url, self.clock)
+        self.plane = Plane(stores.postgres_dsn, stores.redis_url, self.clock)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What another connection sees."""

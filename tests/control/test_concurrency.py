@@ -11,7 +11,7 @@ import psycopg
 
 from rating.catalog import Grant
 from tests.control.conftest import World
-from tollway.control import ControlPlane
+from tests.plane import Plane
 
 THREADS = 20
 D = Decimal
@@ -25,7 +25,7 @@ def test_many_threads_with_one_key_make_one_grant(world: World) -> None:
         if number % 2:
             barrier.wait()
             return world.plane.grant("acme", D(5), key="once")
-        with ControlPlane(world.stores.postgres_dsn, world.stores.redis_url) as plane:
+        with Plane(world.stores.postgres_dsn, world.stores.redis_url) as plane:
             barrier.wait()
             return plane.grant("acme", D(5), key="once")
 
@@ -44,7 +44,7 @@ def test_a_reader_never_finds_a_smaller_id_later(world: World) -> None:
     seen: list[int] = []
 
     def write(number: int) -> None:
-        with ControlPlane(world.stores.postgres_dsn, world.stores.redis_url) as plane:
+        with Plane(world.stores.postgres_dsn, world.stores.redis_url) as plane:
             barrier.wait()
             for turn in range(5):
                 with plane.batch():
@@ -100,7 +100,7 @@ def test_subjects_stay_with_one_customer_among_many_threads(world: World) -> Non
     barrier = Barrier(2)
 
     def claim(key: str) -> str:
-        with ControlPlane(world.stores.postgres_dsn, world.stores.redis_url) as plane:
+        with Plane(world.stores.postgres_dsn, world.stores.redis_url) as plane:
             barrier.wait()
             try:
                 return plane.put_customer(key, subjects=("contested",)).key

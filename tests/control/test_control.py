@@ -16,15 +16,8 @@ from rating.catalog import Catalog, Customer, Grant, Phase, RateCard, Settlement
 from rating.meters import Aggregation, Feature, Meter
 from rating.prices import Discounts, Flat, Graduated, Pricing, Tier, Unit
 from tests.control.conftest import START, TOKENS, World, card, phase
-from tollway.control import (
-    CHANNEL,
-    ControlCode,
-    ControlError,
-    ControlPlane,
-    CustomerDraft,
-    GrantDraft,
-    SubscriptionDraft,
-)
+from tests.plane import Plane
+from tollway.control import CHANNEL, ControlCode, ControlError, CustomerDraft, GrantDraft, SubscriptionDraft
 from tollway.control.head import ControlHead
 
 D = Decimal
@@ -102,7 +95,7 @@ def test_a_transaction_is_one_instant(world: World) -> None:
         world.clock.forward(milliseconds=3)
         return world.clock.at
 
-    with ControlPlane(world.stores.postgres_dsn, world.stores.redis_url, ticking) as plane:
+    with Plane(world.stores.postgres_dsn, world.stores.redis_url, ticking) as plane:
         with plane.changing() as changes:
             customer = changes.put_customer(CustomerDraft(key="globex"))
             held = changes.subscribe(customer, SubscriptionDraft(plan="pro"))
@@ -120,7 +113,7 @@ def test_a_transaction_is_one_instant(world: World) -> None:
 
 def test_losing_redis_does_not_lose_a_change(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """What is committed stays, and the warning carries no address."""
-    with ControlPlane(world.stores.postgres_dsn, "redis://:secret@127.0.0.1:1/0") as plane:
+    with Plane(world.stores.postgres_dsn, "redis://:secret@127.0.0.1:1/0") as plane:
         grant = plane.grant("acme", D(1))
     assert world.plane.find_grant(grant.id) == grant
     assert "control head" in caplog.text
@@ -432,7 +425,7 @@ def test_only_what_is_left_of_a_grant_can_be_voided(world: World) -> None:
         )
         name = connection.info.dbname
         connection.execute(f"alter database {name} set search_path to part, public".encode())
-    with ControlPlane(world.stores.postgres_dsn, world.stores.redis_url, world.clock) as plane:
+    with Plane(world.stores.postgres_dsn, world.stores.redis_url, world.clock) as plane:
         assert "used up" in refused(lambda: plane.void_grant(used.id)).message
 
 
@@ -442,7 +435,7 @@ NAIVE = datetime(2026, 3, 1)  # noqa: DTZ001
 TIERS = Graduated((Tier(None, D(1)),))
 
 
-def _publish(*phases: Phase, **other: str) -> Callable[[ControlPlane], object]:
+def _publish(*phases: Phase, **other: str) -> Callable[[Plane], object]:
     return lambda plane: plane.publish_plan("new", phases=phases, **({"cadence": "P1M"} | other))  # type: ignore[arg-type]
 
 
@@ -450,7 +443,7 @@ def _card(pricing: Pricing, feature: str | None = "tokens") -> Phase:
     return phase(RateCard("card", feature, pricing))
 
 
-REFUSED: dict[str, tuple[Callable[[ControlPlane], object], str, str]] = {
+REFUSED: dict[str, tuple[Callable[[Plane], object], str, str]] = {
     "a feature of an unknown meter": (
         lambda plane: plane.put_feature(Feature("x", meter_key="y")), "not_found", "meter_key",
     ),

@@ -9,8 +9,8 @@ import pytest
 
 from tests.conftest import Stores
 from tests.e2e.command import Home, Result
+from tests.plane import Plane
 from tollway.catalog_file import apply, read_catalog
-from tollway.control import ControlPlane
 
 FILE = """
 meters: [{key: calls, event_type: call, aggregation: COUNT}]
@@ -30,7 +30,7 @@ customers:
 @pytest.fixture
 def tollway(stores: Stores) -> Callable[..., Result]:
     """Runs commands on stores in which three customers and two versions of a plan were set up; one was deleted."""
-    with ControlPlane(stores.postgres_dsn, stores.redis_url) as plane:
+    with Plane(stores.postgres_dsn, stores.redis_url) as plane:
         for amount in ("1", "2"):
             apply(plane, read_catalog(FILE.replace("AMOUNT", amount)))
         plane.delete_customer("gone")

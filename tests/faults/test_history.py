@@ -26,6 +26,7 @@ from tests.engine_runs import append, check_ledger, drain, query, visible, write
 from tests.world import MONTH, NOW, catalog_records, customer_records, events
 from tollway.api.settings import ApiSettings
 from tollway.api.stores import ApiStores
+from tollway.control import CustomerDraft
 
 CUSTOMERS = 8
 
@@ -239,9 +240,9 @@ def test_a_redis_of_an_older_day_is_told_what_the_ledger_says(stores: Stores, st
 def test_a_customer_of_a_lost_history_is_blocked(stores: Stores, stream: list[dict[str, Any]]) -> None:
     """And with it what the HTTP API knows of it; a customer whom both know is as the ledger has it."""
     api = ApiStores(stores.redis_url, stores.postgres_dsn, 4, ApiSettings())
-    plane = api.plane
     backed_up(stores)
-    plane.put_customer("later", subjects=("later-app",))
+    with api.plane.changing() as changes:
+        changes.put_customer(CustomerDraft(key="later", subjects=("later-app",)))
     api.projector.catch_up()
     drain(stores)
     assert visible(stores, "later")["access"] == "allowed"
@@ -259,7 +260,8 @@ def test_a_customer_of_a_lost_history_is_blocked(stores: Stores, stream: list[di
         assert not client.exists("tollway:{later}:gate")
         assert not client.hexists("tollway:gate:names", "later-app")
         # What is made again has entries that the lost history had too, and is seen all the same.
-        api.plane.put_customer("again")
+        with api.plane.changing() as changes:
+            changes.put_customer(CustomerDraft(key="again"))
         api.projector.catch_up()
         assert client.exists("tollway:{again}:gate")
     api.close()

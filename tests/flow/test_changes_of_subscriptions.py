@@ -11,9 +11,9 @@ import pytest
 
 from tests.conftest import Stores
 from tests.engine_runs import append, drain, engine_log, engine_process, query, visible, wait_for
+from tests.plane import Plane
 from tests.waiting import PATIENCE_SECONDS
 from tollway.catalog_file import apply, read_catalog
-from tollway.control import ControlPlane
 
 D = Decimal
 
@@ -49,9 +49,9 @@ customers:
 
 
 @pytest.fixture
-def plane(stores: Stores) -> Iterator[ControlPlane]:
+def plane(stores: Stores) -> Iterator[Plane]:
     """A control plane with the file applied."""
-    with ControlPlane(stores.postgres_dsn, stores.redis_url) as plane:
+    with Plane(stores.postgres_dsn, stores.redis_url) as plane:
         apply(plane, read_catalog(FILE))
         yield plane
 
@@ -78,7 +78,7 @@ def charged(stores: Stores, customer_id: str) -> dict[tuple[str, str], Decimal]:
     return {(subscription, card): amount for subscription, card, amount in rows if amount}
 
 
-def test_a_grant_of_the_same_file_pays_the_first_fee_in_advance(stores: Stores, plane: ControlPlane) -> None:
+def test_a_grant_of_the_same_file_pays_the_first_fee_in_advance(stores: Stores, plane: Plane) -> None:
     """Both begin in the one instant of the command, so nothing is owed, and the customer is not blocked."""
     (held,) = plane.list_subscriptions("acme")
     (grant,) = plane.list_grants("acme")
@@ -94,7 +94,7 @@ def test_a_grant_of_the_same_file_pays_the_first_fee_in_advance(stores: Stores, 
     assert Decimal(visible(stores, "acme")["live"]) == D("19.5")
 
 
-def test_an_end_that_is_taken_back_leaves_no_trace(stores: Stores, plane: ControlPlane) -> None:
+def test_an_end_that_is_taken_back_leaves_no_trace(stores: Stores, plane: Plane) -> None:
     """What was given back for the rest of the period is charged again: the same as if nothing had been said."""
     start = datetime.now(UTC) - timedelta(days=3)
     held = plane.subscribe("shared", "shared", active_from=start)
@@ -113,7 +113,7 @@ def test_an_end_that_is_taken_back_leaves_no_trace(stores: Stores, plane: Contro
     assert charged(stores, held.customer_id) == whole | {(held.id, "calls"): 2}
 
 
-def test_what_ends_as_it_begins_ends_nothing_else(stores: Stores, plane: ControlPlane) -> None:
+def test_what_ends_as_it_begins_ends_nothing_else(stores: Stores, plane: Plane) -> None:
     """Subscriptions that last for microseconds, with proration, fees and minimums: the flow goes on, for all."""
     with engine_process(stores) as engine:
         wait_for(lambda: "The dataflow runs." in engine_log(stores), "the dataflow")
@@ -133,7 +133,7 @@ def test_what_ends_as_it_begins_ends_nothing_else(stores: Stores, plane: Control
     assert balance(stores, "steady", "charged") == (62,)
 
 
-def test_usage_of_a_deleted_customer_is_that_of_nobody(stores: Stores, plane: ControlPlane) -> None:
+def test_usage_of_a_deleted_customer_is_that_of_nobody(stores: Stores, plane: Plane) -> None:
     """From then on it waits with an unknown subject; late usage of before is still its own."""
     held = plane.subscribe("shared", "other")
     drain(stores)

@@ -18,12 +18,12 @@ from rating.catalog import Subscription, decode_record
 from tests.conftest import Stores
 from tests.e2e.command import Home
 from tests.engine_runs import append, drain, engine_process, query, visible, wait_for
+from tests.plane import Plane
 from tests.waiting import PATIENCE_SECONDS
 from tests.world import line
 from tollway import invoicing
 from tollway.batch import rate_file
 from tollway.catalog_file import apply, read_catalog
-from tollway.control import ControlPlane
 
 D = Decimal
 NOW = datetime.now(UTC)
@@ -84,7 +84,7 @@ def waiting(stores: Stores) -> int:
 def test_a_move_that_came_too_late_for_usage_that_waits_is_mended(stores: Stores) -> None:
     """The file moves from now on, as anybody would write it; the command takes that back, and what waited is rated."""
     old = [used(f"huge-{number}", "huge", 1000, START + timedelta(hours=30 * number)) for number in range(3)]
-    with ControlPlane(stores.postgres_dsn, stores.redis_url) as plane, engine_process(stores) as process:
+    with Plane(stores.postgres_dsn, stores.redis_url) as plane, engine_process(stores) as process:
         apply(plane, read_catalog(file_of("10", "0.1", "0.05")))
         append(stores, [used("first", "large", 20, START), *old])
         wait_for(lambda: waiting(stores) == 3, "what has no price to wait")
@@ -136,7 +136,7 @@ def test_a_new_model_gets_its_price_and_nothing_begins_anew(stores: Stores) -> N
     """
     old = [used(f"large-{number}", "large", 12, START + timedelta(hours=11 * number)) for number in range(10)]
     new = [used(f"huge-{number}", "huge", 1000, START + timedelta(hours=30 * number)) for number in range(3)]
-    with ControlPlane(stores.postgres_dsn, stores.redis_url) as plane, engine_process(stores) as process:
+    with Plane(stores.postgres_dsn, stores.redis_url) as plane, engine_process(stores) as process:
         apply(plane, read_catalog(file_of("10", "0.1", "0.05")))
         append(stores, [*old, *new])
         wait_for(lambda: waiting(stores) == 3, "what has no price to wait")

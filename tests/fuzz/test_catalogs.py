@@ -16,10 +16,11 @@ from tests.conftest import Stores
 from tests.engine_runs import drain, query
 from tests.fuzz.mutations import Catalogs, start_of
 from tests.fuzz.turns import say
+from tests.plane import Plane
 from tests.world import line
 from tollway.batch import rate_file
 from tollway.catalog_file import apply, read_catalog, records
-from tollway.control import ControlError, ControlPlane
+from tollway.control import ControlError
 
 CATALOGS = int(os.environ.get("FUZZ_CATALOGS", "300"))
 SEED = int(os.environ.get("FUZZ_SEED", "20260302"))
@@ -49,7 +50,7 @@ def test_each_file_is_refused_by_its_path_or_can_be_rated(stores: Stores) -> Non
     chance, made = random.Random(SEED), Catalogs()
     ends: Counter[str] = Counter()
     unnamed: list[str] = []
-    with ControlPlane(stores.postgres_dsn, stores.redis_url) as plane:
+    with Plane(stores.postgres_dsn, stores.redis_url) as plane:
         for number in range(CATALOGS):
             text = made.make(chance)
             try:

@@ -28,7 +28,7 @@ from rating.meters import (
 )
 from rating.money import DIGITS_MAX, use_exact
 from rating.refusals import RejectCode
-from rating.tallies import Tally, add, new_tally, pack_tally, tally_value, unpack_tally
+from rating.tallies import Tally, add, new_tally, tally_value
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "peers.json").read_text())["vectors"]
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -123,13 +123,13 @@ def test_the_order_of_events_does_not_matter(aggregation: Aggregation, usage: tu
 @given(before=usages, after=usages)
 def test_a_tally_survives_a_snapshot(aggregation: Aggregation, before: list[Usage], after: list[Usage]) -> None:
     """Packed half-way and unpacked, it goes on as if nothing had happened."""
-    packed = pack_tally(tallied(aggregation, before))
-    resumed = unpack_tally(msgspec.msgpack.decode(msgspec.msgpack.encode(packed)))
+    packed = msgspec.msgpack.encode(tallied(aggregation, before))
+    resumed: Tally = msgspec.msgpack.decode(packed, type=Tally)
     for value, time, event_id in after:
         number = quantity(value, aggregation)
         assert not isinstance(number, RejectCode)
         add(resumed, number, time, event_id)
-    assert pack_tally(resumed) == pack_tally(tallied(aggregation, before + after))
+    assert tally_value(resumed) == tally_value(tallied(aggregation, before + after))
     inside = msgspec.msgpack.decode(msgspec.msgpack.encode([resumed]), type=list[Tally | None])
     assert inside == [resumed]
 

@@ -14,7 +14,7 @@ from tollway import catalog_file, invoicing
 from tollway.commands.stores import stores
 from tollway.commands.tables import print_invoice
 from tollway.console import instant, money, print_json, print_table, say, settings, show, tell_cut
-from tollway.control import ControlPlane
+from tollway.control import ControlPlane, GrantDraft
 from tollway.embedded import servers
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -72,16 +72,20 @@ def grant(
     """
     granted = _amount(amount)
     starts = instant(effective_at, "--effective-at") if effective_at else None
-    with stores() as (endpoints, _), ControlPlane(endpoints.postgres_dsn, endpoints.redis_url) as plane:
-        made = plane.grant(
-            customer,
-            granted,
-            key=key,
-            priority=priority,
-            features=tuple(feature or ()),
-            effective_at=starts,
-            expires_after=expires_after,
-        )
+    draft = GrantDraft(
+        amount=granted,
+        key=key,
+        priority=priority,
+        features=tuple(feature or ()),
+        effective_at=starts,
+        expires_after=expires_after,
+    )
+    with (
+        stores() as (endpoints, _),
+        ControlPlane(endpoints.postgres_dsn, endpoints.redis_url) as plane,
+        plane.changing() as changes,
+    ):
+        made = changes.grant(customer, draft)
     if as_json:
         print_json(made)
     else:

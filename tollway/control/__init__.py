@@ -4,10 +4,9 @@ The control plane: the only writer of the catalog tables and of the control log.
 Amounts are exact decimals in the customer's currency, instants are aware and in UTC. A change is its catalog
 rows and its entries in the control log in one transaction, or nothing at all. All changes queue at one
 advisory lock, so that entry ids become visible in order: a reader that saw entry 7 will never find a 6 later.
-Reads do not queue.
 
-    plane                           ControlPlane: one call for each change and each read
-    sessions                        its connections: transactions one after the other, beside reads
+    plane                           ControlPlane: the catalog, changed one transaction at a time
+    sessions                        its connections: transactions one after the other
     changes                         Changes: a transaction, and the operations on it
     meters, features, plans,        what may change of each resource, and what that comes to
     customers, deletion,

@@ -1,9 +1,7 @@
 """
-Who may change the catalog when, and what a thread reads: one transaction of changes at a time, beside reads.
+Who may change the catalog when: one transaction at a time.
 
-Threads queue here for the one connection that writes, and processes queue at the lock in the database. Reads
-have a connection of their own, so that they wait for no change; only inside a transaction does its own
-thread read through it, and so sees what it has changed.
+Threads queue here for the one connection that writes, and processes queue at the lock in the database.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from threading import Lock, RLock, get_ident
+from threading import RLock
 from typing import Any
 
 import psycopg
@@ -20,7 +18,6 @@ from sinks.postgres.connecting import connect
 from sinks.postgres.statements import statement
 from tollway.control.changes import Changes
 from tollway.control.head import ControlHead
-from tollway.control.transaction import Transaction
 from tollway.control.writing import queue_up
 
 
@@ -40,16 +37,12 @@ class Sessions:
         self._head = ControlHead(redis_url)
         self._writer: psycopg.Connection[Any] | None = None
         self._writer_lock = RLock()
-        self._reader: psycopg.Connection[Any] | None = None
-        self._reader_lock = Lock()
         self._changes: Changes | None = None
-        self._changing_thread: int | None = None
 
     def close(self) -> None:
         """End the connections."""
-        for connection in (self._writer, self._reader):
-            if connection is not None:
-                connection.close()
+        if self._writer is not None:
+            self._writer.close()
         self._head.close()
 
     @contextmanager
@@ -66,29 +59,15 @@ class Sessions:
                     queue_up(connection)
                     # (2) Check against what is there, and record what shall be.
                     self._changes = changes = Changes(connection, self._now)
-                    self._changing_thread = get_ident()
                     yield changes
                     # (3) Write the log, the catalog rows and the notice.
                     head = changes.flush()
                 # (4) All of it is committed.
             finally:
-                self._changes = self._changing_thread = None
+                self._changes = None
         # (5) Events sent after this returns find the head raised. It is raised even where nothing had to be
         #     written, since the one who wrote that may not have come this far yet.
         self._head.raise_to(head)
-
-    @contextmanager
-    def reading(self) -> Iterator[Transaction]:
-        """What is there; within a transaction of this thread, what is there with its changes."""
-        if self._changing_thread == get_ident():
-            assert self._changes is not None
-            if self._changes.records or self._changes.keys_taken:
-                self._changes.flush()
-            yield self._changes
-            return
-        with self._reader_lock:
-            self._reader = self._connected(self._reader)
-            yield Transaction(self._reader, self._now)
 
     def _connected(self, connection: psycopg.Connection[Any] | None) -> psycopg.Connection[Any]:
         if connection is not None and not connection.closed:

@@ -3,23 +3,14 @@
 -- name: meter_of_key
 select body::text from meters where key = %s
 
--- name: meters_in_order
-select body::text from meters order by key
-
 -- name: feature_of_key
 select body::text from features where key = %s
-
--- name: features_in_order
-select body::text from features order by key
 
 -- name: feature_keys
 select key from features
 
 -- name: versions_of_plan
 select body::text from plans where key = %s order by version
-
--- name: plans_in_order
-select body::text from plans order by key, version
 
 -- name: plans_of_keys
 select body::text from plans where key = any(%s)
@@ -50,13 +41,6 @@ select {column} from customers where {column} = any(%s)
 -- name: has_customers
 select exists (select from customers)
 
--- name: customers_in_order
--- In the order of their making.
-select body::text from customers order by id limit %s offset %s
-
--- name: number_of_customers
-select count(*) from customers
-
 -- name: owner_of_subject
 select customer_id from customer_subjects where subject = %s
 
@@ -81,9 +65,6 @@ group by customer_id
 
 -- name: grant_of_id
 select body::text from grants where id = %s
-
--- name: grants_of_customer
-select body::text from grants where customer_id = %s
 
 -- name: grant_of_key
 select body::text from grants where customer_id = %s and key = %s
