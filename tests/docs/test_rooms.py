@@ -39,7 +39,7 @@ MAY_IMPORT: Final[Mapping[str, tuple[str, ...]]] = {
     "tollway/openmeter": (
         *("rating", "config", "tollway.control", "tollway.ledger_reads", "tollway.invoicing", "tollway.openmeter"),
         "sinks.postgres.statements",
-        *(f"tollway.api.{name}" for name in ("filters", "notes", "problems", "stores", "threads", "wire")),
+        *(f"tollway.api.{name}" for name in ("filters", "gate", "notes", "problems", "stores", "threads", "wire")),
     ),
 }
 """What of ours a folder or a file may import; the longest that fits holds."""

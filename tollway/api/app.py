@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 from litestar import Litestar
 from litestar.di import Provide
@@ -13,12 +13,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 from config.limits import BODY_BYTES, EVENTS_BYTES
-from tollway.api import (
-    access,
-    ingest,
-    operations,
-    usage,
-)
+from tollway.api import account, ingest, operations
 from tollway.api.bodies import JsonRequest
 from tollway.api.description import operation_id
 from tollway.api.docs import Description, ReadableDocs
@@ -27,6 +22,7 @@ from tollway.api.guard import GuardedApp
 from tollway.api.problems import answer
 from tollway.api.stores import ApiStores
 from tollway.openmeter import (
+    access,
     charges,
     credits,
     customers,
@@ -37,6 +33,7 @@ from tollway.openmeter import (
     plans,
     subscription_moves,
     subscriptions,
+    usage,
 )
 
 ABOUT = (
@@ -46,6 +43,11 @@ ABOUT = (
     f"{BODY_BYTES.number}. Where API keys are required, each request but those of probes needs one."
 )
 SCHEME = "ApiKey"
+RESOURCES: Final[tuple[Any, ...]] = (
+    *(ingest, meters, features, customers, plans, subscriptions, subscription_moves, credits, grants, charges),
+    *(invoices, access, usage, account, operations),
+)
+"""Modules, each with its routes."""
 
 
 def create_app(stores: ApiStores) -> GuardedApp:
@@ -60,23 +62,7 @@ def create_app(stores: ApiStores) -> GuardedApp:
             await stores.aclose()
             stores.close()
 
-    routes: list[Any] = [
-        ingest.ingest_v1,
-        ingest.ingest_v3,
-        *meters.ROUTES,
-        *features.ROUTES,
-        *customers.ROUTES,
-        *plans.ROUTES,
-        *subscriptions.ROUTES,
-        *subscription_moves.ROUTES,
-        *credits.ROUTES,
-        *grants.ROUTES,
-        *charges.ROUTES,
-        *invoices.ROUTES,
-        *access.ROUTES,
-        *usage.ROUTES,
-        *operations.ROUTES,
-    ]
+    routes = [route for resource in RESOURCES for route in resource.ROUTES]
     app = GuardedApp(
         routes,
         dependencies={

@@ -1,24 +1,24 @@
 """
 The API's description as OpenAPI has it: Litestar's document of paths and parameters, with bodies and answers filled in.
 
-What an operation takes is the struct that its handler decodes, what it answers is in `ANSWERS`; both are
-described by msgspec, which also reads them, so that the document says what is checked. Every operation declares the
+What an operation takes is the struct that its handler decodes, what it answers the one that it returns. msgspec
+describes both, and also reads and writes them, so that the document says what is checked. Every operation declares the
 problems that it may be answered with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args, get_origin
 
 import msgspec
+from litestar import Response
 from litestar.handlers import HTTPRouteHandler
 
-from tollway.api.answers import ANSWERS
-from tollway.api.answers.shared import Problem, ProblemV3
-from tollway.api.answers.usage import Event
 from tollway.api.filters import EQUAL, described_filter, described_filters
-from tollway.api.wire import Json, camel_name
+from tollway.api.ingest import Event
+from tollway.api.problems import ProblemV1, ProblemV3
+from tollway.api.wire import Json
 from tollway.openmeter.codec import wire
 from tollway.openmeter.dialect import V1, V3, dialect_of
 from tollway.openmeter.plan_bodies import RateCardCreate
@@ -27,6 +27,7 @@ from tollway.openmeter.prices import PriceV1, PriceV3
 METHODS: Final = ("get", "post", "put", "delete")
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
+REFERENCE: Final = "#/components/schemas/{name}"
 EVENTS: Final = (
     ("application/cloudevents+json", Event),
     ("application/cloudevents-batch+json", list[Event]),
@@ -90,17 +91,11 @@ class _Types:
         for media_type, kind in EVENTS:
             bodies[media_type] = kind
         bodies |= {V1: wire(PriceV1, V1), V3: wire(PriceV3, V3)}
-        taken, components = _compiled(bodies, "{name}")
-        answered = {name: body for name, handler in handlers.items() if (body := _answer(handler)) is not None}
-        v1 = {name: body for name, body in answered.items() if name in ANSWERS and _is_v1(handlers[name])}
-        v3 = {name: body for name, body in answered.items() if name not in v1}
+        taken, components = _compiled(bodies)
+        answers = {name: body for name, handler in handlers.items() if (body := _answer(handler)) is not None}
         self.taken = taken
-        self.given, found_v3 = _compiled(v3 | {"problem_v3": ProblemV3}, "{name}")
-        given_v1, found_v1 = _compiled(v1 | {"problem_v1": Problem}, "{name}V1")
-        self.given |= {name: _camel(found) for name, found in given_v1.items()}
-        self.components = (
-            _without_null(found_v3) | components | {name: _camel(found) for name, found in found_v1.items()}
-        )
+        self.given, answered = _compiled(answers | {"problem_v1": ProblemV1, "problem_v3": ProblemV3})
+        self.components = _of_view(answered) | components
         for dialect in (V1, V3):
             # A price is read by the core, which says more of what is wrong with it than a schema can.
             card = self.components[wire(RateCardCreate, dialect).__name__]
@@ -114,51 +109,29 @@ def _sent(kind: Any, handler: HTTPRouteHandler) -> Any:
 
 def _answer(handler: HTTPRouteHandler) -> Any:
     """The type of an answer; None where there is no body."""
-    if dialect_of(handler) is None:
-        return ANSWERS.get(handler.handler_name, Json)
     kind = handler.parsed_return_field.annotation
-    return None if kind in (None, type(None)) else _sent(kind, handler)
+    if get_origin(kind) is Response:
+        (kind,) = get_args(kind)
+    return None if kind in (None, type(None), bytes) else _sent(kind, handler)
 
 
-def _is_v1(handler: HTTPRouteHandler) -> bool:
-    return all(path.startswith("/api/v1/") for path in handler.paths)
+def _compiled(types: Mapping[Any, Any]) -> tuple[dict[Any, Json], dict[str, Json]]:
+    """The schemas of types by their names, and the components that they refer to."""
+    found, components = msgspec.json.schema_components(list(types.values()), ref_template=REFERENCE)
+    return dict(zip(types, found, strict=True)), components
 
 
-def _compiled(types: Mapping[Any, Any], template: str) -> tuple[dict[Any, Json], dict[str, Json]]:
-    """The schemas of types by their names, and the components that they refer to, named after a template."""
-    found, components = msgspec.json.schema_components(
-        list(types.values()), ref_template=f"#/components/schemas/{template}"
-    )
-    return (
-        dict(zip(types, found, strict=True)),
-        {template.format(name=name): part for name, part in components.items()},
-    )
-
-
-def _without_null(schema: Any) -> Any:
-    """The schema of a view: what is null by default is left out there, and never null."""
+def _of_view(schema: Any) -> Any:
+    """The schema of a view: what is null by default is left out there, and never null; a decimal is a number."""
     match schema:
+        case {"type": "string", "format": "decimal"}:
+            return {"type": "number"}
         case {"default": None, "anyOf": [kind, {"type": "null"}]}:
-            return _without_null(kind)
+            return _of_view(kind)
         case dict():
-            return {key: _without_null(value) for key, value in schema.items()}
+            return {key: _of_view(value) for key, value in schema.items()}
         case list():
-            return [_without_null(value) for value in schema]
-    return schema
-
-
-def _camel(schema: Any) -> Any:
-    """A schema with its properties in camelCase."""
-    match schema:
-        case dict():
-            shown = {key: _camel(value) for key, value in schema.items()}
-            if isinstance(schema.get("properties"), dict):
-                shown["properties"] = {camel_name(key): _camel(value) for key, value in schema["properties"].items()}
-            if "required" in schema:
-                shown["required"] = [camel_name(key) for key in schema["required"]]
-            return shown
-        case list():
-            return [_camel(value) for value in schema]
+            return [_of_view(value) for value in schema]
     return schema
 
 

@@ -20,12 +20,12 @@ Redis lost them. The documents say what holds when, so nothing has to be written
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import psycopg
@@ -60,7 +60,8 @@ NO_CREDIT_AVAILABLE: Final = "no_credit_available"
 FEATURE_NOT_FOUND: Final = "feature_not_found"
 FEATURE_UNAVAILABLE: Final = "feature_unavailable"
 
-REASONS: Final = {
+Reason = Literal["usage_limit_reached", "no_credit_available", "feature_not_found", "feature_unavailable"]
+REASONS: Final[Mapping[Reason, str]] = {
     USAGE_LIMIT_REACHED: "the customer has used all that its plan gives of this feature in the billing period",
     NO_CREDIT_AVAILABLE: "the customer has no credit left that pays for this feature",
     FEATURE_NOT_FOUND: "there is no such feature",
@@ -123,7 +124,7 @@ class Document(Struct, frozen=True):
 class VisibleBalance(Struct, frozen=True, kw_only=True):
     """A customer's balance as Redis has it."""
 
-    access: str = "allowed"
+    access: Literal["allowed", "blocked"] = "allowed"
     reason: str = ""
     blocked_features: tuple[str, ...] = ()
     currency: str = ""
@@ -162,7 +163,7 @@ class Standing(Struct, frozen=True):
     used: dict[str, Decimal]
     """By limited feature, what was used in the billing period, as far as has been told."""
 
-    def reason(self, feature_key: str, known: bool, with_credits: bool = True) -> str | None:
+    def reason(self, feature_key: str, known: bool, with_credits: bool = True) -> Reason | None:
         """Why the customer may not use a feature; None: it may."""
         if not known:
             return FEATURE_NOT_FOUND

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any, Final, Literal
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from litestar import Request, Response, post
 from litestar.exceptions import HTTPException
-from msgspec import Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from config.limits import EVENTS_A_REQUEST, EVENTS_BYTES
 from rating.events import BYTE_ORDER_MARK, CloudEvent, EventDecoder, refuse_instant
@@ -27,6 +28,7 @@ from tollway.api.pressure import Admission
 from tollway.api.problems import Invalid, Problem
 from tollway.api.stores import ApiStores, Stores
 from tollway.api.threads import of_log
+from tollway.api.wire import Json
 
 PIECE_BYTES: Final = 1024 * 1024
 """A compressed body is unpacked, and counted, in pieces of so many bytes."""
@@ -45,6 +47,21 @@ ACCEPTED, INVALID, PUSHED_BACK, FAILED = "accepted", "invalid", "pushed_back", "
 
 _DECODER: Final = EventDecoder(())
 _ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+Text = Annotated[str, Meta(min_length=1, max_length=1024)]
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """A CloudEvent 1.0. Source and id say which event it is: the same ones again are charged once."""
+
+    id: Text
+    source: Text
+    specversion: Literal["1.0"]
+    type: Text
+    subject: Text
+    time: datetime | UnsetType | None = UNSET
+    data: Json | UnsetType | None = UNSET
 
 
 class _Object(Struct, gc=False):
@@ -216,3 +233,6 @@ def _one_line(line: bytes) -> bytes:
     if b"\n" not in line and b"\r" not in line:
         return line
     return msgspec.json.format(line, indent=-1)
+
+
+ROUTES = [ingest_v1, ingest_v3]

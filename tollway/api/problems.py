@@ -38,6 +38,7 @@ from tollway.api.wire import Json, camel_name, snake_name
 from tollway.control import ControlCode, ControlError
 from tollway.invoicing import ActionNotAvailable, LedgerIncomplete, NothingBillable
 from tollway.ledger_reads import NotFound
+from tollway.openmeter.shapes import View
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 1
@@ -61,6 +62,58 @@ class Invalid(Struct, frozen=True):
     """The position of the event, in a batch."""
     source: str = "body"
     """Where in the request it is: the body, the path or the query."""
+
+
+class EventAttributes(View, frozen=True):
+    """Which event of a batch it is."""
+
+    index: int
+
+
+class ValidationError(View, frozen=True):
+    """One thing that is wrong with a request."""
+
+    field: str
+    code: str
+    message: str
+    attributes: EventAttributes | None = None
+
+
+class ProblemExtensions(View, frozen=True, rename="camel"):
+    """All that is wrong with a request."""
+
+    validation_errors: list[ValidationError]
+
+
+class InvalidParameter(View, frozen=True):
+    """One thing that is wrong with a request."""
+
+    field: str
+    rule: str
+    reason: str
+    source: str
+    code: str
+    index: int | None = None
+
+
+class _Said(View, frozen=True):
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+
+
+class ProblemV1(_Said, frozen=True, kw_only=True):
+    """Why a request was not answered as asked."""
+
+    extensions: ProblemExtensions
+
+
+class ProblemV3(_Said, frozen=True, kw_only=True):
+    """Why a request was not answered as asked."""
+
+    invalid_parameters: list[InvalidParameter] | None = None
 
 
 class Problem(Exception):
@@ -242,13 +295,14 @@ def headers_of(problem: Problem) -> list[tuple[bytes, bytes]]:
 def body_of(problem: Problem, path: str) -> bytes:
     """The problem as JSON, in the shape of the API that the path belongs to."""
     is_v3 = path.startswith("/api/v3")
+    name_of = snake_name if is_v3 else camel_name
     found, detail = [], problem.detail
     for item in problem.invalid:
-        field = _as_sent(item.field, path)
+        field = name_of(_as_sent(item.field, path))
         found.append(replace(item, field=field))
         # The text names it as the fields beside it do.
-        detail = detail.replace(f"`{item.field}`:", f"`{snake_name(field) if is_v3 else camel_name(field)}`:", 1)
-    body: Json = {
+        detail = detail.replace(f"`{item.field}`:", f"`{field}`:", 1)
+    said: Json = {
         "type": "about:blank",
         "title": HTTPStatus(problem.status).phrase,
         "status": problem.status,
@@ -256,11 +310,9 @@ def body_of(problem: Problem, path: str) -> bytes:
         "instance": f"urn:request:{ULID()}",
     }
     if is_v3:
-        if found:
-            body["invalid_parameters"] = [_v3(item) for item in found]
-    else:
-        body["extensions"] = {"validationErrors": [_v1(item) for item in found]}
-    return msgspec.json.encode(body)
+        return msgspec.json.encode(ProblemV3(**said, invalid_parameters=[_v3(item) for item in found] or None))
+    extensions = ProblemExtensions(validation_errors=[_v1(item) for item in found])
+    return msgspec.json.encode(ProblemV1(**said, extensions=extensions))
 
 
 _SENT_AS: Final[dict[str, dict[str, str]]] = {
@@ -292,18 +344,13 @@ def _as_sent(field: str, path: str) -> str:
     return field
 
 
-def _v1(item: Invalid) -> Json:
-    index: Json = {} if item.index is None else {"attributes": {"index": item.index}}
-    return {"field": camel_name(item.field), "code": item.code, "message": item.message} | index
+def _v1(item: Invalid) -> ValidationError:
+    attributes = None if item.index is None else EventAttributes(index=item.index)
+    return ValidationError(field=item.field, code=item.code, message=item.message, attributes=attributes)
 
 
-def _v3(item: Invalid) -> Json:
+def _v3(item: Invalid) -> InvalidParameter:
     rule = item.code if item.code in ("unknown_property", "required") else "invalid"
-    index: Json = {} if item.index is None else {"index": item.index}
-    return {
-        "field": snake_name(item.field),
-        "rule": rule,
-        "reason": item.message,
-        "source": item.source,
-        "code": item.code,
-    } | index
+    return InvalidParameter(
+        field=item.field, rule=rule, reason=item.message, source=item.source, code=item.code, index=item.index
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
 from litestar import delete, get, post, put
@@ -238,11 +238,13 @@ def stored_plans(connection: Connection, key: str | None = None) -> list[StoredP
 
 def _stored(row: tuple[Any, ...], version: int, published_at: datetime | None, is_newest: bool) -> StoredPlan:
     body = decode_v1(row[3], PlanCreate)
-    return StoredPlan(row[2], version, body, row[4], row[5], published_at, is_newest)
+    at = published_at and published_at.astimezone(UTC)
+    return StoredPlan(row[2], version, body, row[4].astimezone(UTC), row[5].astimezone(UTC), at, is_newest)
 
 
 def _published(row: tuple[Any, ...], sent: tuple[Any, ...] | None, is_newest: bool) -> StoredPlan:
-    key, version, body, published_at = row
+    key, version, body, at = row
+    published_at = at.astimezone(UTC)
     if sent is not None:
         return _stored(sent, version, published_at, is_newest)
     plan = decode_record(body)

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, get_type_hints
+from inspect import iscoroutinefunction
+from typing import Any, Final, get_type_hints
 
+import msgspec
+from litestar import Response
 from litestar.handlers import HTTPRouteHandler
+from litestar.serialization import default_serializer
+from litestar.types import Serializer
+from msgspec import Struct
 
 from tollway.api.threads import threaded
 from tollway.openmeter import codec
 from tollway.openmeter.dialect import OPTION, V1, V3, Dialect
 
 Operation = Callable[..., Any]
+
+_JSON: Final = msgspec.json.Encoder(decimal_format="number")
+
+
+class Answer(Response[Any]):
+    """A view as JSON: its amounts are texts, its quantities numbers."""
+
+    def render(self, content: Any, media_type: str, enc_hook: Serializer = default_serializer) -> bytes:
+        """The JSON."""
+        return _JSON.encode(content) if isinstance(content, Struct | list) else super().render(content, media_type)
 
 
 def v1(method: type[HTTPRouteHandler], path: str, **options: Any) -> Callable[[Operation], HTTPRouteHandler]:
@@ -52,7 +68,7 @@ def route(
         dialect: It reads what the operation takes, and writes what it answers.
         method: Litestar's decorator.
         path: Below the dialect's prefix.
-        operation: Blocks, and returns a view.
+        operation: Returns a view. It blocks, and is called in a thread, unless it is a coroutine.
         name: Its id in the API's description; None: the operation's own.
         on: The threads it runs on: `threaded` or `listing`.
         options: Litestar's.
@@ -63,5 +79,10 @@ def route(
     def run(*args: Any, **kwargs: Any) -> Any:
         return codec.shown(operation(*args, **kwargs), answer, dialect)
 
-    run.__name__ = name or operation.__name__
-    return method(f"{dialect.prefix}{path}", opt={OPTION: dialect}, **options)(on(run))
+    @wraps(operation)
+    async def run_here(*args: Any, **kwargs: Any) -> Any:
+        return codec.shown(await operation(*args, **kwargs), answer, dialect)
+
+    handler: Operation = run_here if iscoroutinefunction(operation) else on(run)
+    handler.__name__ = name or operation.__name__
+    return method(f"{dialect.prefix}{path}", opt={OPTION: dialect}, response_class=Answer, **options)(handler)

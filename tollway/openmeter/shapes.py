@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Generic, TypeAlias, TypeVar
 
 from msgspec import Meta, Struct
@@ -11,6 +12,8 @@ from msgspec import Meta, Struct
 T = TypeVar("T")
 
 Number: TypeAlias = float | int
+Quantity: TypeAlias = Decimal
+"""Written as a JSON number, with all of its digits."""
 Amount = Annotated[str, Meta(pattern=r"^-?[0-9]+(\.[0-9]+)?$", description="An exact decimal.")]
 
 
@@ -29,6 +32,12 @@ class Tagged(View, frozen=True, tag_field="type"):
     def type(self) -> str:
         """The tag, for the struct of another dialect to be read from this one."""
         return str(self.__struct_config__.tag)
+
+
+class DataOf(View, Generic[T], frozen=True):
+    """A list."""
+
+    data: list[T]
 
 
 class Page(View, Generic[T], frozen=True):

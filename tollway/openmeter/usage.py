@@ -12,8 +12,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
-import msgspec
-from litestar import Request, Response, get
+from litestar import Request, get
 from litestar.params import FromPath, QueryParameter
 
 from rating.catalog import FeatureSet, MeterSet
@@ -21,24 +20,43 @@ from rating.meters import Feature, Meter
 from rating.money import use_exact
 from rating.periods import Cadence, add_duration
 from tollway.api import notes
-from tollway.api.metering import WINDOWS, Query, Row, read_usage, way_of
 from tollway.api.problems import bad_request, not_found, utc_instant
 from tollway.api.stores import Stores
 from tollway.api.threads import listing
-from tollway.api.wire import Json, instant, listed
+from tollway.api.wire import listed
 from tollway.ledger_reads import Connection, find_customer, rows
 from tollway.openmeter import meters
+from tollway.openmeter.metering import WINDOWS, Query, Row, read_usage, way_of
+from tollway.openmeter.routes import v1
+from tollway.openmeter.shapes import Quantity, View
 
 CUSTOMER: Final = "customer_id"
 SUBJECT: Final = "subject"
 FILTER_GROUP_BY: Final = "filterGroupBy["
 NOT_READ: Final = ("advancedMeterGroupByFilters",)
 
-_numbers = msgspec.json.Encoder(decimal_format="number")
+
+class UsageRow(View, frozen=True):
+    """What was used in a window."""
+
+    value: Quantity
+    window_start: datetime
+    window_end: datetime
+    subject: str | None
+    group_by: dict[str, str]
+    customer_id: str | None = None
 
 
-@get("/api/v1/meters/{meter:str}/query", tags=["Usage"])
-@listing
+class Usage(View, frozen=True, rename={"from_": "from"}):
+    """What a meter counted."""
+
+    data: list[UsageRow]
+    from_: datetime | None = None
+    to: datetime | None = None
+    window_size: str | None = None
+
+
+@v1(get, "/meters/{meter:str}/query", on=listing, tags=["Usage"])
 def query_meter(
     meter: FromPath[str],
     stores: Stores,
@@ -50,14 +68,14 @@ def query_meter(
     subject: Annotated[list[str] | None, QueryParameter(name="subject")] = None,
     customer_id: Annotated[list[str] | None, QueryParameter(name="filterCustomerId")] = None,
     group_by: Annotated[list[str] | None, QueryParameter(name="groupBy")] = None,
-) -> Response[bytes]:
+) -> Usage:
     """
     What a meter counted and was rated, in all or by window, of all customers or of some.
 
     `groupBy` takes `customer_id` and one dimension of the meter, `filterGroupBy[dimension]` texts of it.
     """
     use_exact()
-    _check(start, end, window_size, window_time_zone)
+    start, end = _instants(start, end, window_size, window_time_zone)
     dimensions, filters = [name for name in listed(group_by) if name != CUSTOMER], _filters(request)
     dimension = next(iter({*dimensions, *filters}), None)
     with stores.connection() as connection:
@@ -67,43 +85,45 @@ def query_meter(
         customers, subjects = _customers(connection, listed(customer_id), listed(subject))
         query = Query(start, end, window_size, customers, CUSTOMER in listed(group_by), bool(dimensions))
         found = read_usage(connection, asked, way, query)
-    data: list[Json] = []
+    data = []
     for row in found:
         # Several customers have one subject in common where it moved from one to the other.
         names = {subjects.get(owner) for owner in ([row.customer_id] if row.customer_id else customers or ())}
         text = way.parts.get(row.feature_key or "")
-        shown = {
-            "subject": names.pop() if len(names) == 1 else None,
-            "groupBy": {dimension: text} if text is not None else {},
-        }
-        data.append({"value": row.value} | _window(row, query, found) | shown)
-        if row.customer_id is not None:
-            data[-1]["customerId"] = row.customer_id
-    body = {"from": instant(start), "to": instant(end), "windowSize": window_size, "data": data}
-    content = {name: value for name, value in body.items() if value is not None}
-    return Response(_numbers.encode(content), media_type="application/json")
+        opened, closed = _window(row, query, found)
+        data.append(
+            UsageRow(
+                value=row.value,
+                window_start=opened,
+                window_end=closed,
+                subject=names.pop() if len(names) == 1 else None,
+                group_by={dimension: text} if dimension is not None and text is not None else {},
+                customer_id=row.customer_id,
+            )
+        )
+    return Usage(data=data, from_=start, to=end, window_size=window_size)
 
 
-def _window(row: Row, query: Query, found: list[Row]) -> Json:
+def _window(row: Row, query: Query, found: list[Row]) -> tuple[datetime, datetime]:
     """From when to when a row counts."""
     if query.window is not None:
-        end = add_duration(row.start, Cadence.parse(WINDOWS[query.window][1]))
-        return {"windowStart": instant(row.start), "windowEnd": instant(end)}
+        return row.start, add_duration(row.start, Cadence.parse(WINDOWS[query.window][1]))
     start = query.start or min(one.start for one in found)
-    end = query.end or max(datetime.now(UTC), *(one.start for one in found))
-    return {"windowStart": instant(start), "windowEnd": instant(end)}
+    return start, query.end or max(datetime.now(UTC), *(one.start for one in found))
 
 
-def _check(start: datetime | None, end: datetime | None, window: str | None, time_zone: str | None) -> None:
+def _instants(
+    start: datetime | None, end: datetime | None, window: str | None, time_zone: str | None
+) -> tuple[datetime | None, datetime | None]:
+    """From when to when, in UTC. Raises `Problem`."""
     if window is not None and window not in WINDOWS:
         raise bad_request("window_size", f"expected one of {', '.join(WINDOWS)}, got `{window[:40]}`")
     if time_zone not in (None, "", "UTC", "Etc/UTC"):
         raise bad_request("window_time_zone", "expected UTC: the ledger's windows are those of UTC")
-    for name, at in (("from", start), ("to", end)):
-        if at is not None:
-            utc_instant(name, at)
+    start, end = (at and utc_instant(name, at) for name, at in (("from", start), ("to", end)))
     if start is not None and end is not None and start >= end:
         raise bad_request("to", "expected an instant after `from`")
+    return start, end
 
 
 def _filters(request: Request[Any, Any, Any]) -> dict[str, list[str]]:
@@ -171,4 +191,4 @@ def _customers(
     return chosen, {customer_id: subject for customer_id, subject in found.items() if subject}
 
 
-ROUTES: list[Any] = [query_meter]
+ROUTES = [query_meter]
