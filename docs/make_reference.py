@@ -26,9 +26,9 @@ from config.limits import Place, by_place
 from config.settings import SETTINGS
 from sinks import metrics
 from tollway import cli
-from tollway.api import app
-from tollway.api import metrics as api_metrics
-from tollway.api.settings import API_SETTINGS
+from tollway.api.server import app
+from tollway.api.server import metrics as api_metrics
+from tollway.api.server.settings import API_SETTINGS
 
 REFERENCE = Path(__file__).parent / "reference"
 METHODS = ("GET", "POST", "PUT", "DELETE")

@@ -9,8 +9,8 @@ import pytest
 from litestar.testing import TestClient
 
 from tests.conftest import Stores
-from tollway.api.app import create_app
-from tollway.api.stores import ApiStores
+from tollway.api.server.app import create_app
+from tollway.api.server.stores import ServerStores
 
 Client = TestClient[Any]
 
@@ -18,7 +18,7 @@ Client = TestClient[Any]
 @pytest.fixture
 def client(stores: Stores) -> Iterator[Client]:
     """A client of the application on empty stores."""
-    with TestClient(create_app(ApiStores(stores.redis_url, stores.postgres_dsn, partitions=2))) as running:
+    with TestClient(create_app(ServerStores(stores.redis_url, stores.postgres_dsn, partitions=2))) as running:
         yield running
 
 

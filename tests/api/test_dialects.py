@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from tollway.api.app import create_app
-from tollway.api.docs import document
-from tollway.api.stores import ApiStores
+from tollway.api.server.app import create_app
+from tollway.api.server.docs import document
+from tollway.api.server.stores import ServerStores
 from tollway.openmeter.codec import shown, taken, wire
 from tollway.openmeter.dialect import V1, V3
 from tollway.openmeter.features import Feature, FeatureCreate
@@ -131,7 +131,7 @@ def test_every_exception_is_of_a_field_that_is_there() -> None:
 
 def test_the_description_has_a_plain_name_for_each_type() -> None:
     """Two types with one name would be called by the modules that they are in."""
-    app = create_app(ApiStores("redis://127.0.0.1:1", "postgresql://127.0.0.1:1/none", partitions=2))
+    app = create_app(ServerStores("redis://127.0.0.1:1", "postgresql://127.0.0.1:1/none", partitions=2))
     schemas = document(app, app.openapi_schema.to_schema())["components"]["schemas"]
     assert [name for name in schemas if not name.isidentifier()] == []
     assert {"Meter", "MeterV1", "MeterCreate", "MeterCreateV1"} <= schemas.keys()

@@ -309,7 +309,7 @@ def test_limits_are_held_without_postgresql_and_come_back_with_redis(
     def away(*_arguments: object, **_options: object) -> None:
         raise psycopg.OperationalError("away")
 
-    monkeypatch.setattr("tollway.api.pool.Pool._usable", away)
+    monkeypatch.setattr("sinks.postgres.pool.Pool._usable", away)
     assert reasons(store, "acme", "calls") == {"calls": "usage_limit_reached"}
     assert value(store, "acme")["usage"] == 5
 

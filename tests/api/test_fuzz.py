@@ -21,8 +21,8 @@ from tests.api.fuzzing import Requests, Sent
 from tests.api.service import Service
 from tests.api.test_contract import known, service  # noqa: F401
 from tests.fuzz.turns import say
-from tollway.api.problems import problem_of
-from tollway.api.wire import snake_name
+from tollway.openmeter.problems import problem_of
+from tollway.openmeter.wire import snake_name
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "4000"))
 SEED = int(os.environ.get("FUZZ_SEED", "20260302"))

@@ -13,7 +13,7 @@ from tests.api.conftest import Client, plan
 from tests.conftest import Stores
 from tests.engine_runs import wait_for
 from tests.plane import Plane
-from tollway.api.stores import ApiStores
+from tollway.api.server.stores import ServerStores
 from tollway.control import CustomerDraft
 
 QUERY = "/api/v3/openmeter/entitlement-access/query"
@@ -129,7 +129,7 @@ def test_what_an_earlier_version_told_is_told_again_with_ids_apart(shop: Client,
         client.hset(GATE_NAMES, acme, "acme")
         assert shop.app.api_stores.projector.catch_up() is None
         assert shop.post(QUERY, json={"customer": {"keys": [acme]}}).json()["data"]
-        newer = ApiStores(stores.redis_url, stores.postgres_dsn, 2)
+        newer = ServerStores(stores.redis_url, stores.postgres_dsn, 2)
         newer.projector.catch_up()
         newer.close()
         assert client.hgetall(GATE_IDS) == {acme.encode(): b"acme"}
@@ -180,7 +180,7 @@ def test_it_answers_without_postgresql(shop: Client, stores: Stores, monkeypatch
     def away(*_arguments: object, **_options: object) -> None:
         raise psycopg.OperationalError("away")
 
-    monkeypatch.setattr("tollway.api.pool.Pool._usable", away)
+    monkeypatch.setattr("sinks.postgres.pool.Pool._usable", away)
     assert shop.get("/readyz").status_code == 503
     assert shop.get("/api/v1/meters").status_code == 503
     assert reasons(shop, "acme", "calls") == {"calls": None}

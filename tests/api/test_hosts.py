@@ -9,10 +9,10 @@ from litestar.testing import TestClient
 from config.settings import SettingError
 from tests.api.service import NO_TLS, api_process
 from tests.conftest import Stores
-from tollway.api.app import create_app
-from tollway.api.listen import Place, hosts_of
-from tollway.api.settings import ApiSettings, load_api_settings
-from tollway.api.stores import ApiStores
+from tollway.api.server.app import create_app
+from tollway.api.server.listen import Place, hosts_of
+from tollway.api.server.settings import ApiSettings, load_api_settings
+from tollway.api.server.stores import ServerStores
 
 OWN = ("localhost", "localhost:1", "LOCALHOST", "127.0.0.1", "127.0.0.1:8888", "[::1]", "[::1]:8888")
 OTHERS = ("evil.example", "evil.example:8888", "localhost.evil.example", "127.0.0.1.evil.example", "", "[", "10.0.0.1")
@@ -56,7 +56,7 @@ def test_what_is_no_list_of_names_is_refused(text: str) -> None:
 
 def test_a_name_that_is_allowed_is_asked_for_its_key_all_the_same(stores: Stores) -> None:
     """The name is looked at first, and stands for no key."""
-    opened = ApiStores(
+    opened = ServerStores(
         stores.redis_url, stores.postgres_dsn, 2, with_keys=True, hosts=frozenset({"tollway.example.com"})
     )
     with TestClient(create_app(opened)) as client:

@@ -22,10 +22,10 @@ from tests.api.conftest import Client
 from tests.api.service import api_process
 from tests.conftest import Stores
 from tests.engine_runs import query, wait_for
-from tollway.api.app import create_app
-from tollway.api.ingest import BATCH, EITHER, SINGLE, read_events
-from tollway.api.problems import Problem
-from tollway.api.stores import ApiStores
+from tollway.api.routes.ingest import BATCH, EITHER, SINGLE, read_events
+from tollway.api.server.app import create_app
+from tollway.api.server.stores import ServerStores
+from tollway.openmeter.problems import Problem
 
 V1, V3 = "/api/v1/events", "/api/v3/openmeter/events"
 EVENT: dict[str, Any] = {
@@ -188,7 +188,7 @@ def test_any_bytes_are_answered(body: bytes) -> None:
 
 def test_without_redis_it_is_unavailable_and_says_when_to_retry(stores: Stores) -> None:
     """503 with Retry-After, for events and for the gate; what needs PostgreSQL only goes on."""
-    with TestClient(create_app(ApiStores("redis://127.0.0.1:1", stores.postgres_dsn, partitions=2))) as client:
+    with TestClient(create_app(ServerStores("redis://127.0.0.1:1", stores.postgres_dsn, partitions=2))) as client:
         for answer in (
             client.post(V1, json=EVENT),
             client.post("/api/v3/openmeter/entitlement-access/query", json={"customer": {"keys": ["acme"]}}),

@@ -28,11 +28,11 @@ from tests.api.service import NO_TLS, Service, api_process
 from tests.conftest import Stores
 from tests.ports import free_port
 from tests.waiting import PATIENCE_SECONDS, wait_for
-from tollway.api.app import create_app
-from tollway.api.docs import document
-from tollway.api.keys import KeyRing, NoSuchKey, Role, create_key, list_keys, read_copy, revoke_key
-from tollway.api.roles import OPEN, may
-from tollway.api.stores import ApiStores
+from tollway.api.server.app import create_app
+from tollway.api.server.docs import document
+from tollway.api.server.keys import KeyRing, NoSuchKey, Role, create_key, list_keys, read_copy, revoke_key
+from tollway.api.server.roles import OPEN, may
+from tollway.api.server.stores import ServerStores
 
 EVENT: dict[str, Any] = {"specversion": "1.0", "id": "1", "source": "test", "type": "call", "subject": "acme"}
 V1, V3 = "/api/v1/events", "/api/v3/openmeter/events"
@@ -83,7 +83,7 @@ def guarded(stores: Stores) -> Iterator[Client]:
     """The application in this process, asking for keys."""
     made(stores, Role.ADMIN)
     with TestClient(
-        create_app(ApiStores(stores.redis_url, stores.postgres_dsn, partitions=2, with_keys=True))
+        create_app(ServerStores(stores.redis_url, stores.postgres_dsn, partitions=2, with_keys=True))
     ) as running:
         yield running
 
@@ -198,7 +198,7 @@ def test_the_gate_answers_while_postgres_is_away_also_after_a_restart(stores: St
     """The copy in Redis is enough for keys; what it lost is put back from the record."""
     key = made(stores, Role.INGEST)
     away = "postgresql://nobody@127.0.0.1:1/nothing"
-    with TestClient(create_app(ApiStores(stores.redis_url, away, partitions=2, with_keys=True))) as client:
+    with TestClient(create_app(ServerStores(stores.redis_url, away, partitions=2, with_keys=True))) as client:
         asked = client.post(QUERY, json={"customer": {"keys": ["acme"]}}, headers=bearer(key))
         assert asked.status_code == 200
         assert asked.json()["data"][0]["features"]["calls"] == {"has_access": True}
@@ -207,11 +207,11 @@ def test_the_gate_answers_while_postgres_is_away_also_after_a_restart(stores: St
 
     with redis.Redis.from_url(stores.redis_url) as lost:
         lost.delete(API_KEYS)
-    with TestClient(create_app(ApiStores(stores.redis_url, away, partitions=2, with_keys=True))) as client:
+    with TestClient(create_app(ServerStores(stores.redis_url, away, partitions=2, with_keys=True))) as client:
         unknown = client.post(V1, json=EVENT, headers=bearer(key))
         assert (unknown.status_code, unknown.headers["retry-after"]) == (503, "1")
 
-    opened = TestClient(create_app(ApiStores(stores.redis_url, stores.postgres_dsn, partitions=2, with_keys=True)))
+    opened = TestClient(create_app(ServerStores(stores.redis_url, stores.postgres_dsn, partitions=2, with_keys=True)))
     with opened as client, redis.Redis.from_url(stores.redis_url) as mended:
         wait_for(lambda: read_copy(mended), "the copy")
         assert client.post(V1, json=EVENT, headers=bearer(key)).status_code == 204

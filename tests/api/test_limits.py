@@ -31,9 +31,9 @@ from tests.api.service import NO_TLS, Service, api_process
 from tests.conftest import Stores
 from tests.plane import Plane
 from tests.waiting import PATIENCE_SECONDS, wait_for
-from tollway.api.pressure import SLOW_SECONDS as SLOW_BODY_SECONDS
-from tollway.api.settings import API_SETTINGS, ApiSettings, load_api_settings
-from tollway.api.stores import ANSWER_SECONDS, LOOK_SECONDS, ApiStores
+from tollway.api.server.pressure import SLOW_SECONDS as SLOW_BODY_SECONDS
+from tollway.api.server.settings import API_SETTINGS, ApiSettings, load_api_settings
+from tollway.api.server.stores import ANSWER_SECONDS, LOOK_SECONDS, ServerStores
 from tollway.control import CONTROL_LOCK, CustomerDraft
 
 V1 = "/api/v1/events"
@@ -473,7 +473,7 @@ def test_a_valkey_that_hangs_is_given_up_on(
 def test_a_store_has_so_long_to_answer_where_its_address_does_not_say(stores: Stores) -> None:
     """The connections of requests and those of the gate alike."""
     for options, seconds in (("", ANSWER_SECONDS), ("?socket_timeout=1", 1)):
-        opened = ApiStores(stores.redis_url + options, stores.postgres_dsn, partitions=2)
+        opened = ServerStores(stores.redis_url + options, stores.postgres_dsn, partitions=2)
         for client in (opened.redis, opened._async):
             assert cast(Any, client).connection_pool.connection_kwargs["socket_timeout"] == seconds
 

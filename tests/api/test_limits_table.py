@@ -15,10 +15,10 @@ from config.limits import LIMITS, Limit
 from rating.events import ATTRIBUTE_LENGTH_MAX, EVENT_BYTES_MAX, EVENT_DEPTH_MAX, is_deeper
 from rating.meters import Feature
 from tests.api.conftest import Client, plan
-from tollway.api.ingest import BATCH, INVALID_SHOWN, read_events
-from tollway.api.problems import Problem
+from tollway.api.routes.ingest import BATCH, INVALID_SHOWN, read_events
 from tollway.catalog_file import apply, read_catalog
 from tollway.control import ControlError, CustomerDraft, GrantDraft
+from tollway.openmeter.problems import Problem
 
 Try = Callable[[Client, int], tuple[int, str]]
 """Asks for so much of something. Returns the status of the answer, and what it says."""

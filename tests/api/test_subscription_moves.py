@@ -18,7 +18,7 @@ from tests.conftest import Stores
 from tests.engine_runs import query
 from tests.simulation.settling import card, subscription
 from tests.simulation.settling import plan as plan_of
-from tollway.api.gate import stretches_of
+from tollway.gate.projection import stretches_of
 
 TOLLWAY = "/api/v3/tollway"
 

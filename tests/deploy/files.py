@@ -13,7 +13,7 @@ import yaml
 
 from config.kafka import load_kafka
 from config.settings import load_settings
-from tollway.api.settings import load_api_settings
+from tollway.api.server.settings import load_api_settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"

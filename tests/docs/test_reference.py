@@ -17,9 +17,9 @@ from sinks.redis import keys
 from sinks.redis.balances import FUNCTIONS
 from tests.docs.pages import REFERENCE, ROOT
 from tollway import console
-from tollway.api import gate
-from tollway.api.settings import PREFIX, ApiSettings
+from tollway.api.server.settings import PREFIX, ApiSettings
 from tollway.cli import PLACES
+from tollway.gate import projection as gate
 from tollway.invoicing import NothingBillable
 
 SIGNAL_KIND = re.compile(r"'((?:access|credits|balance|feature)_[a-z]+)'")

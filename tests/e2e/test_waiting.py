@@ -23,8 +23,8 @@ from sinks.postgres.totals import read_totals
 from tests.conftest import Stores
 from tests.engine_runs import write_records
 from tests.simulation.settling import customer
-from tollway.api.app import create_app
-from tollway.api.stores import ApiStores
+from tollway.api.server.app import create_app
+from tollway.api.server.stores import ServerStores
 
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)
 D = Decimal
@@ -150,7 +150,7 @@ def test_dead_letters_are_found_by_customer_and_time(waiting: Stores) -> None:
 
 def test_the_api_lists_what_waits(waiting: Stores) -> None:
     """As the command line does; how many there are in all stands beside it."""
-    with TestClient(create_app(ApiStores(waiting.redis_url, waiting.postgres_dsn, partitions=2))) as client:
+    with TestClient(create_app(ServerStores(waiting.redis_url, waiting.postgres_dsn, partitions=2))) as client:
 
         def get(path: str, **query: Any) -> Any:
             answer = client.get(f"/api/v3/tollway/{path}", params=query)

@@ -24,8 +24,8 @@ from tests.deploy.restoring import calls
 from tests.deploy.test_backup import backed_up, restored
 from tests.engine_runs import append, check_ledger, drain, query, visible, write_records
 from tests.world import MONTH, NOW, catalog_records, customer_records, events
-from tollway.api.settings import ApiSettings
-from tollway.api.stores import ApiStores
+from tollway.api.server.settings import ApiSettings
+from tollway.api.server.stores import ServerStores
 from tollway.control import CustomerDraft
 
 CUSTOMERS = 8
@@ -239,7 +239,7 @@ def test_a_redis_of_an_older_day_is_told_what_the_ledger_says(stores: Stores, st
 
 def test_a_customer_of_a_lost_history_is_blocked(stores: Stores, stream: list[dict[str, Any]]) -> None:
     """And with it what the HTTP API knows of it; a customer whom both know is as the ledger has it."""
-    api = ApiStores(stores.redis_url, stores.postgres_dsn, 4, ApiSettings())
+    api = ServerStores(stores.redis_url, stores.postgres_dsn, 4, ApiSettings())
     backed_up(stores)
     with api.plane.changing() as changes:
         changes.put_customer(CustomerDraft(key="later", subjects=("later-app",)))
@@ -250,7 +250,7 @@ def test_a_customer_of_a_lost_history_is_blocked(stores: Stores, stream: list[di
         assert client.exists("tollway:{later}:gate")
         api.close()
         restored(stores)
-        api = ApiStores(stores.redis_url, stores.postgres_dsn, 4, ApiSettings())
+        api = ServerStores(stores.redis_url, stores.postgres_dsn, 4, ApiSettings())
         api.projector.catch_up()
         assert client.exists("tollway:{later}:gate"), "no dataflow has said yet that it is another history"
         drain(stores)

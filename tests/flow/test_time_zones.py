@@ -16,8 +16,8 @@ from tests.conftest import Stores
 from tests.docs.pages import ROOT
 from tests.engine_runs import append, check_ledger, drain, query, write_records
 from tests.world import MONTH, NOW, catalog_records, customer_records, events
-from tollway.api.app import create_app
-from tollway.api.stores import ApiStores
+from tollway.api.server.app import create_app
+from tollway.api.server.stores import ServerStores
 
 CUSTOMERS = 3
 EDGES = {
@@ -71,7 +71,7 @@ def test_usage_is_rated_and_told_the_same_wherever_the_server_is(away: Stores) -
     refused = query(away, "select raw, reason from dead_letters")
     found = {time: reason for raw, reason in refused for time in EDGES if b"known-" + time.encode() in raw}
     assert found == EDGES
-    with TestClient(create_app(ApiStores(away.redis_url, away.postgres_dsn, partitions=2))) as client:
+    with TestClient(create_app(ServerStores(away.redis_url, away.postgres_dsn, partitions=2))) as client:
         for path in ("dead-letters", "parked-events", "unpriced"):
             assert client.get(f"/api/v3/tollway/{path}").status_code == 200
 

@@ -11,9 +11,9 @@ import typer
 
 from config.logs import keep_few_alike
 from sinks.postgres.migrate import migrate
-from tollway.api.listen import held, hosts_of, listens
-from tollway.api.serve import Work, serve
-from tollway.api.settings import load_api_settings
+from tollway.api.server.listen import held, hosts_of, listens
+from tollway.api.server.serve import Work, serve
+from tollway.api.server.settings import load_api_settings
 from tollway.child import OPTION, end_with_parent
 from tollway.commands.asking import asks_for_keys
 from tollway.commands.durability import check_durability

@@ -22,7 +22,7 @@ from sinks.postgres.generations import read_state
 from sinks.postgres.statements import statement
 from sinks.redis.durability import read_durability
 from sinks.redis.history import control_head, remembered
-from tollway.api.settings import API_SETTINGS, load_api_settings
+from tollway.api.server.settings import API_SETTINGS, load_api_settings
 from tollway.commands.agreement import CHUNK, compare, compare_topic
 from tollway.commands.aside import read_aside
 from tollway.commands.dataflow import crash_log, running

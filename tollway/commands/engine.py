@@ -24,8 +24,8 @@ from dataflows.sources.kafka import PartitionsAdded
 from sinks import metrics
 from sinks.postgres.migrate import migrate
 from sinks.postgres.totals import telling_totals
-from tollway.api.listen import Place, held
-from tollway.api.settings import ApiSettings, load_api_settings
+from tollway.api.server.listen import Place, held
+from tollway.api.server.settings import ApiSettings, load_api_settings
 from tollway.child import OPTION, end_with_parent
 from tollway.commands.aside import telling_aside
 from tollway.commands.asking import asks_for_keys

@@ -24,7 +24,7 @@ from sinks.kafka.client import KafkaUnavailable, TopicMissing
 from sinks.kafka.deliver import DeliveryFailed
 from sinks.postgres.ledger import LedgerInUse, LedgerOutdated, RecoveryStoreMissing
 from sinks.writer import WriterFailed
-from tollway.api.keys import NoSuchKey
+from tollway.api.server.keys import NoSuchKey
 from tollway.commands.cluster import ClusterEnded
 from tollway.commands.dataflow import AlreadyRunning, DataflowFailed
 from tollway.commands.serving import ApiEnded

@@ -8,7 +8,7 @@ import redis
 import typer
 
 from sinks.postgres.migrate import migrate
-from tollway.api.keys import NAME_CHARACTERS_MAX, ApiKey, Role, create_key, list_keys, revoke_key
+from tollway.api.server.keys import NAME_CHARACTERS_MAX, ApiKey, Role, create_key, list_keys, revoke_key
 from tollway.commands.stores import stores
 from tollway.console import print_json, print_table, say, settings, show
 from tollway.embedded import servers

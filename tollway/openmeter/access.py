@@ -11,12 +11,12 @@ from msgspec import Meta
 
 from rating.entitlements import BooleanEntitlement, MeteredEntitlement, StaticEntitlement
 from rating.money import ZERO
-from tollway.api.gate import REASONS, Reason, Seen, Standing
-from tollway.api.problems import not_found
-from tollway.api.stores import Stores
+from tollway.gate.projection import REASONS, Reason, Seen, Standing
 from tollway.openmeter.customers import Attribution
+from tollway.openmeter.problems import not_found
 from tollway.openmeter.routes import v1, v3
 from tollway.openmeter.shapes import Body, CursorPage, Quantity, View
+from tollway.openmeter.stores import Stores
 
 KEYS_MAX = 100
 TAGS = ["Access"]

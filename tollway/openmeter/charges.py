@@ -24,11 +24,17 @@ from rating.catalog import Catalog, Placement, RateCard, SettlementMode
 from rating.money import ZERO, plain, round_minor, use_exact
 from rating.prices import Flat, Pricing, discounts_to_v1
 from tollway import ledger_reads as ledger
-from tollway.api.filters import Asked
-from tollway.api.problems import bad_request
-from tollway.api.stores import Stores
-from tollway.api.threads import listing
-from tollway.api.wire import (
+from tollway.invoicing import Before, before_parts, details_of, price_book, priced_by
+from tollway.ledger_reads import ChargeStatus, Connection, CustomerHead, charges, find_customer, rows
+from tollway.openmeter.features import features
+from tollway.openmeter.filters import Asked
+from tollway.openmeter.prices import PriceV3, price_v3
+from tollway.openmeter.problems import bad_request
+from tollway.openmeter.routes import v3
+from tollway.openmeter.shapes import Amount, NumberedPage, Period, Reference, Totals, View
+from tollway.openmeter.stores import Stores
+from tollway.openmeter.threads import listing
+from tollway.openmeter.wire import (
     PAGE_SIZE,
     Json,
     PageNumberV3,
@@ -37,12 +43,6 @@ from tollway.api.wire import (
     listed,
     snake,
 )
-from tollway.invoicing import Before, before_parts, details_of, price_book, priced_by
-from tollway.ledger_reads import ChargeStatus, Connection, CustomerHead, charges, find_customer, rows
-from tollway.openmeter.features import features
-from tollway.openmeter.prices import PriceV3, price_v3
-from tollway.openmeter.routes import v3
-from tollway.openmeter.shapes import Amount, NumberedPage, Period, Reference, Totals, View
 
 Status = Literal["created", "active", "final", "deleted"]
 PeriodKey = tuple[str, str, datetime]

@@ -11,15 +11,15 @@ from litestar.params import FromPath, QueryParameter
 
 from rating.money import ZERO, plain, use_exact
 from tollway import ledger_reads
-from tollway.api.filters import Asked
-from tollway.api.problems import bad_request
-from tollway.api.stores import ApiStores, Stores
-from tollway.api.threads import listing, of_ledger
-from tollway.api.wire import PAGE_SIZE, PageSizeV3
 from tollway.ledger_reads import GrantStatus, TransactionType, balance, credit_grants, credit_transactions
 from tollway.openmeter.dialect import OPTION, V3
+from tollway.openmeter.filters import Asked
+from tollway.openmeter.problems import bad_request
 from tollway.openmeter.routes import v3
 from tollway.openmeter.shapes import Amount, CursorPage, Reference, View
+from tollway.openmeter.stores import ApiStores, Stores
+from tollway.openmeter.threads import listing, of_ledger
+from tollway.openmeter.wire import PAGE_SIZE, PageSizeV3
 
 TAGS = ["Credits"]
 

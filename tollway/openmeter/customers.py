@@ -13,12 +13,15 @@ from ulid import ULID
 from rating import catalog as core
 from rating.money import plain
 from sinks.postgres.statements import statement
-from tollway.api import notes
-from tollway.api.filters import EQ, Asked, Condition, Filters, Many, containing
-from tollway.api.problems import Problem, conflict, not_found
-from tollway.api.stores import ApiStores, Stores
-from tollway.api.threads import listing
-from tollway.api.wire import (
+from tollway.control import Changes, CustomerDraft, notes
+from tollway.ledger_reads import Connection
+from tollway.openmeter.filters import EQ, Asked, Condition, Filters, Many, containing
+from tollway.openmeter.problems import Problem, conflict, not_found
+from tollway.openmeter.routes import both, v1, v3
+from tollway.openmeter.shapes import Amount, Body, NumberedPage, Page, View
+from tollway.openmeter.stores import ApiStores, Stores
+from tollway.openmeter.threads import listing
+from tollway.openmeter.wire import (
     PAGE_SIZE,
     Json,
     Metadata,
@@ -30,11 +33,7 @@ from tollway.api.wire import (
     amount,
     instant,
 )
-from tollway.api.wire import Page as PageV1
-from tollway.control import Changes, CustomerDraft
-from tollway.ledger_reads import Connection
-from tollway.openmeter.routes import both, v1, v3
-from tollway.openmeter.shapes import Amount, Body, NumberedPage, Page, View
+from tollway.openmeter.wire import Page as PageV1
 
 TAGS = ["Set-up"]
 

@@ -10,12 +10,16 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from rating import meters as core
 from rating.catalog import FeatureSet
-from tollway.api import notes
-from tollway.api.filters import Asked
-from tollway.api.problems import Problem, bad_request, conflict, not_found
-from tollway.api.stores import ApiStores, Stores
-from tollway.api.threads import listing
-from tollway.api.wire import (
+from tollway.control import notes
+from tollway.ledger_reads import Connection
+from tollway.openmeter.filters import Asked
+from tollway.openmeter.meters import find_meter, meters
+from tollway.openmeter.problems import Problem, bad_request, conflict, not_found
+from tollway.openmeter.routes import both, v1, v3
+from tollway.openmeter.shapes import Body, NumberedPage, Page, View
+from tollway.openmeter.stores import ApiStores, Stores
+from tollway.openmeter.threads import listing
+from tollway.openmeter.wire import (
     PAGE_SIZE,
     Json,
     Metadata,
@@ -27,10 +31,6 @@ from tollway.api.wire import (
     derived_id,
     listed,
 )
-from tollway.ledger_reads import Connection
-from tollway.openmeter.meters import find_meter, meters
-from tollway.openmeter.routes import both, v1, v3
-from tollway.openmeter.shapes import Body, NumberedPage, Page, View
 
 TAGS = ["Set-up"]
 

@@ -17,17 +17,16 @@ from msgspec import Meta
 from rating import catalog as core
 from rating.money import plain, round_minor, use_exact
 from tollway import ledger_reads
-from tollway.api import notes
-from tollway.api.filters import Asked
-from tollway.api.problems import Invalid, Problem, bad_request, conflict, not_found
-from tollway.api.stores import Stores
-from tollway.api.threads import listing
-from tollway.api.wire import PAGE_SIZE, Json, Metadata, Numeric, PageNumberV3, PageSizeV3, Text, amount
-from tollway.control import Changes, ControlCode, ControlError, GrantDraft
+from tollway.control import Changes, ControlCode, ControlError, GrantDraft, notes
 from tollway.ledger_reads import Connection, credit_grants, find_customer, rows
 from tollway.openmeter.customers import standing
+from tollway.openmeter.filters import Asked
+from tollway.openmeter.problems import Invalid, Problem, bad_request, conflict, not_found
 from tollway.openmeter.routes import v3
 from tollway.openmeter.shapes import Amount, Body, NumberedPage, Reference, View
+from tollway.openmeter.stores import Stores
+from tollway.openmeter.threads import listing
+from tollway.openmeter.wire import PAGE_SIZE, Json, Metadata, Numeric, PageNumberV3, PageSizeV3, Text, amount
 
 TAGS = ["Credits"]
 

@@ -9,12 +9,12 @@ from msgspec.structs import asdict
 
 from rating.details import Category
 from rating.money import plain
-from tollway.api.wire import Json, Metadata
 from tollway.invoicing import DUE_AFTER, model
 from tollway.invoicing.model import InvoiceStatus, LineType
 from tollway.openmeter.codec import of_v1
 from tollway.openmeter.prices import PriceV1, UnitConfig
 from tollway.openmeter.shapes import Amount, Period, Reference, Totals, View
+from tollway.openmeter.wire import Json, Metadata
 
 CREATED: Final = "draft.created"
 APPROVAL_NEEDED: Final = "draft.manual_approval_needed"

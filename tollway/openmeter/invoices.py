@@ -14,16 +14,16 @@ from litestar import delete, get, post
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from tollway import invoicing
-from tollway.api.problems import bad_request, check_choices, utc_instant
-from tollway.api.stores import Stores
-from tollway.api.threads import listing
-from tollway.api.wire import PAGE_SIZE, Json, PageSizeV1, listed
-from tollway.api.wire import Page as PageV1
 from tollway.invoicing import Choice, InvoiceStatus
 from tollway.ledger_reads import find_customer
 from tollway.openmeter.invoice_views import APPROVAL_NEEDED, CREATED, VOID_ALL, Invoice, VoidedAs, view
+from tollway.openmeter.problems import bad_request, check_choices, utc_instant
 from tollway.openmeter.routes import v1
 from tollway.openmeter.shapes import Body, Page
+from tollway.openmeter.stores import Stores
+from tollway.openmeter.threads import listing
+from tollway.openmeter.wire import PAGE_SIZE, Json, PageSizeV1, listed
+from tollway.openmeter.wire import Page as PageV1
 
 TAGS = ["Invoices"]
 

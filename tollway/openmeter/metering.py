@@ -20,9 +20,9 @@ from rating.meters import Aggregation, Feature, Meter
 from rating.money import ZERO, quotient
 from rating.periods import Cadence, add_duration, window_at
 from rating.tallies import AVERAGE_DIGITS
-from tollway.api.problems import Problem, bad_request
-from tollway.api.wire import instant
 from tollway.ledger_reads import Connection, rows
+from tollway.openmeter.problems import Problem, bad_request
+from tollway.openmeter.wire import instant
 
 WINDOWS: Final = {
     "MINUTE": ("minute", "PT1M", 60),

@@ -15,12 +15,15 @@ from msgspec.structs import replace
 from rating import meters as core
 from rating.catalog import MeterSet
 from rating.meters import Aggregation
-from tollway.api import notes
-from tollway.api.filters import Asked
-from tollway.api.problems import bad_request, conflict, not_found
-from tollway.api.stores import ApiStores, Stores
-from tollway.api.threads import listing
-from tollway.api.wire import (
+from tollway.control import notes
+from tollway.ledger_reads import Connection
+from tollway.openmeter.filters import Asked
+from tollway.openmeter.problems import bad_request, conflict, not_found
+from tollway.openmeter.routes import both, v1, v3
+from tollway.openmeter.shapes import Body, NumberedPage, View
+from tollway.openmeter.stores import ApiStores, Stores
+from tollway.openmeter.threads import listing
+from tollway.openmeter.wire import (
     PAGE_SIZE,
     PAGE_SIZE_MAX,
     Metadata,
@@ -30,10 +33,7 @@ from tollway.api.wire import (
     Text,
     derived_id,
 )
-from tollway.api.wire import Page as PageV1
-from tollway.ledger_reads import Connection
-from tollway.openmeter.routes import both, v1, v3
-from tollway.openmeter.shapes import Body, NumberedPage, View
+from tollway.openmeter.wire import Page as PageV1
 
 TAGS = ["Set-up"]
 

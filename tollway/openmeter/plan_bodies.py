@@ -24,15 +24,14 @@ from rating.prices import (
     price_from_v1,
     price_to_v1,
 )
-from tollway.api import notes
-from tollway.api.problems import Problem, bad_request
-from tollway.api.stores import ApiStores
-from tollway.api.wire import Json, Metadata, Text, compact
-from tollway.control import PlanDraft, within
+from tollway.control import PlanDraft, notes, within
 from tollway.control.plans import check_terms
 from tollway.openmeter.entitlements import entitlement_from_v1, entitlement_to_v1
 from tollway.openmeter.features import find_feature
+from tollway.openmeter.problems import Problem, bad_request
 from tollway.openmeter.shapes import Body
+from tollway.openmeter.stores import ApiStores
+from tollway.openmeter.wire import Json, Metadata, Text, compact
 
 CardType = Literal["flat_fee", "usage_based"]
 

@@ -19,25 +19,11 @@ from ulid import ULID
 
 from rating.catalog import PlanVersion, SettlementMode, decode_record
 from sinks.postgres.statements import statement
-from tollway.api.filters import Asked
-from tollway.api.problems import Invalid, Problem, check_choices, conflict, not_found
-from tollway.api.stores import ApiStores, Stores
-from tollway.api.threads import listing
-from tollway.api.wire import (
-    PAGE_SIZE,
-    Json,
-    Metadata,
-    PageNumberV3,
-    PageSizeV1,
-    PageSizeV3,
-    derived_id,
-    listed,
-)
-from tollway.api.wire import Page as PageV1
 from tollway.control import Changes, ControlCode, ControlError
 from tollway.ledger_reads import Connection, is_storable
 from tollway.openmeter.codec import decode_v1, encode_v1
 from tollway.openmeter.entitlements import Template, template
+from tollway.openmeter.filters import Asked
 from tollway.openmeter.plan_bodies import (
     AlignmentCreate,
     CardType,
@@ -61,8 +47,22 @@ from tollway.openmeter.prices import (
     price_v3,
     unit_config,
 )
+from tollway.openmeter.problems import Invalid, Problem, check_choices, conflict, not_found
 from tollway.openmeter.routes import both, v1, v3
 from tollway.openmeter.shapes import NumberedPage, Page, View
+from tollway.openmeter.stores import ApiStores, Stores
+from tollway.openmeter.threads import listing
+from tollway.openmeter.wire import (
+    PAGE_SIZE,
+    Json,
+    Metadata,
+    PageNumberV3,
+    PageSizeV1,
+    PageSizeV3,
+    derived_id,
+    listed,
+)
+from tollway.openmeter.wire import Page as PageV1
 
 TAGS = ["Set-up"]
 PlanStatus = Literal["draft", "active", "archived"]

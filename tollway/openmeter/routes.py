@@ -14,9 +14,9 @@ from litestar.serialization import default_serializer
 from litestar.types import Serializer
 from msgspec import Struct
 
-from tollway.api.threads import threaded
 from tollway.openmeter import codec
 from tollway.openmeter.dialect import OPTION, V1, V3, Dialect
+from tollway.openmeter.threads import threaded
 
 Operation = Callable[..., Any]
 

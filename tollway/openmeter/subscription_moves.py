@@ -10,13 +10,12 @@ from litestar.params import FromPath, JSONBody
 from msgspec.structs import asdict
 
 from rating import catalog as core
-from tollway.api.problems import bad_request, utc_instant
-from tollway.api.stores import ApiStores, Stores
-from tollway.api.threads import threaded
 from tollway.control import Changes, ControlError, MoveTiming, SubscriptionDraft
 from tollway.openmeter.dialect import OPTION, V3
+from tollway.openmeter.problems import bad_request, utc_instant
 from tollway.openmeter.routes import v1
 from tollway.openmeter.shapes import Body
+from tollway.openmeter.stores import ApiStores, Stores
 from tollway.openmeter.subscription_views import (
     Subscription,
     SubscriptionChanged,
@@ -24,6 +23,7 @@ from tollway.openmeter.subscription_views import (
     SubscriptionMoved,
     find_subscription,
 )
+from tollway.openmeter.threads import threaded
 
 TAGS = ["Set-up"]
 

@@ -11,15 +11,14 @@ from rating import catalog as core
 from rating.catalog import SettlementMode
 from rating.periods import Cadence, add_duration
 from sinks.postgres.statements import statement
-from tollway.api import notes
-from tollway.api.filters import Filters
-from tollway.api.problems import not_found
-from tollway.api.stores import ApiStores
-from tollway.api.wire import Json, Metadata
-from tollway.control import SubscriptionStatus, status_at
+from tollway.control import SubscriptionStatus, notes, status_at
 from tollway.ledger_reads import Connection
+from tollway.openmeter.filters import Filters
 from tollway.openmeter.plans import Alignment, ProRating, StoredPlan, stored_plans
+from tollway.openmeter.problems import not_found
 from tollway.openmeter.shapes import Reference, View
+from tollway.openmeter.stores import ApiStores
+from tollway.openmeter.wire import Json, Metadata
 
 
 class PlanVersionReference(View, frozen=True):

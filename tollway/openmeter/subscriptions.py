@@ -11,18 +11,14 @@ from litestar.params import FromPath, JSONBody
 from rating import catalog as core
 from rating.catalog import SettlementMode
 from rating.periods import Cadence, period_at
-from tollway.api import notes
-from tollway.api.filters import Asked
-from tollway.api.problems import bad_request, conflict, not_found
-from tollway.api.stores import ApiStores, Stores
-from tollway.api.threads import listing
-from tollway.api.wire import PAGE_SIZE, Metadata, PageNumberV3, PageSizeV1, PageSizeV3, Text
-from tollway.api.wire import Page as PageV1
-from tollway.control import YEAR_MAX, YEAR_MIN, Changes, SubscriptionDraft, goes_on, in_force
+from tollway.control import YEAR_MAX, YEAR_MIN, Changes, SubscriptionDraft, goes_on, in_force, notes
 from tollway.openmeter.customers import gone
+from tollway.openmeter.filters import Asked
 from tollway.openmeter.plans import stored_plans
+from tollway.openmeter.problems import bad_request, conflict, not_found
 from tollway.openmeter.routes import both, v1, v3
 from tollway.openmeter.shapes import Body, NumberedPage, Page
+from tollway.openmeter.stores import ApiStores, Stores
 from tollway.openmeter.subscription_moves import move_if_it_can
 from tollway.openmeter.subscription_views import (
     Subscription,
@@ -32,6 +28,9 @@ from tollway.openmeter.subscription_views import (
     find_subscription,
     subscriptions_of,
 )
+from tollway.openmeter.threads import listing
+from tollway.openmeter.wire import PAGE_SIZE, Metadata, PageNumberV3, PageSizeV1, PageSizeV3, Text
+from tollway.openmeter.wire import Page as PageV1
 
 TAGS = ["Set-up"]
 IMMEDIATE = "immediate"

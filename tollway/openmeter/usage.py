@@ -19,16 +19,16 @@ from rating.catalog import FeatureSet, MeterSet
 from rating.meters import Feature, Meter
 from rating.money import use_exact
 from rating.periods import Cadence, add_duration
-from tollway.api import notes
-from tollway.api.problems import bad_request, not_found, utc_instant
-from tollway.api.stores import Stores
-from tollway.api.threads import listing
-from tollway.api.wire import listed
+from tollway.control import notes
 from tollway.ledger_reads import Connection, find_customer, rows
 from tollway.openmeter import meters
 from tollway.openmeter.metering import WINDOWS, Query, Row, read_usage, way_of
+from tollway.openmeter.problems import bad_request, not_found, utc_instant
 from tollway.openmeter.routes import v1
 from tollway.openmeter.shapes import Quantity, View
+from tollway.openmeter.stores import Stores
+from tollway.openmeter.threads import listing
+from tollway.openmeter.wire import listed
 
 CUSTOMER: Final = "customer_id"
 SUBJECT: Final = "subject"

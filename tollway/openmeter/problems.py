@@ -33,13 +33,15 @@ from rating.events import INSTANT_MAX, INSTANT_MIN
 from rating.meters import MeterError
 from rating.periods import CadenceError
 from rating.prices import PriceError
-from tollway.api.roles import INGEST
-from tollway.api.wire import Json, camel_name, snake_name
+from sinks.postgres.pool import Busy
 from tollway.control import ControlCode, ControlError
 from tollway.invoicing import ActionNotAvailable, LedgerIncomplete, NothingBillable
 from tollway.ledger_reads import NotFound
 from tollway.openmeter.shapes import View
+from tollway.openmeter.wire import Json, camel_name, snake_name
 
+INGEST: Final = frozenset({"/api/v1/events", "/api/v3/openmeter/events"})
+"""Paths to which events are sent."""
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 1
 
@@ -135,10 +137,6 @@ class Problem(Exception):
         self.challenge = challenge
         self.encodings = encodings
         super().__init__(detail)
-
-
-class Busy(Exception):
-    """All connections to PostgreSQL are in use."""
 
 
 def bad_request(field: str, message: str, code: str = "invalid") -> Problem:

@@ -9,10 +9,10 @@ from litestar import get
 from litestar.params import FromPath
 
 from rating.money import plain
-from tollway.api.problems import not_found
-from tollway.api.stores import Stores
 from tollway.openmeter.access import SeenCustomer, seen_customer
+from tollway.openmeter.problems import not_found
 from tollway.openmeter.shapes import Amount, View
+from tollway.openmeter.stores import Stores
 
 
 class AccountBalance(View, frozen=True):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import psycopg
 
 from config.limits import DESCRIPTION_LENGTH, METADATA_ENTRIES, METADATA_KEY_LENGTH, METADATA_VALUE_LENGTH, NAME_LENGTH
 from rating.catalog import Record, decode_record
 from sinks.postgres.statements import statement
-from tollway.api.wire import Json, compact
-from tollway.control import Changes, check_count, check_length
-from tollway.ledger_reads import Connection, is_storable
+from tollway.control.changes import Changes
+from tollway.control.checks import check_count, check_length
+from tollway.storable import is_storable
 
 _TABLES: Final = {
     "meter": ("meters", "key"),
@@ -30,10 +32,12 @@ class Noted(NamedTuple):
     record: Record
     created_at: datetime
     updated_at: datetime
-    notes: Json
+    notes: dict[str, Any]
 
 
-def read(connection: Connection, kind: str, which: str, *values: Any, filters: str = "true") -> list[Noted]:
+def read(
+    connection: psycopg.Connection[Any], kind: str, which: str, *values: Any, filters: str = "true"
+) -> list[Noted]:
     """Things of a kind with what was written on them: those that a statement of `sql/control/notes.sql` asks for."""
     if any(isinstance(value, str) and not is_storable(value) for value in values):
         return []
@@ -51,18 +55,18 @@ def read(connection: Connection, kind: str, which: str, *values: Any, filters: s
     ]
 
 
-def write(changes: Changes, kind: str, ref: str, notes: Json) -> None:
+def write(changes: Changes, kind: str, ref: str, notes: Mapping[str, Any]) -> None:
     """Write on a thing; what was written before is replaced. Raises `ControlError` where it is too much."""
     check(notes)
     changes.rows(
         "write_note",
         kind,
         ref,
-        msgspec.json.encode(compact(notes)).decode(),
+        msgspec.json.encode({name: value for name, value in notes.items() if value is not None}).decode(),
     )
 
 
-def check(notes: Json) -> None:
+def check(notes: Mapping[str, Any]) -> None:
     """That what is to be written is not too much: texts, and mappings of texts. Raises `ControlError`."""
     for field, value in notes.items():
         match value:

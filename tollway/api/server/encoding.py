@@ -13,7 +13,7 @@ from typing import Any, Final
 from litestar import Request
 
 from config.limits import Limit
-from tollway.api.problems import Invalid, Problem, too_large
+from tollway.openmeter.problems import Invalid, Problem, too_large
 
 GZIP: Final = "gzip"
 _ALIASES: Final = frozenset({GZIP, "x-gzip"})

@@ -16,14 +16,15 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from rating.money import plain
 from rating.refusals import ParkCode, RejectCode
 from sinks.postgres.ledger import DUPLICATE_MISMATCH
+from sinks.postgres.pool import Busy
 from sinks.postgres.statements import statement
-from tollway.api.metrics import exposition
-from tollway.api.problems import Busy, check_choices
-from tollway.api.stores import ApiStores, Stores
-from tollway.api.threads import listing, threaded
-from tollway.api.wire import PAGE_SIZE_MAX
+from tollway.api.server.metrics import exposition
+from tollway.api.server.stores import AllStores, ServerStores
 from tollway.ledger_reads import dead_letters, parked, parked_counts, signals, told, unpriced
+from tollway.openmeter.problems import check_choices
 from tollway.openmeter.shapes import Amount, DataOf, View
+from tollway.openmeter.threads import listing, threaded
+from tollway.openmeter.wire import PAGE_SIZE_MAX
 
 _log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ def healthz() -> Health:
 
 @get("/readyz", tags=TAGS, security=NO_KEY)
 @threaded
-def readyz(stores: Stores) -> Response[Readiness]:
+def readyz(stores: AllStores) -> Response[Readiness]:
     """Redis and PostgreSQL answer, and the schema is there; 503 otherwise."""
     checks = {"redis": _answers(lambda: stores.redis.ping()), "postgres": _answers(lambda: _schema(stores))}
     ready = all(checks.values())
@@ -174,7 +175,7 @@ def _answers(ask: Callable[[], Any]) -> bool:
     return True
 
 
-def _schema(stores: ApiStores) -> None:
+def _schema(stores: ServerStores) -> None:
     with stores.connection() as connection:
         connection.execute(statement("has_api_schema"))
 
@@ -189,7 +190,7 @@ def metrics() -> Response[str]:
 @get("/api/v3/tollway/customers/{customer:str}/signals", tags=TAGS)
 @listing
 def list_customer_signals(
-    customer: FromPath[str], stores: Stores, kind: FromQuery[str | None] = None, limit: Limit = 100
+    customer: FromPath[str], stores: AllStores, kind: FromQuery[str | None] = None, limit: Limit = 100
 ) -> DataOf[Signal]:
     """What the customer was signalled, the newest first."""
     with stores.connection() as connection:
@@ -214,7 +215,7 @@ def _signal(one: told.SignalRecord) -> Signal:
 @get("/api/v3/tollway/parked-events", tags=TAGS)
 @listing
 def list_parked_events(
-    stores: Stores,
+    stores: AllStores,
     reason: Annotated[str | None, QueryParameter(name="filter[reason]")] = None,
     customer: Annotated[str | None, QueryParameter(name="filter[customer]")] = None,
     parts: FromQuery[bool] = False,
@@ -253,7 +254,7 @@ def _parked(one: told.ParkedEvent) -> ParkedEvent:
 @get("/api/v3/tollway/unpriced", tags=TAGS)
 @listing
 def list_unpriced_usage(
-    stores: Stores,
+    stores: AllStores,
     meter: Annotated[str | None, QueryParameter(name="filter[meter]")] = None,
     customer: Annotated[str | None, QueryParameter(name="filter[customer]")] = None,
     limit: Limit = 100,
@@ -280,7 +281,7 @@ def _unpriced(one: told.Unpriced) -> UnpricedUsage:
 @get("/api/v3/tollway/dead-letters", tags=TAGS)
 @listing
 def list_dead_letters(
-    stores: Stores,
+    stores: AllStores,
     reason: Annotated[str | None, QueryParameter(name="filter[reason]")] = None,
     limit: Limit = 100,
 ) -> DataOf[DeadLetter]:

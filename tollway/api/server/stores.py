@@ -18,13 +18,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from sinks.event_log import EventLog
-from tollway.api.gate import Gate, Projector
-from tollway.api.keys import KeyRing
-from tollway.api.pool import Pool
-from tollway.api.pressure import Pressure, check_memory
-from tollway.api.problems import Problem
-from tollway.api.settings import ApiSettings
+from sinks.postgres.pool import Pool
+from tollway.api.server.keys import KeyRing
+from tollway.api.server.pressure import Pressure, check_memory
+from tollway.api.server.settings import ApiSettings
 from tollway.control import Changes, ControlPlane
+from tollway.gate.projection import GateReader, Projector
+from tollway.openmeter.problems import Problem
+from tollway.openmeter.stores import ApiStores
 
 CONNECT_SECONDS = 2
 ANSWER_SECONDS = 5
@@ -35,7 +36,7 @@ LOOK_SECONDS = 0.5
 """So often it is looked whether the event log's server takes events, while some come."""
 
 
-class ApiStores:
+class ServerStores(ApiStores):
     """
     Redis, PostgreSQL and the event log, shared by all requests of a process.
 
@@ -71,7 +72,7 @@ class ApiStores:
         self.plane = ControlPlane(postgres_dsn, redis_url)
         self.redis = redis.Redis.from_url(self._redis_url, protocol=3, retry=Retry(NoBackoff(), 1, AGAIN))
         self._async = redis.asyncio.Redis.from_url(self._redis_url, protocol=3, retry=AsyncRetry(NoBackoff(), 1, AGAIN))
-        self.gate = Gate(self._async)
+        self.gate = GateReader(self._async)
         self.projector = Projector(self.pool, self.redis)
         self.keys = KeyRing(self.pool.connect, self.redis) if with_keys else None
 
@@ -144,8 +145,8 @@ class ApiStores:
         await self._async.aclose()
 
 
-Stores: TypeAlias = NamedDependency[ApiStores]
-"""The stores, as a handler asks for them."""
+AllStores: TypeAlias = NamedDependency[ServerStores]
+"""All of the stores, as a handler asks for them that is not an operation of OpenMeter's."""
 
 
 def _impatient(url: str) -> str:

@@ -22,8 +22,8 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from sinks.postgres.statements import statement
-from tollway.api.problems import Invalid, Problem
-from tollway.api.wire import Json
+from tollway.openmeter.problems import Invalid, Problem
+from tollway.openmeter.wire import Json
 
 T = TypeVar("T")
 

@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 class Role(StrEnum):
-    """What a key may do; `tollway.api.roles` has the requests of each."""
+    """What a key may do; `tollway.api.server.roles` has the requests of each."""
 
     INGEST = "ingest"
     READ = "read"

@@ -12,10 +12,14 @@ import psycopg
 
 from sinks.postgres.connecting import connect
 from sinks.postgres.statements import statement
-from tollway.api.problems import Busy
 
 IDLE_SECONDS: Final = 1.0
 """A connection that rested so long is asked whether it still is one."""
+
+
+class Busy(Exception):
+    """All connections to PostgreSQL are in use."""
+
 
 Slot = tuple[psycopg.Connection[Any] | None, float]
 

@@ -15,14 +15,14 @@ import msgspec
 from litestar import Response
 from litestar.handlers import HTTPRouteHandler
 
-from tollway.api.filters import EQUAL, described_filter, described_filters
-from tollway.api.ingest import Event
-from tollway.api.problems import ProblemV1, ProblemV3
-from tollway.api.wire import Json
+from tollway.api.routes.ingest import Event
 from tollway.openmeter.codec import wire
 from tollway.openmeter.dialect import V1, V3, dialect_of
+from tollway.openmeter.filters import EQUAL, described_filter, described_filters
 from tollway.openmeter.plan_bodies import RateCardCreate
 from tollway.openmeter.prices import PriceV1, PriceV3
+from tollway.openmeter.problems import ProblemV1, ProblemV3
+from tollway.openmeter.wire import Json
 
 METHODS: Final = ("get", "post", "put", "delete")
 JSON: Final = "application/json"

@@ -37,6 +37,7 @@ from rating.catalog import NEVER, Catalog, Customer, PlanVersion, Subscription, 
 from rating.entitlements import Entitlement, MeteredEntitlement
 from rating.money import ZERO
 from rating.outcome import PeriodUsage
+from sinks.postgres.pool import Busy, Pool
 from sinks.postgres.statements import statement
 from sinks.redis.keys import (
     GATE_DOCUMENTS,
@@ -48,8 +49,6 @@ from sinks.redis.keys import (
     customer_key_of,
     gate_key,
 )
-from tollway.api.pool import Pool
-from tollway.api.problems import Busy
 
 CHUNK_ENTRIES: Final = 5000
 CHUNK_KEYS: Final = 1000
@@ -73,7 +72,7 @@ _BALANCE_FIELDS: Final = (
     "access", "reason", "blocked_features", "currency", "settled", "live", "pending", "overage", "revision", "as_of",
     "usage",
 )  # fmt: skip
-_PUT: Final = (Path(__file__).parent / "gate.lua").read_text()
+_PUT: Final = (Path(__file__).parent / "projection.lua").read_text()
 _UPWARDS: Final = """
 -- The version only rises within a generation, and the generation only rises.
 local generation, version = string.match(redis.call('get', KEYS[1]) or '0', '^(%d-):?(%d+)$')
@@ -177,7 +176,7 @@ class Standing(Struct, frozen=True):
         return NO_CREDIT_AVAILABLE if with_credits and blocked else None
 
 
-class Gate:
+class GateReader:
     """Reads the gate. Raises `redis.RedisError` where Redis is away."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:

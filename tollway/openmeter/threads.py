@@ -19,7 +19,7 @@ from functools import partial, wraps
 from threading import Lock
 from typing import Any, Final, ParamSpec, TypeVar
 
-from tollway.api.problems import Busy
+from sinks.postgres.pool import Busy
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -69,7 +69,7 @@ of_lists = Threads("lists", size=3, waiting_max=200)
 """For what reads much at a time. Its size is how many compete with the gate for the processor."""
 
 of_log = Threads("log", size=16, waiting_max=10_000)
-"""For events on their way into the log; how many may wait is limited by `tollway.api.pressure`."""
+"""For events on their way into the log; how many may wait is limited by `tollway.api.server.pressure`."""
 
 
 SWITCH_SECONDS: Final = 0.0005

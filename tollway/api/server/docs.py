@@ -9,8 +9,8 @@ from litestar import Litestar, Request
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 
-from tollway.api.description import METHODS, described
-from tollway.api.wire import Json
+from tollway.api.server.description import METHODS, described
+from tollway.openmeter.wire import Json
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f23 }

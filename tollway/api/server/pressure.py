@@ -18,8 +18,8 @@ from typing import Final
 import redis
 
 from sinks.event_log import log_memory
-from tollway.api.metrics import ingest_in_flight_bytes
-from tollway.api.problems import Problem
+from tollway.api.server.metrics import ingest_in_flight_bytes
+from tollway.openmeter.problems import Problem
 
 SLOW_BYTES: Final = 64 * 1024
 SLOW_SECONDS: Final = 2.0

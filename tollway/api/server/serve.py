@@ -27,11 +27,11 @@ from granian.server import Server
 from msgspec import Struct
 
 from config.logs import keep_few_alike
-from tollway.api.listen import Place, answers
-from tollway.api.settings import ApiSettings
+from tollway.api.server.listen import Place, answers
+from tollway.api.server.settings import ApiSettings
 
 if TYPE_CHECKING:
-    from tollway.api.guard import GuardedApp
+    from tollway.api.server.guard import GuardedApp
 
 HEADER_BYTES_MAX: Final = 64 * 1024
 BACKLOG: Final = 1024
@@ -75,7 +75,7 @@ def serve(place: Place, work: Work, ready: Callable[[], None]) -> None:
     """
     multiprocessing.set_start_method("spawn", force=True)
     server = Server(
-        "tollway.api.app",
+        "tollway.api.server.app",
         address=place.host,
         port=place.port,
         interface=Interfaces.ASGI,
@@ -115,11 +115,11 @@ def load(work: Work) -> GuardedApp:
     logging.basicConfig(level=work.log_level.upper(), stream=sys.stderr)
     keep_few_alike()
     # Only now, and only in a worker: the metrics' folder is set.
-    from tollway.api.app import create_app
-    from tollway.api.stores import ApiStores
-    from tollway.api.threads import keep_turns_short
+    from tollway.api.server.app import create_app
+    from tollway.api.server.stores import ServerStores
+    from tollway.openmeter.threads import keep_turns_short
 
-    stores = ApiStores(
+    stores = ServerStores(
         work.redis_url, work.postgres_dsn, work.partitions, work.settings, with_keys=work.with_keys, hosts=work.hosts
     )
     app = create_app(stores)

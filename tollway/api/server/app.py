@@ -13,14 +13,12 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 from config.limits import BODY_BYTES, EVENTS_BYTES
-from tollway.api import account, ingest, operations
-from tollway.api.bodies import JsonRequest
-from tollway.api.description import operation_id
-from tollway.api.docs import Description, ReadableDocs
-from tollway.api.filters import check_query, filters_of
-from tollway.api.guard import GuardedApp
-from tollway.api.problems import answer
-from tollway.api.stores import ApiStores
+from tollway.api.routes import account, ingest, operations
+from tollway.api.server.bodies import JsonRequest
+from tollway.api.server.description import operation_id
+from tollway.api.server.docs import Description, ReadableDocs
+from tollway.api.server.guard import GuardedApp
+from tollway.api.server.stores import ServerStores
 from tollway.openmeter import (
     access,
     charges,
@@ -35,6 +33,8 @@ from tollway.openmeter import (
     subscriptions,
     usage,
 )
+from tollway.openmeter.filters import check_query, filters_of
+from tollway.openmeter.problems import answer
 
 ABOUT = (
     "Usage in, charges, credits and access out. Paths and bodies under /api/v1 and /api/v3/openmeter are OpenMeter's; "
@@ -50,7 +50,7 @@ RESOURCES: Final[tuple[Any, ...]] = (
 """Modules, each with its routes."""
 
 
-def create_app(stores: ApiStores) -> GuardedApp:
+def create_app(stores: ServerStores) -> GuardedApp:
     """The application on its stores, which it closes when it ends."""
 
     @asynccontextmanager

@@ -22,13 +22,13 @@ from litestar import Litestar
 from litestar.enums import ScopeType
 from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Message, Receive, Scope, Send
 
-from tollway.api.docs import STYLE
-from tollway.api.keys import KeyRing
-from tollway.api.listen import LOOPBACK
-from tollway.api.metrics import refused_total, request_seconds, requests_total
-from tollway.api.problems import MEDIA_TYPE, Problem, body_of, headers_of
-from tollway.api.roles import OPEN, may, needs_no_key
-from tollway.api.stores import ApiStores
+from tollway.api.server.docs import STYLE
+from tollway.api.server.keys import KeyRing
+from tollway.api.server.listen import LOOPBACK
+from tollway.api.server.metrics import refused_total, request_seconds, requests_total
+from tollway.api.server.roles import OPEN, may, needs_no_key
+from tollway.api.server.stores import ServerStores
+from tollway.openmeter.problems import MEDIA_TYPE, Problem, body_of, headers_of
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Those that are counted by name: a client may make up others."""
@@ -74,7 +74,7 @@ class GuardedApp(Litestar):
         api_stores: Who may do what, and how long a request may take.
     """
 
-    api_stores: ApiStores
+    api_stores: ServerStores
 
     async def __call__(
         self,

@@ -17,11 +17,11 @@ from litestar import Request
 
 from config.limits import BODY_BYTES, BODY_DEPTH
 from rating.events import BYTE_ORDER_MARK, is_deeper
-from tollway.api.encoding import encoding_of, unpacked
-from tollway.api.problems import Invalid, Problem
+from tollway.api.server.encoding import encoding_of, unpacked
 from tollway.ledger_reads import is_storable
 from tollway.openmeter import codec
 from tollway.openmeter.dialect import dialect_of
+from tollway.openmeter.problems import Invalid, Problem
 
 JSON: Final = "application/json"
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tollway.api.keys import Role
+from tollway.api.server.keys import Role
+from tollway.openmeter.problems import INGEST
 
 OPEN: Final = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 """Paths that need no key: probes have none, and the description says nothing of anybody's data."""
 
-INGEST: Final = frozenset({"/api/v1/events", "/api/v3/openmeter/events"})
 GATE_QUERY: Final = "/api/v3/openmeter/entitlement-access/query"
 GATE: Final = re.compile(r"/api/v1/customers/[^/]+/(?:access|entitlements/[^/]+/value)")
 

@@ -22,13 +22,13 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from config.limits import EVENTS_A_REQUEST, EVENTS_BYTES
 from rating.events import BYTE_ORDER_MARK, CloudEvent, EventDecoder, refuse_instant
 from rating.refusals import Rejected
-from tollway.api.encoding import Unpacked, encoding_of
-from tollway.api.metrics import events_total, ingest_bytes_total, ingest_seconds
-from tollway.api.pressure import Admission
-from tollway.api.problems import Invalid, Problem
-from tollway.api.stores import ApiStores, Stores
-from tollway.api.threads import of_log
-from tollway.api.wire import Json
+from tollway.api.server.encoding import Unpacked, encoding_of
+from tollway.api.server.metrics import events_total, ingest_bytes_total, ingest_seconds
+from tollway.api.server.pressure import Admission
+from tollway.api.server.stores import AllStores, ServerStores
+from tollway.openmeter.problems import Invalid, Problem
+from tollway.openmeter.threads import of_log
+from tollway.openmeter.wire import Json
 
 PIECE_BYTES: Final = 1024 * 1024
 """A compressed body is unpacked, and counted, in pieces of so many bytes."""
@@ -87,7 +87,7 @@ _AT_MEMBER: Final = re.compile(r" - at `\$\[(\d+)\][^`]*`\Z")
     summary="Ingest events",
     request_max_body_size=EVENTS_BYTES.number,
 )
-async def ingest_v1(request: Request[Any, Any, Any], stores: Stores) -> None:
+async def ingest_v1(request: Request[Any, Any, Any], stores: AllStores) -> None:
     """One CloudEvent, or an array of them. Answered when the log has them durably."""
     await _ingest(request, stores)
 
@@ -99,13 +99,13 @@ async def ingest_v1(request: Request[Any, Any, Any], stores: Stores) -> None:
     summary="Ingest events",
     request_max_body_size=EVENTS_BYTES.number,
 )
-async def ingest_v3(request: Request[Any, Any, Any], stores: Stores) -> Response[bytes]:
+async def ingest_v3(request: Request[Any, Any, Any], stores: AllStores) -> Response[bytes]:
     """One CloudEvent, or an array of them. Answered when the log has them durably."""
     await _ingest(request, stores)
     return Response(b"", status_code=202)
 
 
-async def _ingest(request: Request[Any, Any, Any], stores: ApiStores) -> None:
+async def _ingest(request: Request[Any, Any, Any], stores: ServerStores) -> None:
     started = time.perf_counter()
     outcome = FAILED
     try:
@@ -121,7 +121,7 @@ async def _ingest(request: Request[Any, Any, Any], stores: ApiStores) -> None:
         ingest_seconds.labels(outcome).observe(time.perf_counter() - started)
 
 
-async def _append(request: Request[Any, Any, Any], stores: ApiStores) -> None:
+async def _append(request: Request[Any, Any, Any], stores: ServerStores) -> None:
     encoding = encoding_of(request)
     with stores.pressure.admitted() as admission:
         body = await admission.read(request.stream())
