@@ -11,11 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
-from config.settings import GOT_CHARACTERS, SettingError
+from config.setting import GOT_CHARACTERS, Setting, SettingError, bad_setting
 
 PREFIX: Final = "TOLLWAY_KAFKA_"
 SERVERS: Final = "bootstrap.servers"
@@ -31,8 +31,6 @@ FIXED: Final = {
     "delivery.report.only.error": "each delivery is waited for",
 }
 """What librdkafka's users may choose and Tollway's may not, since exactness rests on it, with the reason."""
-
-_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 class KafkaSettings(Struct, frozen=True, kw_only=True):
@@ -53,35 +51,17 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
         return f"KafkaSettings({', '.join(topics)}, client=(set: {', '.join(sorted(self.client))}))"
 
 
-class KafkaSetting(Struct, frozen=True):
-    """The name of a topic, as it is documented."""
-
-    name: str
-    meaning: str
-    is_input: bool = False
-
-    @property
-    def env(self) -> str:
-        """The environment variable it is read from."""
-        return PREFIX + self.name.upper()
-
-    def parse(self, text: str) -> str:
-        """Read the variable's text. Raises `SettingError`."""
-        if _TOPIC.fullmatch(text) or (not text and not self.is_input):
-            return text
-        raise SettingError(
-            f"Bad setting `{self.env}`: expected the name of a topic, got `{text[:GOT_CHARACTERS]}`\n"
-            "hint: up to 249 letters, digits, `.`, `_` and `-`"
-            + ("" if self.is_input else ", or nothing for no output")
-        )
+def _topic(name: str, meaning: str, *, is_input: bool = False) -> Setting:
+    example = getattr(KafkaSettings(client={}), name)
+    return Setting(name, meaning, example, "topic" if is_input else "output", prefix=PREFIX)
 
 
 KAFKA_SETTINGS: Final = (
-    KafkaSetting("topic_events", "the topic that usage events are read from", is_input=True),
-    KafkaSetting("topic_signals", "the topic for changes of access and thresholds; empty: not written"),
-    KafkaSetting("topic_access", "the compacted topic with each customer's access; empty: not written"),
-    KafkaSetting("topic_charges", "the topic for charges; empty: not written"),
-    KafkaSetting("topic_dead_letters", "the topic for events that were refused; empty: not written"),
+    _topic("topic_events", "the topic that usage events are read from", is_input=True),
+    _topic("topic_signals", "the topic for changes of access and thresholds; empty: not written"),
+    _topic("topic_access", "the compacted topic with each customer's access; empty: not written"),
+    _topic("topic_charges", "the topic for charges; empty: not written"),
+    _topic("topic_dead_letters", "the topic for events that were refused; empty: not written"),
 )
 
 
@@ -90,10 +70,8 @@ BEGIN_AT: Final = "TOLLWAY_KAFKA_BEGIN_AT"
 
 def _begin_at(text: str) -> dict[int, int]:
     if not re.fullmatch(r"\d{1,6}:\d{1,18}(,\d{1,6}:\d{1,18})*", text):
-        raise SettingError(
-            f"Bad setting `{BEGIN_AT}`: expected PARTITION:OFFSET, got `{text[:GOT_CHARACTERS]}`\n"
-            "hint: name each partition whose wanted offset is gone, for example 3:25,7:100"
-        )
+        hint = "name each partition whose wanted offset is gone, for example 3:25,7:100"
+        raise bad_setting(BEGIN_AT, "PARTITION:OFFSET", f"`{text[:GOT_CHARACTERS]}`", hint)
     return {int(partition): int(offset) for partition, offset in (part.split(":") for part in text.split(","))}
 
 
@@ -110,7 +88,9 @@ def load_kafka(env: Mapping[str, str]) -> KafkaSettings | None:
     texts = {name.removeprefix(PREFIX).lower(): text for name, text in env.items() if name.startswith(PREFIX)}
     if not texts:
         return None
-    own = {setting.name: setting.parse(texts.pop(setting.name)) for setting in KAFKA_SETTINGS if setting.name in texts}
+    own: dict[str, Any] = {
+        setting.name: setting.parse(texts.pop(setting.name)) for setting in KAFKA_SETTINGS if setting.name in texts
+    }
     begin_at = _begin_at(texts.pop("begin_at")) if "begin_at" in texts else {}
     client = {name.replace("_", "."): text for name, text in texts.items()}
     if not client.get(SERVERS):

@@ -9,36 +9,17 @@ key groups is no setting: it is 64 for good, since snapshots and ledger rows are
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-import msgspec
 from msgspec import Struct
 
-PREFIX = "TOLLWAY_"
+from config.setting import Setting, read_settings
+from config.setting import SettingError as SettingError
+
 RESERVED_PREFIXES = ("TOLLWAY_TEST_", "TOLLWAY_KAFKA_", "TOLLWAY_API_")
 """Variables that begin so belong to other readers and are left alone."""
-
-SWITCH = {
-    "on": True,
-    "true": True,
-    "yes": True,
-    "1": True,
-    "off": False,
-    "false": False,
-    "no": False,
-    "0": False,
-}
-GOT_CHARACTERS = 40
-
-Value = Path | str | int | bool
-
-
-class SettingError(Exception):
-    """A variable that can't be used as it is; the second line is a hint. No connection string is shown."""
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -72,94 +53,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         shown = (f"{setting.name}={setting.shown(getattr(self, setting.name))!r}" for setting in SETTINGS)
         return f"Settings({', '.join(shown)})"
-
-
-class Setting(Struct, frozen=True):
-    """One setting as it is documented. The meaning and the example are a hint's words."""
-
-    name: str
-    meaning: str
-    example: str
-    kind: Literal["int", "bool", "path", "choice", "address", "host"] = "int"
-    minimum: int | None = None
-    maximum: int | None = None
-    choices: tuple[str, ...] = ()
-    """What a choice may be, or how an address may begin."""
-
-    @property
-    def env(self) -> str:
-        """The environment variable it is read from."""
-        return PREFIX + self.name.upper()
-
-    @property
-    def default(self) -> Value | None:
-        """The value where the variable is not set."""
-        return getattr(DEFAULTS, self.name)  # type: ignore[no-any-return]
-
-    @property
-    def secret(self) -> bool:
-        """Whether a value may hold a password, and is never shown."""
-        return self.kind == "address"
-
-    @property
-    def expected(self) -> str:
-        """The type and the range in words."""
-        match self.kind:
-            case "int" if self.maximum is None:
-                return f"`int` >= {self.minimum}"
-            case "int":
-                return f"`int` from {self.minimum} to {self.maximum}"
-            case "bool":
-                return "`on` or `off`"
-            case "path":
-                return "a path"
-            case "choice":
-                return f"one of {', '.join(f'`{choice}`' for choice in self.choices)}"
-            case "address":
-                return f"an address like {', '.join(f'`{choice}…`' for choice in self.choices)}"
-            case "host":
-                return "an address to bind"
-
-    def shown(self, value: Value | None) -> object:
-        """A value as it may be shown to people."""
-        return "(set)" if self.secret and value is not None else value
-
-    def parse(self, text: str) -> Value:
-        """Read the variable's text. Raises `SettingError` where it isn't what is expected."""
-        value = self._value(text)
-        if value is None:
-            raise SettingError(
-                f"Bad setting `{self.env}`: expected {self.expected}, got {self._got(text)}\n"
-                f"hint: {self.meaning}, for example {self.example}"
-            )
-        return value
-
-    def _value(self, text: str) -> Value | None:
-        match self.kind:
-            case "int":
-                return self._within_range(int(text)) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
-            case "bool":
-                return SWITCH.get(text.lower())
-            case "path":
-                return _path(text)
-            case "choice":
-                return text.lower() if text.lower() in self.choices else None
-            case "address":
-                return text if text.startswith(self.choices) else None
-            case "host":
-                return text if re.fullmatch(r"[A-Za-z0-9.:_-]{1,253}", text) else None
-
-    def _within_range(self, number: int) -> int | None:
-        above = self.minimum is None or number >= self.minimum
-        below = self.maximum is None or number <= self.maximum
-        return number if above and below else None
-
-    def _got(self, text: str) -> str:
-        if not text:
-            return "nothing"
-        if self.secret or "://" in text or "=" in text:
-            return "another text (not shown: it may hold a password)"
-        return f"`{text[:GOT_CHARACTERS]}`"
 
 
 DEFAULTS = Settings()
@@ -254,33 +147,4 @@ def load_settings(env: Mapping[str, str]) -> Settings:
     Raises:
         SettingError: A variable is unknown, or its value is out of type or range.
     """
-    texts = {
-        name: text for name, text in env.items() if name.startswith(PREFIX) and not name.startswith(RESERVED_PREFIXES)
-    }
-    known = {setting.env: setting for setting in SETTINGS}
-    for name in sorted(texts.keys() - known.keys()):
-        raise SettingError(f"Unknown setting `{name}`\nhint: {_nearest(name)}")
-    values = {setting.name: setting.parse(texts[name]) for name, setting in known.items() if name in texts}
-    return msgspec.structs.replace(DEFAULTS, **values)
-
-
-def _nearest(name: str) -> str:
-    names = [setting.name for setting in SETTINGS]
-    match get_close_matches(name.removeprefix(PREFIX).lower(), names, n=1):
-        case [nearest]:
-            return f"did you mean `{PREFIX}{nearest.upper()}`?"
-    prefixes = [prefix for prefix in RESERVED_PREFIXES if get_close_matches(prefix, [name[: len(prefix)]], cutoff=0.9)]
-    match prefixes:
-        case [prefix]:
-            return f"did you mean a setting that begins with `{prefix}`? docs/reference/settings.md lists all"
-        case _:
-            return f"the names are {', '.join(names)}, in capitals and after `{PREFIX}`"
-
-
-def _path(text: str) -> Path | None:
-    if not text or "\0" in text:
-        return None
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # `~name` of nobody
-        return None
+    return read_settings(env, SETTINGS, DEFAULTS, reserved=RESERVED_PREFIXES)

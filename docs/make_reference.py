@@ -23,12 +23,12 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from config.kafka import KAFKA_SETTINGS, KafkaSettings
 from config.limits import Place, by_place
-from config.settings import SETTINGS
+from config.settings import DEFAULTS, SETTINGS
 from sinks import metrics
 from tollway import cli
 from tollway.api.server import app
 from tollway.api.server import metrics as api_metrics
-from tollway.api.server.settings import API_SETTINGS
+from tollway.api.server.settings import API_SETTINGS, ApiSettings
 
 REFERENCE = Path(__file__).parent / "reference"
 METHODS = ("GET", "POST", "PUT", "DELETE")
@@ -49,7 +49,7 @@ def help_of(name: str) -> str:
 def settings() -> str:
     """All settings as a table."""
     rows = (
-        f"| `{setting.env}` | {_default(setting.default)} | {setting.expected} | {setting.meaning} |"
+        f"| `{setting.env}` | {_default(getattr(DEFAULTS, setting.name))} | {setting.expected} | {setting.meaning} |"
         for setting in SETTINGS
     )
     return "\n".join(("| variable | default | expected | what it is |", "|---|---|---|---|", *rows))
@@ -76,8 +76,9 @@ def _default(value: object) -> str:
 
 def api_settings() -> str:
     """All settings of the API as a table."""
+    defaults = ApiSettings()
     rows = (
-        f"| `{setting.env}` | `{setting.default}` | {setting.expected} | {setting.meaning} |"
+        f"| `{setting.env}` | `{getattr(defaults, setting.name)}` | {setting.expected} | {setting.meaning} |"
         for setting in API_SETTINGS
     )
     return "\n".join(("| variable | default | expected | what it is |", "|---|---|---|---|", *rows))

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from config.settings import SETTINGS, Setting, SettingError, Settings, load_settings
+from config.setting import Setting, SettingError
+from config.settings import SETTINGS, Settings, load_settings
 
 
 def test_without_variables_all_is_default() -> None:
