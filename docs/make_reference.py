@@ -21,6 +21,7 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 from prometheus_client import Counter, Gauge, Histogram
 
+from config.api import API_SETTINGS, ApiSettings
 from config.kafka import KAFKA_SETTINGS, KafkaSettings
 from config.limits import Place, by_place
 from config.settings import DEFAULTS, SETTINGS
@@ -28,7 +29,6 @@ from sinks import metrics
 from tollway import cli
 from tollway.api.server import app
 from tollway.api.server import metrics as api_metrics
-from tollway.api.server.settings import API_SETTINGS, ApiSettings
 
 REFERENCE = Path(__file__).parent / "reference"
 METHODS = ("GET", "POST", "PUT", "DELETE")

@@ -6,12 +6,12 @@ import httpx
 import pytest
 from litestar.testing import TestClient
 
+from config.api import ApiSettings, load_api_settings
 from config.settings import SettingError
 from tests.api.service import NO_TLS, api_process
 from tests.conftest import Stores
 from tollway.api.server.app import create_app
 from tollway.api.server.listen import Place, hosts_of
-from tollway.api.server.settings import ApiSettings, load_api_settings
 from tollway.api.server.stores import ServerStores
 
 OWN = ("localhost", "localhost:1", "LOCALHOST", "127.0.0.1", "127.0.0.1:8888", "[::1]", "[::1]:8888")

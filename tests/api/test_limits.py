@@ -23,6 +23,7 @@ import psycopg
 import pytest
 import redis
 
+from config.api import API_SETTINGS, ApiSettings, load_api_settings
 from config.limits import BODY_BYTES, EVENTS_BYTES
 from config.settings import SettingError
 from sinks.redis.keys import stream_key
@@ -32,7 +33,6 @@ from tests.conftest import Stores
 from tests.plane import Plane
 from tests.waiting import PATIENCE_SECONDS, wait_for
 from tollway.api.server.pressure import SLOW_SECONDS as SLOW_BODY_SECONDS
-from tollway.api.server.settings import API_SETTINGS, ApiSettings, load_api_settings
 from tollway.api.server.stores import ANSWER_SECONDS, LOOK_SECONDS, ServerStores
 from tollway.control import CONTROL_LOCK, CustomerDraft
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
+from config.api import load_api_settings
 from config.kafka import load_kafka
 from config.settings import load_settings
-from tollway.api.server.settings import load_api_settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from config.api import PREFIX, ApiSettings
 from config.kafka import BEGIN_AT, FIXED, KAFKA_SETTINGS
 from config.settings import RESERVED_PREFIXES, SETTINGS
 from docs import make_reference
@@ -17,7 +18,6 @@ from sinks.redis import keys
 from sinks.redis.balances import FUNCTIONS
 from tests.docs.pages import REFERENCE, ROOT
 from tollway import console
-from tollway.api.server.settings import PREFIX, ApiSettings
 from tollway.cli import PLACES
 from tollway.gate import projection as gate
 from tollway.invoicing import NothingBillable

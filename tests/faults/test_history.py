@@ -12,6 +12,7 @@ import pytest
 import redis
 from bytewax.errors import BytewaxRuntimeError
 
+from config.api import ApiSettings
 from dataflows.history import LedgerHistory, why_another
 from rating.catalog import Grant
 from sinks.kafka.client import KafkaUnavailable
@@ -24,7 +25,6 @@ from tests.deploy.restoring import calls
 from tests.deploy.test_backup import backed_up, restored
 from tests.engine_runs import append, check_ledger, drain, query, visible, write_records
 from tests.world import MONTH, NOW, catalog_records, customer_records, events
-from tollway.api.server.settings import ApiSettings
 from tollway.api.server.stores import ServerStores
 from tollway.control import CustomerDraft
 

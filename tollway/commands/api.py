@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
+from config.api import load_api_settings
 from config.logs import keep_few_alike
 from sinks.postgres.migrate import migrate
 from tollway.api.server.listen import held, hosts_of, listens
 from tollway.api.server.serve import Work, serve
-from tollway.api.server.settings import load_api_settings
 from tollway.child import OPTION, end_with_parent
 from tollway.commands.asking import asks_for_keys
 from tollway.commands.durability import check_durability

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from config.api import ApiSettings
 from config.settings import SettingError
 from sinks.postgres.connecting import connect
 from sinks.postgres.statements import statement
 from tollway.api.server.listen import Place
-from tollway.api.server.settings import ApiSettings
 
 
 def asks_for_keys(listening: ApiSettings, place: Place, postgres_dsn: str) -> bool:

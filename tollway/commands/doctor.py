@@ -12,6 +12,7 @@ import psycopg
 import redis
 import typer
 
+from config.api import API_SETTINGS, load_api_settings
 from config.kafka import load_kafka
 from config.settings import SETTINGS, SettingError, Settings
 from dataflows.history import why_another
@@ -22,7 +23,6 @@ from sinks.postgres.generations import read_state
 from sinks.postgres.statements import statement
 from sinks.redis.durability import read_durability
 from sinks.redis.history import control_head, remembered
-from tollway.api.server.settings import API_SETTINGS, load_api_settings
 from tollway.commands.agreement import CHUNK, compare, compare_topic
 from tollway.commands.aside import read_aside
 from tollway.commands.dataflow import crash_log, running

@@ -15,6 +15,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from config.api import ApiSettings, load_api_settings
 from config.kafka import load_kafka
 from config.logs import keep_few_alike
 from config.settings import SettingError, Settings
@@ -25,7 +26,6 @@ from sinks import metrics
 from sinks.postgres.migrate import migrate
 from sinks.postgres.totals import telling_totals
 from tollway.api.server.listen import Place, held
-from tollway.api.server.settings import ApiSettings, load_api_settings
 from tollway.child import OPTION, end_with_parent
 from tollway.commands.aside import telling_aside
 from tollway.commands.asking import asks_for_keys

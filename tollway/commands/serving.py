@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Final
 
+from config.api import ApiSettings
 from tollway.api.server.listen import Place, answers, held, listens
-from tollway.api.server.settings import ApiSettings
 from tollway.child import start_child
 from tollway.console import say
 

@@ -19,8 +19,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from config.api import ANY, AUTO, ApiSettings
 from config.settings import SettingError
-from tollway.api.server.settings import ANY, AUTO, ApiSettings
 
 RELEASE_SECONDS: Final = 3.0
 """So long one is waited for who was killed and is about to let go of the port."""

@@ -26,9 +26,9 @@ from granian.log import LogLevels
 from granian.server import Server
 from msgspec import Struct
 
+from config.api import ApiSettings
 from config.logs import keep_few_alike
 from tollway.api.server.listen import Place, answers
-from tollway.api.server.settings import ApiSettings
 
 if TYPE_CHECKING:
     from tollway.api.server.guard import GuardedApp

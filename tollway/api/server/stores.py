@@ -17,11 +17,11 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from config.api import ApiSettings
 from sinks.event_log import EventLog
 from sinks.postgres.pool import Pool
 from tollway.api.server.keys import KeyRing
 from tollway.api.server.pressure import Pressure, check_memory
-from tollway.api.server.settings import ApiSettings
 from tollway.control import Changes, ControlPlane
 from tollway.gate.projection import GateReader, Projector
 from tollway.openmeter.problems import Problem
