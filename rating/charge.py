@@ -3,8 +3,11 @@ What usage costs: the running total of a billing period, exact, in the currency 
 
 Everything is a function of the period's cumulative usage, in metered units. The order is unit conversion,
 free units, price, percentage discount, maximum; the minimum is apart, for it is owed only when the period
-closes. A price is segmentwise linear, so each model says one thing: the segment that a quantity lies on. The
-total is read off that segment, and a meter that stays on it charges with one multiplication.
+closes. A price is piecewise linear, so each model says one thing: the segment that a quantity lies on. The total
+is read off that segment, and a usage period that stays on it is priced with one multiplication.
+
+What usage costs on top of other usage is the difference of two totals, so a stream may be cut anywhere. It is negative
+where more usage makes the whole period cheaper, as a volume tier does.
 """
 
 from datetime import datetime, timedelta
@@ -41,7 +44,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 class PriceSegment:
     """
-    A straight segment of a running total, above `start`, up to and including `until` (None: no end).
+    A straight part of a running total, above `start`, up to and including `until` (None: no end).
 
     On it ``total == base + (usage - start) * unit_price``. The start itself belongs to the segment before, save
     that a segment is always right at the usage it was made for. Where start and until are equal, that is all it
@@ -57,11 +60,11 @@ class PriceSegment:
         self.unit_price = unit_price
 
     def covers(self, usage: Decimal) -> bool:
-        """True if the segment tells the total at `usage`."""
+        """Whether the segment gives the total at `usage`."""
         return self.start < usage and (self.until is None or usage <= self.until)
 
     def at(self, usage: Decimal) -> Decimal:
-        """The total at a usage the segment covers."""
+        """The total at a usage that the segment covers."""
         return self.base + (usage - self.start) * self.unit_price
 
 
@@ -81,28 +84,6 @@ def total(pricing: Pricing, usage: Decimal) -> Decimal:
     amount = _price_segment(price, quantity).at(quantity) * share_after_discount(pricing)
     maximum = price.maximum_amount
     return amount if maximum is None or amount < maximum else maximum
-
-
-def charge(pricing: Pricing, used_before: Decimal, used_now: Decimal) -> Decimal:
-    """
-    Charge usage on top of what the same billing period already used.
-
-    A difference of two totals, so a stream may be cut anywhere:
-    ``charge(p, 0, a + b) == charge(p, 0, a) + charge(p, a, b)``. What is owed at zero usage, ``total(p, 0)``,
-    is not in it: it is charged once, when the period opens.
-
-    Args:
-        pricing: The pricing in force at the time of use.
-        used_before: Units already charged in this period, 0 or more.
-        used_now: Units to charge; below 0 where an aggregate such as a minimum fell.
-
-    Returns:
-        The amount, exact. Negative where more usage makes the whole period cheaper (a volume tier was
-        reached).
-    """
-    assert used_before >= 0
-    assert used_before + used_now >= 0
-    return total(pricing, used_before + used_now) - total(pricing, used_before)
 
 
 def commitment(pricing: Pricing, usage: Decimal) -> Decimal:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from rating.charge import PriceSegment, charge, commitment, convert, packages, prorate, segment_at, total
+from rating.charge import PriceSegment, commitment, convert, packages, prorate, segment_at, total
 from rating.money import ZERO, round_minor, use_exact
 from rating.prices import (
     Discounts,
@@ -36,6 +36,11 @@ TIERS = (Tier(D(10), D(1), D(100)), Tier(D(20), D("0.5")), Tier(None, D("0.1"), 
 def test_cutting_a_stream_does_not_change_the_bill(pricing: Pricing, a: Decimal, b: Decimal) -> None:
     """Charging a + b at once, or a and then b, comes to the same amount."""
     assert charge(pricing, ZERO, a + b) == charge(pricing, ZERO, a) + charge(pricing, a, b)
+
+
+def charge(pricing: Pricing, used_before: Decimal, used_now: Decimal) -> Decimal:
+    """What usage costs on top of what the same period already used."""
+    return total(pricing, used_before + used_now) - total(pricing, used_before)
 
 
 def numbers(segment: PriceSegment) -> tuple[Decimal, Decimal | None, Decimal, Decimal]:
