@@ -49,7 +49,7 @@ def decide_access(account: Account, customer: Customer, now: datetime) -> Access
     live = wallet.settled - state.overage
     blocks = account.mode is SettlementMode.CREDIT_ONLY or (account.mode is not None and customer.block_when_exhausted)
     blocked = blocks and live <= 0
-    shut: list[str] = []
+    blocked_features: list[str] = []
     stops = [live] if live > 0 else []
     is_deleted = customer.deleted_at is not None
     for feature_key in account.features:
@@ -57,7 +57,7 @@ def decide_access(account: Account, customer: Customer, now: datetime) -> Access
         if left > 0:
             stops.append(left)
         elif blocks and not blocked:
-            shut.append(feature_key)
+            blocked_features.append(feature_key)
     # Where there is more than one grant, it matters which usage comes first to exhaust one.
     burning = [grant for grant in wallet.in_force(now) if grant.remaining]
     if len(burning) > 1:
@@ -74,7 +74,7 @@ def decide_access(account: Account, customer: Customer, now: datetime) -> Access
         reason=CUSTOMER_DELETED if is_deleted else NO_CREDIT_AVAILABLE if blocked else "",
         level=level,
         threshold=threshold,
-        blocked_features=tuple(shut),
+        blocked_features=tuple(blocked_features),
         headroom=min(stops, default=BOUNDLESS) if blocks or wallet.funded else None,
     )
 

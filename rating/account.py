@@ -45,7 +45,7 @@ class AccountState(Struct, array_like=True):
 
 
 class Account:
-    """A customer at work: the state, and what follows from it together with the catalog and the instant."""
+    """A customer's state, and what follows from it together with the catalog and the instant."""
 
     def __init__(self, state: AccountState, packed: bytes | None = None) -> None:
         self.state = state
@@ -56,32 +56,32 @@ class Account:
         self.mode: SettlementMode | None = None
         self.wallet = Wallet(state.consumed)
         self.granted_next: datetime | None = None
-        """When the next one was made that is in force from the past; where what passed is lived through again."""
+        """When the next grant was made that took effect before it was made; None: all of them are known by now."""
         self.boundaries_passed = 0
         """How many boundaries of grants, and starts, ends and moves of subscriptions known ahead, have passed."""
         self.features: list[str] = []
-        """What the plan has features for, where some credit is for some features only."""
+        """The features of the plan, where some credit is restricted to features."""
         self.wanted: list[UsagePeriod] = []
-        """Periods of which windows that left the state are to come back, since a grant may pay for them."""
+        """Periods whose windows have left the state and are needed again: a grant may pay for them."""
         self.asked = 0
-        """In how many epochs the ledger was asked for them, and did not have them all."""
+        """In how many epochs in a row the ledger was asked for them and did not have them all."""
         self.looked_for: dict[PeriodKey, tuple[datetime | None, datetime | None, frozenset[str]]] = {}
-        """Of periods whose windows came back: what was still owed in which, and the grants that may not pay for it."""
+        """Periods whose windows came back: which are still owed, and the grants that may not pay for them."""
         self.reopened_in: int | None = -1 if any(period.reopened for period in state.periods) else None
-        """The epoch in which windows came back that are still held for a snapshot."""
+        """The epoch in which windows came back; they are held until its snapshot was made."""
         self.emitted_in: dict[PeriodKey, int] = {}
         """The epoch in which each closed period was last emitted: it leaves only after that."""
         self.coming: dict[PeriodKey, int] = {}
-        """In which epoch periods that had left came back: usage of theirs waits for its end."""
+        """The epoch in which periods that had left came back: their usage waits for its end."""
         self.metered: frozenset[str] = frozenset()
-        """The features with a metered entitlement, whose usage is told with the balance."""
+        """The features with a metered entitlement: their usage is emitted with the balance."""
         self.limits: tuple[Decimal, ...] = ()
         self.headroom: Decimal | None = ZERO
         """A lower bound of what can be spent before access or a threshold could change; None: nothing can change."""
         self.placements: dict[str | None, Placement] = {}
-        """What `placements_at` found last."""
+        """The last result of `placements_at`."""
         self.placed_within = Period(NEVER, NEVER)
-        """While which version of the plan is in force."""
+        """The span of the plan version that it belongs to."""
         self.dirty = False
         self.last_published: tuple[object, ...] | None = None
         """Last published access, level and blocked features."""
@@ -132,7 +132,7 @@ class Account:
         return placements
 
     def read_catalog(self, catalog: Catalog, now: datetime) -> None:
-        """Take over what the catalog says of the customer and its grants at an instant. Safe to repeat."""
+        """Bring the account up to what the catalog says of its customer at an instant. Safe to repeat."""
         state = self.state
         customer_id = state.customer_id
         known_before, revision_before = self.customer is not None, self.revision

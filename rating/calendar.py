@@ -155,7 +155,7 @@ class Calendar:
         return metered is not None and comes_back(metered.aggregation)
 
     def _bring_back(self, account: Account, period: UsagePeriod) -> None:
-        """Make a period what it was when it left the state. It is told otherwise only after a snapshot."""
+        """Make a period what it was when it left the state. Its rows change only after a snapshot."""
         assert self.load_windows is not None
         feature = self.catalog.features[period.feature_key or ""]
         bring_back(period, self.load_windows(account.state.customer_id, period.key), self.rules.window_seconds)
@@ -164,7 +164,7 @@ class Calendar:
         account.note_return(period, self.epoch)
 
     def forget(self, state: AccountState) -> None:
-        """Work out anew what prices the periods of a customer."""
+        """Forget what prices the periods of a customer: it is worked out again."""
         for period in state.periods:
             self._pricings.pop(period.key, None)
 
@@ -284,7 +284,7 @@ class Calendar:
                 continue
             if end != period.period_end:
                 period.period_end = end
-                self._price_anew(period)
+                self._reprice(period)
                 period.reprice_all = bool(period.slices)
                 self._make_due(account, period)
             if placement is not None:
@@ -292,7 +292,7 @@ class Calendar:
                 self._go_on_from(account, period, placement)
             before = self._pricings.pop(period.key, None)
             if has_moved and before != self.pricing(account, period):
-                self._price_anew(period)
+                self._reprice(period)
                 period.reprice_all = bool(period.slices)
                 self._make_due(account, period)
 
@@ -311,10 +311,10 @@ class Calendar:
         ):
             return
         account.continue_period(period, counted_from)
-        self._price_anew(period)
+        self._reprice(period)
         period.reprice_all = bool(period.slices)
 
-    def _price_anew(self, period: UsagePeriod) -> None:
+    def _reprice(self, period: UsagePeriod) -> None:
         """What the period costs has changed, though not its usage."""
         period.segment = None
         period.dirty = True
@@ -422,7 +422,7 @@ class Calendar:
         account.set_due(due)
 
     def next_charge(self, account: Account) -> datetime | None:
-        """The next instant at which a charge may fall due without usage, or who pays may change; None: none will."""
+        """The next instant at which a charge falls due without usage, or another grant may pay; None: there is none."""
         state = account.state
         now = state.advanced_to
         assert now is not None

@@ -2,7 +2,7 @@
 What a period carries over where a move within it changes a price: how far tiers and free units have come.
 
 Each part of such a billing period is a usage period of its own, and begins at what the parts before it had come to.
-Usage that comes late for one moves the beginning of those after it, so that they are priced anew: the sum depends on
+Usage that comes late for one moves the beginning of those after it, so that they are priced again: the sum depends on
 the usage alone, and not on the order in which it came. A maximum, an average and the like count the whole billing
 period: a part has what it changed about it.
 """
@@ -47,7 +47,7 @@ def later_parts(account: Account, period: UsagePeriod) -> list[UsagePeriod]:
 
 
 def carry_over(account: Account, pricing_of: Callable[[Account, UsagePeriod], Pricing]) -> None:
-    """Bring up to date what the later parts of periods have carried; those that change are priced anew."""
+    """Bring up to date what the later parts of periods have carried; those that change are priced again."""
     for period in sorted(account.continued, key=lambda period: period.period_start):
         earlier = earlier_parts(account, period)
         if not earlier:

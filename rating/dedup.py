@@ -82,7 +82,7 @@ def was_read_again(rereads: Iterable[Reread], received_at: datetime, read_versio
 
 
 class SealedSegment(Struct, array_like=True):
-    """A sealed segment: its number, and what tells when it may be forgotten."""
+    """A sealed segment: its number, and what decides when it may be forgotten."""
 
     number: int
     newest_event: datetime

@@ -1,9 +1,9 @@
 """
-A key group: keeps the accounts of its customers up to the catalog, the instant and what they used.
+A key group: keeps the accounts of its customers, and hands on what concerns them.
 
-Pure: the instant is given, the catalog is given, and whatever there is to say comes back as an `Outcome`. Events come
-in by `rating.intake` and are counted at once; dirty periods are priced, settled and told on the beat, or at once where
-access could change.
+Pure: the instant and the catalog are given, and everything it emits comes back as an `Outcome`. Events are counted at
+once (`rating.intake`). Accounts that changed are settled on the beat, or at once where access could change
+(`rating.settle`), and so are instants that passed (`rating.timeline`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import ParamSpec, TypeVar
 
 import msgspec
 
@@ -24,6 +23,7 @@ from rating.intake import Arrival, Intake
 from rating.lanes import Gathered, Lanes
 from rating.money import use_exact
 from rating.outcome import Outcome
+from rating.outside import Outside
 from rating.routes import KnownRoutes
 from rating.snapshots import GroupState, Waiting, pack_account, pack_group, unpack_accounts, unpack_group
 from rating.time_rules import TimeRules
@@ -34,9 +34,6 @@ from rating.windows import LoadWindows, Reopening
 
 EMITTED_PERIODS_MAX = 500
 """After a start, emit at most this many periods of an account at a time: each is priced again for that."""
-
-Params = ParamSpec("Params")
-Result = TypeVar("Result")
 
 
 class KeyGroup:
@@ -67,11 +64,10 @@ class KeyGroup:
         self.number = number
         self.catalog = catalog
         self.rules = rules
-        self._outside: Exception | None = None
-        """What a call out of the core raised last."""
-        load_segments = self._watched(load_segments)
+        self._outside = Outside()
+        load_segments = self._outside.watched(load_segments)
         if load_windows is not None:
-            load_windows = self._watched(load_windows)
+            load_windows = self._outside.watched(load_windows)
         self._turn = Turn()
         self.behind: dict[str, None] = {}
         """Customers that are to be brought up to the catalog and the instant, in order."""
@@ -89,7 +85,7 @@ class KeyGroup:
         self.calendar = Calendar(catalog, rules, self.accounts, self.lanes, state.read_through, load_windows)
         self.routes = KnownRoutes(self.lanes)
         self.intake = Intake(
-            number, catalog, rules, self, self.calendar, self.seen, self.routes, self._watched(refresh)
+            number, catalog, rules, self, self.calendar, self.seen, self.routes, self._outside.watched(refresh)
         )
         self._waiting = state.waiting
         self._waiting_since = -1
@@ -102,18 +98,6 @@ class KeyGroup:
         for account in self.accounts.values():
             if not account.state.number:
                 self._give_number(account)
-
-    def _watched(self, call: Callable[Params, Result]) -> Callable[Params, Result]:
-        """A call out of the core: what it raises says nothing of an event or a customer."""
-
-        def watched(*args: Params.args, **named: Params.kwargs) -> Result:
-            try:
-                return call(*args, **named)
-            except Exception as failure:
-                self._outside = failure
-                raise
-
-        return watched
 
     # -- input: usage ---------------------------------------------------------------------------
 
@@ -170,7 +154,7 @@ class KeyGroup:
         return account
 
     def _give_number(self, account: Account) -> None:
-        """Let an account have a number that no other of the group ever had."""
+        """Give an account a number that no other one of the group ever had."""
         self._numbered += 1
         account.give_number(self._numbered)
 
@@ -195,7 +179,7 @@ class KeyGroup:
 
     def reconcile(self, customer_ids: Iterable[str], now: datetime, out: Outcome) -> None:
         """
-        Take over what the catalog says of some customers of this group, and tell it. Repeating it changes nothing.
+        Bring some customers of this group up to the catalog, and emit them. Repeating it changes nothing.
 
         An account may have read a part of it before, so it does not matter whether there is anything new.
         """
@@ -209,7 +193,7 @@ class KeyGroup:
         self._bring_all_up(now, out)
 
     def resume(self, now: datetime, out: Outcome) -> None:
-        """Start, or start again: bring every customer up to the catalog and the instant, and tell all that is held."""
+        """Start, or start again: bring every customer up to the catalog and the instant, and emit all its rows."""
         use_exact()
         self.intake.read_catalog()
         self.routes.forget_all()
@@ -220,14 +204,14 @@ class KeyGroup:
         self._emit_rest(now, out)
 
     def _mark_for_emission(self, account: Account, periods: list[UsagePeriod]) -> None:
-        """Let periods be told as a whole; of many the first, and the others in turns to come."""
+        """Mark periods to be emitted as a whole: the first ones now, the rest in later turns."""
         for period in periods[:EMITTED_PERIODS_MAX]:
             period.dirty = period.reprice_all = True
         if len(periods) > EMITTED_PERIODS_MAX:
             self._unemitted[account.state.customer_id] = periods[EMITTED_PERIODS_MAX:]
 
     def _emit_rest(self, now: datetime, out: Outcome) -> None:
-        """Tell what is still to be told since the start, as much as there is time for."""
+        """Emit what has not been emitted since the start, as far as the turn allows."""
         for customer_id in [*self._unemitted]:
             while customer_id in self._unemitted and self._turn.left > 0 and customer_id not in self.aside:
                 account = self.accounts[customer_id]
@@ -236,12 +220,12 @@ class KeyGroup:
                 self._settle(account, now, out)
 
     def _bring_all_up(self, now: datetime, out: Outcome) -> None:
-        """Bring customers up to the catalog and the instant, as many as there is time for."""
+        """Bring customers up to the catalog and the instant, as many as the turn allows."""
         while self.behind and self._turn.left > 0:
             self.bring_up(next(iter(self.behind)), now, out)
 
     def bring_up(self, customer_id: str, now: datetime, out: Outcome) -> None:
-        """Bring an account up to the catalog and the instant; one that was set aside goes on, and so do its events."""
+        """Bring an account up to the catalog and the instant. One that was set aside goes on, with its events."""
         del self.behind[customer_id]
         account = self.accounts.get(customer_id)
         if account is None:
@@ -259,7 +243,7 @@ class KeyGroup:
 
     def check_foreseen(self, failure: Exception) -> None:
         """Raise what is not an event's or a customer's doing: a store is away, or the rules ask for every error."""
-        if failure is self._outside or self.intake.lane_check_events == 1:
+        if failure is self._outside.failure or self.intake.lane_check_events == 1:
             raise failure
 
     def guard(self, account: Account, out: Outcome | None, work: Callable[[], None]) -> bool:
@@ -330,7 +314,7 @@ class KeyGroup:
     # -- output ---------------------------------------------------------------------------------
 
     def beat(self, now: datetime, out: Outcome) -> None:
-        """Price, settle and tell everything that changed since the last beat, and what time alone changed."""
+        """Price, settle and emit everything that changed since the last beat, by usage or by time."""
         use_exact()
         self._bring_all_up(now, out)
         if self.aside and self._aside_version != self.catalog.global_version:
@@ -342,7 +326,7 @@ class KeyGroup:
         self.price_dirty(now, out)
 
     def price_dirty(self, now: datetime, out: Outcome) -> None:
-        """Price, settle and tell what events changed since the last beat."""
+        """Price, settle and emit what events changed since the last beat."""
         use_exact()
         if self._waiting and self._waiting_since < self.calendar.epoch:
             waiting, self._waiting = self._waiting, []

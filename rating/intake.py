@@ -45,7 +45,7 @@ from rating.undo import Undo
 from rating.usage import UsagePeriod
 
 LANE_CHECK_EVENTS = 100_000
-"""After so many events a fold by a lane is checked against the slow way."""
+"""Check a fold by a lane against the slow way once in this many events."""
 WAITED_PREFIX = "?"
 """
 Stands before the key of a meter whose usage of an event waited when the event was rated; without one: the whole event
@@ -75,11 +75,11 @@ class AccountFailed(Exception):
 
 
 class Keeper(Protocol):
-    """What the intake asks of who keeps the accounts of its key group."""
+    """Keeps the accounts of a key group: what the intake needs of it."""
 
     accounts: dict[str, Account]
     behind: dict[str, None]
-    """Customers that are yet to be brought up to the catalog."""
+    """Customers that are not up to the catalog yet."""
     aside: dict[str, str]
     """Customers at whose data the engine failed."""
 
@@ -87,13 +87,13 @@ class Keeper(Protocol):
         """A new account."""
 
     def account(self, customer_id: str, now: datetime) -> Account:
-        """The account of a customer, opened and brought up to the catalog if need be."""
+        """The account of a customer, opened and brought up to the catalog where needed."""
 
     def bring_up(self, customer_id: str, now: datetime, out: Outcome) -> None:
-        """Bring one that is behind up to the catalog and the instant."""
+        """Bring a customer that is behind up to the catalog and the instant."""
 
     def guard(self, account: Account, out: Outcome | None, work: Callable[[], None]) -> bool:
-        """Change an account as a whole or not at all, and then set it aside. Returns whether it was done."""
+        """Change an account as a whole, or leave it as it was and set it aside. Returns whether it was changed."""
 
     def hold(self, arrival: Arrival, out: Outcome) -> None:
         """Let an event wait while its customer is set aside."""
@@ -108,7 +108,7 @@ class Keeper(Protocol):
         """Price and settle an account there and then, some periods last: their usage may change access."""
 
     def check_foreseen(self, failure: Exception) -> None:
-        """Raise what is not an event's doing."""
+        """Raise a failure again that no event caused."""
 
 
 class Intake:
@@ -156,7 +156,7 @@ class Intake:
         self._decoder = EventDecoder(())
 
     def read_catalog(self) -> None:
-        """Take over what the catalog says anew of what all customers share, and of subjects that changed hands."""
+        """Follow the catalog: what all customers share, and subjects that changed hands."""
         catalog = self.catalog
         if self._catalog_version != catalog.global_version:
             self._catalog_version = catalog.global_version

@@ -153,9 +153,9 @@ class Lanes:
         self.by_type: dict[str, dict[str, Lane]] = {}
         """By event type, then by subject."""
         self.closes_at = NEVER
-        """From here on usage received is too late for some lane."""
+        """Usage that is received from here on is too late for some lane."""
         self.opens_at = ALWAYS[0]
-        """Up to here usage received is too early for some lane."""
+        """Usage that is received before is too early for some lane."""
         self._of: dict[str, list[Lane]] = {}
         """By customer."""
 
@@ -173,7 +173,7 @@ class Lanes:
 
         Args:
             lane: New.
-            owned_from: Usage that was received before goes another way.
+            owned_from: Usage that was received before belongs to another customer.
         """
         if not self._with_lanes:
             return

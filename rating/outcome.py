@@ -1,5 +1,5 @@
 """
-What the core tells the world: absolute rows with a revision, and events that ended otherwise.
+What the core emits: absolute rows with a revision, and events that were not rated.
 
 Amounts are exact decimals in the customer's currency. A row states a total, never a change, so it may
 be written any number of times; of two rows with the same key, the one with the greater revision holds.
@@ -136,14 +136,14 @@ class SeenIds(NamedTuple):
 
 
 class UsedSubject(NamedTuple):
-    """A subject that a customer's usage came under. Told again whenever its route is found anew."""
+    """A subject under which a customer had usage. Emitted again whenever its route is looked up."""
 
     customer_id: str
     subject: str
 
 
 class Outcome:
-    """All that a key group has to say after it was given input. Empty is falsy."""
+    """Everything that a key group emits for its input. Falsy where it is empty."""
 
     __slots__ = (
         "balances", "catalog_version", "charges", "ended", "mismatches",
@@ -180,11 +180,11 @@ class Outcome:
         self.ended["rejected", rejected.code] += 1
 
     def mark(self) -> tuple[int, int, bool]:
-        """How much was said of customers, for `cut`."""
+        """How many rows of customers there are, for `cut`."""
         return len(self.charges), len(self.balances), self.urgent
 
     def cut(self, mark: tuple[int, int, bool]) -> None:
-        """Take back what was said of customers since."""
+        """Take back the rows of customers that came after a mark."""
         charges, balances, self.urgent = mark
         del self.charges[charges:], self.balances[balances:]
 

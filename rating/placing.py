@@ -45,7 +45,7 @@ def place_unread(
     catalog: Catalog, subject: str, event_type: str, at: datetime, received_at: datetime, meter: str = ""
 ) -> EventStanding:
     """
-    What can be told without an event's data; where that gives no reason, `place` decides.
+    Decide what can be decided without an event's data; where that gives no reason to wait, `place` decides.
 
     Args:
         catalog: As it stands.

@@ -60,7 +60,7 @@ class Metered(Struct, frozen=True, gc=False):
     rest: tuple[Taker, ...]
     """Features that take what none of the others does."""
     dimensions: tuple[tuple[str, Dimension], ...]
-    """By which the features tell usage apart, with their names."""
+    """The dimensions by which the features distinguish usage, with their names."""
 
     def taken_by(self, data: Any) -> list[Taker]:
         """The features that take an event's usage."""
@@ -77,7 +77,7 @@ class Route(Struct, frozen=True, gc=False):
     end: datetime
     meters: tuple[Metered, ...]
     owned_from: datetime = ALWAYS[0]
-    """Events that were received before go another way: the subject was another customer's."""
+    """Events that were received before belong to another customer, who had the subject then."""
 
     @property
     def has_left(self) -> bool:
@@ -164,7 +164,7 @@ class Measured(Struct):
         """
         How the event ends as a whole, or what of it is for `only` one meter; None: it is rated.
 
-        As long as something of it waits, all of it does: what it lacks for other meters is told once it is placed.
+        As long as something of it waits, all of it does: what it lacks for other meters is reported once it is placed.
         """
         if self.counted:
             return None

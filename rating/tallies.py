@@ -64,7 +64,7 @@ Of each different text this much is kept. With 128 bits, any two of a million te
 times; and nobody can look for two that have, to be charged for one: of a cryptographic hash that takes 2^64 tries.
 """
 UNIQUE_MAX: Final = 250_000
-"""So many different texts a meter counts for a customer and billing period."""
+"""At most this many different texts are counted for a customer and billing period."""
 
 
 class UniqueTally(Struct, tag="unique", array_like=True, dict=True):

@@ -25,7 +25,7 @@ class TimeRules(Struct, frozen=True):
     """Whether usage may gather in lanes. Without them every event goes the slow way, and the outcome is the same."""
     lane_check_events: int | None = None
     """
-    After so many events a fold by a lane is checked against the slow way; None: `rating.intake.LANE_CHECK_EVENTS`.
+    Check a fold by a lane against the slow way once in this many events; None: `rating.intake.LANE_CHECK_EVENTS`.
 
     1: each fold is checked, and a difference is an error.
     """

@@ -112,7 +112,7 @@ class Timeline:
 
     def settle(self, account: Account, now: datetime, out: Outcome, last: Sequence[UsagePeriod] = ()) -> None:
         """
-        Price and settle the dirty periods of an account, and tell what it came to, after the instants that passed.
+        Price and settle the dirty periods of an account and emit it, after the instants that passed.
 
         What an event used that may have exhausted a grant is settled `last`: all before it fitted in the headroom,
         where order does not matter, so credits burn in the order in which the usage was rated.

@@ -235,7 +235,7 @@ def price_period(period: UsagePeriod, pricing: Pricing, fee: Decimal = ZERO) -> 
 
 
 def close_windows(period: UsagePeriod, late_windows: int) -> bool:
-    """Let go of all but the newest windows. Their rows are in the ledger; their usage stays in the period's."""
+    """Drop all but the newest windows. Their rows are in the ledger, and their usage stays in the period's."""
     slices = period.slices
     if len(slices) <= late_windows or period.reopened:
         return False

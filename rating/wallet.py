@@ -60,7 +60,7 @@ class Wallet:
         """Whether a grant got something back since what is uncovered was last looked at."""
 
     def take_over(self, grants: Sequence[Grant], now: datetime) -> set[datetime]:
-        """Take over which grants there are, in burn order. Returns the boundaries that are new."""
+        """Set the grants, in burn order. Returns the boundaries that are new."""
         known = self.boundaries
         self.grants = grants
         boundaries = {grant.effective_at for grant in grants}
@@ -108,7 +108,7 @@ class Wallet:
         return taken
 
     def refund(self, grant_id: str, amount: Decimal) -> None:
-        """Give a grant back what it paid. The wallet has to be weighed anew before anything else is paid."""
+        """Refund a grant. The wallet has to be weighed again before anything else is paid."""
         self.has_refunds = True
         book(self.by_grant, grant_id, -amount)
 

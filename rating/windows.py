@@ -6,8 +6,8 @@ back where something concerns them after all: a grant that became known later an
 received in time and could be placed only now. Its row tells of a window what the engine knew of it: usage is dated by
 the start of its window, or of the part of it that begins where a grant did that was known by then.
 
-A row of the ledger that was written in an epoch that a crash undid is deleted, and told again from the snapshot. So
-what comes back is told otherwise only once a snapshot holds it; and the ledger keeps the row that is replaced, for
+A row of the ledger that was written in an epoch that a crash undid is deleted, and emitted again from the snapshot. So
+the rows of what comes back change only once a snapshot holds it; and the ledger keeps the row that is replaced, for
 where more than one epoch is undone.
 """
 
@@ -60,7 +60,7 @@ class Reopening:
             self._accounts[account.state.customer_id] = account
 
     def forget(self, customer_id: str) -> None:
-        """Let go of a customer that was set aside."""
+        """Forget a customer that was set aside."""
         self._accounts.pop(customer_id, None)
 
     def go_on(
@@ -136,7 +136,7 @@ def windows_that_left(period: UsagePeriod, rows: Sequence[ChargeRow], window_sec
     """
     The windows of a period that are not open any more, in order.
 
-    None where the rows do not add up to what left: those that were told last may not be in the ledger yet.
+    None where the rows do not add up to what left: the newest ones may not be in the ledger yet.
     """
     open_windows = {part.window_start for part in period.slices}
     left = [row for row in rows if row.window_start not in open_windows]

@@ -237,7 +237,7 @@ def test_a_store_that_is_away_is_no_dead_letter() -> None:
     def away() -> bool:
         raise ConnectionError
 
-    world.group.intake.refresh = world.group._watched(away)
+    world.group.intake.refresh = world.group._outside.watched(away)
     with pytest.raises(ConnectionError):
         world.fold(event("1", "a", 1, START, "unknown"))
 
