@@ -41,7 +41,6 @@ from tollway.openmeter.wire import (
     PageSizeV3,
     derived_id,
     listed,
-    snake,
 )
 
 Status = Literal["created", "active", "final", "deleted"]
@@ -255,7 +254,7 @@ def _view(
         full_service_period=full_period,
         billing_period=full_period,
         settlement_mode=SettlementMode(charge.settlement_mode),
-        discounts=snake(discounts_to_v1(pricing.discounts)),
+        discounts=discounts_to_v1(pricing.discounts),
         feature_key=charge.feature_key,
         feature_id=feature_ids.get(charge.feature_key or ""),
         price=price_v3(pricing.price),

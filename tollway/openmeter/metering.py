@@ -16,11 +16,12 @@ from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeVar
 
 from config.settings import load_settings
-from rating.meters import Aggregation, Feature, Meter
+from rating.meters import Aggregation, Feature
 from rating.money import ZERO, quotient
 from rating.periods import Cadence, add_duration, window_at
 from rating.tallies import AVERAGE_DIGITS
 from tollway.ledger_reads import Connection, rows
+from tollway.openmeter.meters import Meter
 from tollway.openmeter.problems import Problem, bad_request
 from tollway.openmeter.wire import instant
 

@@ -111,13 +111,18 @@ def meters(connection: Connection) -> list[Meter]:
     return [view(noted) for noted in notes.read(connection, "meter", "noted_in_order")]
 
 
-def find_meter(stores: ApiStores, id_or_key: str) -> Meter:
+def read_meter(connection: Connection, id_or_key: str) -> Meter:
     """A meter by id or key. Raises `Problem`."""
-    with stores.connection() as connection:
-        for meter in meters(connection):
-            if id_or_key in (meter.key, meter.id):
-                return meter
+    for meter in meters(connection):
+        if id_or_key in (meter.key, meter.id):
+            return meter
     raise not_found("meter", id_or_key)
+
+
+def find_meter(stores: ApiStores, id_or_key: str) -> Meter:
+    """The same, on a connection of its own."""
+    with stores.connection() as connection:
+        return read_meter(connection, id_or_key)
 
 
 @both(post, "/meters", status_code=201, tags=TAGS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from rating.catalog import Phase, PlanVersion, RateCard, SettlementMode
 from rating.entitlements import MeteredEntitlement
@@ -31,7 +31,7 @@ from tollway.openmeter.features import find_feature
 from tollway.openmeter.problems import Problem, bad_request
 from tollway.openmeter.shapes import Body
 from tollway.openmeter.stores import ApiStores
-from tollway.openmeter.wire import Json, Metadata, Text, compact
+from tollway.openmeter.wire import Json, Metadata, Text
 
 CardType = Literal["flat_fee", "usage_based"]
 
@@ -143,7 +143,7 @@ def _settled_card(stores: ApiStores, card: RateCardCreate, path: str) -> RateCar
     is_flat = price is None or price.get("type") == "flat"
     if price is not None:
         limits = card.commitments or CommitmentsCreate()
-        price |= compact({"minimum_amount": limits.minimum_amount, "maximum_amount": limits.maximum_amount})
+        price |= {name: limit for name, limit in asdict(limits).items() if limit is not None}
         if card.payment_term is not None:
             if not is_flat:
                 raise bad_request(f"{path}.payment_term", "expected none: usage is always paid in arrears")

@@ -255,20 +255,20 @@ def _published(row: tuple[Any, ...], sent: tuple[Any, ...] | None, is_newest: bo
 
 def find_plan(connection: Connection, id_or_key: str) -> StoredPlan:
     """A plan by id, or the newest of a key. Raises `Problem`."""
-    found = stored_plans(connection)
-    for plan in found:
+    of_key = stored_plans(connection, id_or_key)
+    if of_key:
+        return of_key[-1]
+    if is_storable(id_or_key):
+        for key, version in connection.execute(statement("plan_of_id"), (id_or_key,)):
+            of_key = stored_plans(connection, key)
+            # Publishing what was published already gives the same version: its second id leads there too.
+            for plan in sorted(of_key, key=lambda plan: plan.id != id_or_key):
+                if plan.id == id_or_key or plan.version == version:
+                    return plan._replace(id=id_or_key)
+    for plan in stored_plans(connection):
         if plan.id == id_or_key:
             return plan
-    if is_storable(id_or_key):
-        # Publishing what was published already gives the same version: its second id leads there too.
-        for key, version in connection.execute(statement("plan_of_id"), (id_or_key,)):
-            for plan in found:
-                if (plan.body.key, plan.version) == (key, version):
-                    return plan._replace(id=id_or_key)
-    newest = [plan for plan in found if plan.body.key == id_or_key]
-    if not newest:
-        raise not_found("plan", id_or_key)
-    return newest[-1]
+    raise not_found("plan", id_or_key)
 
 
 def plan_by(stores: ApiStores, id_or_key: str) -> Plan:

@@ -15,15 +15,15 @@ from typing import Annotated, Any, Final
 from litestar import Request, get
 from litestar.params import FromPath, QueryParameter
 
-from rating.catalog import FeatureSet, MeterSet
-from rating.meters import Feature, Meter
+from rating.catalog import FeatureSet
+from rating.meters import Feature
 from rating.money import use_exact
 from rating.periods import Cadence, add_duration
 from tollway.control import notes
 from tollway.ledger_reads import Connection, find_customer, rows
-from tollway.openmeter import meters
 from tollway.openmeter.metering import WINDOWS, Query, Row, read_usage, way_of
-from tollway.openmeter.problems import bad_request, not_found, utc_instant
+from tollway.openmeter.meters import Meter, read_meter
+from tollway.openmeter.problems import bad_request, utc_instant
 from tollway.openmeter.routes import v1
 from tollway.openmeter.shapes import Quantity, View
 from tollway.openmeter.stores import Stores
@@ -79,7 +79,7 @@ def query_meter(
     dimensions, filters = [name for name in listed(group_by) if name != CUSTOMER], _filters(request)
     dimension = next(iter({*dimensions, *filters}), None)
     with stores.connection() as connection:
-        asked = _find_meter(connection, meter)
+        asked = read_meter(connection, meter)
         _check_dimensions(asked, {*dimensions, *filters})
         way = way_of(_features(connection, asked), dimension, filters.get(dimension or ""))
         customers, subjects = _customers(connection, listed(customer_id), listed(subject))
@@ -137,14 +137,6 @@ def _filters(request: Request[Any, Any, Any]) -> dict[str, list[str]]:
         elif name.startswith(FILTER_GROUP_BY.rstrip("[")):
             raise bad_request("filterGroupBy", "expected `filterGroupBy[dimension]=text`")
     return found
-
-
-def _find_meter(connection: Connection, id_or_slug: str) -> Meter:
-    for noted in notes.read(connection, "meter", "noted_in_order"):
-        assert isinstance(noted.record, MeterSet)
-        if id_or_slug in (noted.record.meter.key, meters.view(noted).id):
-            return noted.record.meter
-    raise not_found("meter", id_or_slug)
 
 
 def _features(connection: Connection, meter: Meter) -> list[Feature]:

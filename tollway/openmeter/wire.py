@@ -1,17 +1,12 @@
-"""
-What all bodies share: names in either case, instants, amounts, pages.
-
-An answer is built in snake_case, as v3 has it; `camel` makes v1's of it. A field without a value is left out.
-"""
+"""What all requests and answers share: names in either case, instants, amounts, parameters of pages."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from hashlib import blake2b
-from typing import Annotated, Any, Final, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 from litestar.params import QueryParameter
 from msgspec import Meta
@@ -46,21 +41,6 @@ PageSizeV1 = Annotated[int, QueryParameter(name="pageSize", ge=1, le=PAGE_SIZE_M
 PageSizeV3 = Annotated[int, QueryParameter(name="page[size]", ge=1, le=PAGE_SIZE_MAX)]
 PageNumberV3 = Annotated[int, QueryParameter(name="page[number]", ge=1, le=PAGE_MAX)]
 
-OPAQUE: Final = frozenset(
-    {
-        "metadata",
-        "labels",
-        "group_by",
-        "dimensions",
-        "filters",
-        "meter_group_by_filters",
-        "advanced_meter_group_by_filters",
-        "billing_address",
-        "config",
-    }
-)
-"""Their keys are the user's, and stay as they are."""
-
 _SNAKE: Final = re.compile(r"_([a-z0-9])")
 _CAPITAL: Final = re.compile(r"([a-z0-9])([A-Z])")
 
@@ -73,37 +53,6 @@ def camel_name(name: str) -> str:
 def snake_name(name: str) -> str:
     """`unitPrice` as v3 writes it."""
     return _CAPITAL.sub(lambda found: f"{found[1]}_{found[2].lower()}", name)
-
-
-def camel(value: T) -> T:
-    """A body as v1 writes it, all the way down."""
-    return cast(T, _renamed(value, camel_name))
-
-
-def snake(value: T) -> T:
-    """A body as v3 writes it, all the way down."""
-    return cast(T, _renamed(value, snake_name))
-
-
-def _renamed(value: Any, name: Callable[[str], str]) -> Any:
-    match value:
-        case dict():
-            return {
-                name(key): item if snake_name(key) in OPAQUE else _renamed(item, name) for key, item in value.items()
-            }
-        case list() | tuple():
-            return [_renamed(item, name) for item in value]
-    return value
-
-
-def labelled(body: Json) -> Json:
-    """A body with its metadata called labels, as v3 has it."""
-    return {"labels" if name == "metadata" else name: value for name, value in body.items()}
-
-
-def compact(body: Json) -> Json:
-    """Without the fields that have no value."""
-    return {name: value for name, value in body.items() if value is not None}
 
 
 def instant(at: datetime | None) -> str | None:
@@ -121,24 +70,6 @@ def derived_id(created_at: datetime, *parts: str) -> str:
     milliseconds = int(created_at.timestamp() * 1000)
     digest = blake2b("\0".join(parts).encode(errors="surrogatepass"), digest_size=10).digest()
     return str(ULID(milliseconds.to_bytes(6, "big") + digest))
-
-
-def page_v1(found: Sequence[Any], page: int, page_size: int) -> Json:
-    """One page of all that was found, as v1 writes it."""
-    start = (page - 1) * page_size
-    return {
-        "totalCount": len(found),
-        "page": page,
-        "pageSize": page_size,
-        "items": list(found[start : start + page_size]),
-    }
-
-
-def page_v3(found: Sequence[Any], number: int, size: int) -> Json:
-    """One page of all that was found, as v3 writes it."""
-    start = (number - 1) * size
-    page = {"size": size, "number": number, "total": len(found)}
-    return {"data": list(found[start : start + size]), "meta": {"page": page}}
 
 
 def listed(values: list[str] | None) -> list[str]:
