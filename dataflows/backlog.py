@@ -1,8 +1,9 @@
 """
 What was read and waits for its turn: a key group takes events in for so long at a time, and nobody waits for longer.
 
-Messages that hold much are cut into slices, which are messages too. As long as some wait, the sources of the process
-read nothing more; at the end of an epoch, what still waits goes into the snapshot, so that an epoch ends in time.
+A message that holds much is taken in by parts, and what is left of it when the time is over is a message too. As long
+as something waits, the sources of the process read nothing more; at the end of an epoch, what still waits goes into
+the snapshot, so that an epoch ends in time.
 """
 
 from __future__ import annotations
@@ -11,15 +12,14 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from struct import Struct as Layout
 from typing import TypeVar
-from weakref import WeakKeyDictionary
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-from dataflows.messages import header, microseconds, read_header, segment_header, segments
+from dataflows.messages import HEAD_BYTES, microseconds, segment_header, segments_with_ends
 
-SLICE_BYTES = 128 * 1024
-SLICE_LINES = 1000
-"""A slice has about so many bytes, and about so many events, at most: some milliseconds of work, as a rule."""
+PART_BYTES = 128 * 1024
+PART_LINES = 1000
+"""A part has about so many bytes, and about so many events, at most: some milliseconds of work, as a rule."""
 LOOK = timedelta(milliseconds=1)
 """So soon a source that waited looks again."""
 
@@ -27,22 +27,28 @@ WAITING = 0x80
 """In the first byte of a snapshot: messages stand before what the group itself holds."""
 _COUNT = Layout("<I")
 
+Part = tuple[datetime, bytes, bool, str, int | None, int, int]
+"""
+Of a segment: when received, the lines, whether framed, the one meter, when read and waited; where the segment ends in
+its message, and how many bytes of it come after the part.
+"""
+
 X = TypeVar("X")
 S = TypeVar("S")
 
 
 class Backlog:
-    """How much waits in the key groups of one process."""
+    """The key groups of one process in which something waits."""
 
     def __init__(self) -> None:
-        self._waiting: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+        self._waiting: set[int] = set()
 
-    def of(self, owner: object, count: int) -> None:
-        """So many messages of somebody wait now."""
-        if count:
-            self._waiting[owner] = count
+    def waits(self, group: int, *, is_waiting: bool) -> None:
+        """Something waits in a key group, or nothing does."""
+        if is_waiting:
+            self._waiting.add(group)
         else:
-            self._waiting.pop(owner, None)
+            self._waiting.discard(group)
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -84,40 +90,44 @@ class _Source(FixedPartitionedSource[X, S]):
         return _Partition(self._source.build_part(step_id, for_part, resume_state), self._backlog)
 
 
-def sliced(message: bytes) -> Iterator[bytes]:
-    """The same as messages of which each takes little time. What one event means does not depend on those around it."""
-    if len(message) <= SLICE_BYTES and message.count(b"\n") < SLICE_LINES:
-        yield message
-        return
-    group, head = read_header(message)
-    begin = header(group, head)
-    part: list[bytes] = [begin]
-    room, lines = SLICE_BYTES, SLICE_LINES
-    for received_at, blob, framed, meter, read_version in segments(message):
-        for cut in _cut(blob):
-            count = cut.count(b"\n") + 1
-            if len(part) > 1 and (len(cut) > room or count > lines):
-                yield b"".join(part)
-                part, room, lines = [begin], SLICE_BYTES, SLICE_LINES
-            part += (segment_header(microseconds(received_at), len(cut), framed, meter, read_version), cut)
-            room -= len(cut)
-            lines -= count
-    yield b"".join(part)
+def parts(message: bytes) -> Iterator[Part]:
+    """
+    The segments of a message, a large one in parts of which each takes little time.
+
+    What an event means does not depend on those around it.
+    """
+    for end, received_at, blob, framed, meter, read_version in segments_with_ends(message):
+        if len(blob) <= PART_BYTES and blob.count(b"\n") < PART_LINES:
+            yield received_at, blob, framed, meter, read_version, end, 0
+            continue
+        for begin, stop in _cuts(blob):
+            yield received_at, blob[begin:stop], framed, meter, read_version, end, max(len(blob) - stop - 1, 0)
 
 
-def _cut(blob: bytes) -> Iterator[bytes]:
-    """Cut between lines."""
+def rest_of(message: bytes, part: Part) -> bytes | None:
+    """What comes after a part of a message, as a message; None: nothing."""
+    received_at, _, framed, meter, read_version, end, left = part
+    if not left and end == len(message):
+        return None
+    begin = message[:HEAD_BYTES]
+    if left:
+        begin += segment_header(microseconds(received_at), left, framed, meter, read_version)
+    return begin + message[end - left :]
+
+
+def _cuts(blob: bytes) -> Iterator[tuple[int, int]]:
+    """Where to cut between lines: the place of each part."""
     start = 0
-    while len(blob) - start > SLICE_BYTES or blob.count(b"\n", start) >= SLICE_LINES:
-        size = SLICE_BYTES
-        while size > 1 and blob.count(b"\n", start, start + size) > SLICE_LINES:
+    while len(blob) - start > PART_BYTES or blob.count(b"\n", start) >= PART_LINES:
+        size = PART_BYTES
+        while size > 1 and blob.count(b"\n", start, start + size) > PART_LINES:
             size //= 2
         end = blob.find(b"\n", min(start + size, len(blob)) - 1)
         if end < 0:
             break
-        yield blob[start:end]
+        yield start, end
         start = end + 1
-    yield blob[start:]
+    yield start, len(blob)
 
 
 def pack_backlog(number: int, messages: Collection[bytes]) -> bytes:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 _HEAD = Layout("<BQ")
 _SEGMENT = Layout("<QI?qB")
+HEAD_BYTES = _HEAD.size
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -67,15 +68,29 @@ def read_header(message: bytes) -> tuple[int, int]:
 
 def segments(message: bytes) -> Iterator[tuple[datetime, bytes, bool, str, int | None]]:
     """The segments of a message: when received, the lines, whether framed, the one meter, when read and waited."""
-    at = _HEAD.size
+    for _, received_at, blob, framed, meter, read_version in segments_with_ends(message):
+        yield received_at, blob, framed, meter, read_version
+
+
+def segments_with_ends(message: bytes) -> Iterator[tuple[int, datetime, bytes, bool, str, int | None]]:
+    """The segments of a message, each behind the place in the message where it ends."""
+    at = HEAD_BYTES
     end = len(message)
     while at < end:
         received_us, length, framed, version, key_length = _SEGMENT.unpack_from(message, at)
         at += _SEGMENT.size
-        meter = message[at : at + key_length].decode()
-        at += key_length
-        yield instant(received_us), message[at : at + length], framed, meter, None if version < 0 else version
+        meter = ""
+        if key_length:
+            meter = message[at : at + key_length].decode()
+            at += key_length
+        blob = message[at : at + length]
         at += length
+        yield at, instant(received_us), blob, framed, meter, None if version < 0 else version
+
+
+def first_receipt(message: bytes) -> datetime | None:
+    """When the first segment of a message was received; None: it is a notice."""
+    return instant(_SEGMENT.unpack_from(message, HEAD_BYTES)[0]) if len(message) > HEAD_BYTES else None
 
 
 def microseconds(instant: datetime) -> int:

@@ -15,11 +15,12 @@ from bytewax.outputs import FixedPartitionedSink
 from msgspec import Struct
 
 from dataflows.backlog import Backlog
+from dataflows.beats import FlowLoad
 from dataflows.catalog_view import CatalogView
 from dataflows.log_clock import LogClock
 from dataflows.messages import RawBatch
 from dataflows.pace import EpochPacer
-from dataflows.rate import builder
+from dataflows.rate import RateLogic, Shared
 from dataflows.route import Router
 from dataflows.sources.control import ControlSource
 from dataflows.sources.signals import SignalSource
@@ -70,17 +71,18 @@ def rating_flow(wiring: Wiring) -> Dataflow:
     messages = op.flat_map("route", op.merge("usage", *usage), Router(wiring.view, wiring.clock).route)
     notices = op.input("control", flow, wiring.pace.keeping(wiring.control))
     keyed = op.merge("by_key_group", messages, notices)
-    logic = builder(
-        wiring.view,
-        wiring.rules,
-        wiring.beat,
-        wiring.load_segments,
-        wiring.load_windows,
-        wiring.rereads,
-        wiring.clock,
-        backlog,
+    shared = Shared(
+        view=wiring.view,
+        rules=wiring.rules,
+        beat=wiring.beat,
+        load_segments=wiring.load_segments,
+        load_windows=wiring.load_windows,
+        rereads=wiring.rereads,
+        clock=wiring.clock,
+        backlog=backlog,
+        load=FlowLoad(),
     )
-    outcomes = op.stateful_batch("rate", keyed, logic)
+    outcomes = op.stateful_batch("rate", keyed, lambda snapshot: RateLogic(shared, snapshot or None))
     op.output("balances", outcomes, wiring.balances)
     op.output("ledger", outcomes, wiring.ledger)
     if wiring.kafka is not None:

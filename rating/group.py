@@ -8,6 +8,8 @@ once (`rating.intake`). Accounts that changed are settled on the beat, or at onc
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
@@ -81,6 +83,9 @@ class KeyGroup:
         self.seen = SeenEvents(number, state.seen, rules.dedup_horizon, load_segments)
         self.accounts = unpack_accounts(state)
         self.dirty: list[Account] = []
+        """Accounts that changed since the last beat."""
+        self._settling: deque[Account] = deque()
+        """Accounts that a beat has not come to yet."""
         self.lanes = Lanes(rules.with_lanes)
         self.calendar = Calendar(catalog, rules, self.accounts, self.lanes, state.read_through, load_windows)
         self.routes = KnownRoutes(self.lanes)
@@ -332,11 +337,12 @@ class KeyGroup:
             waiting, self._waiting = self._waiting, []
             for event in waiting:
                 self.fold(event.line, event.received_at, now, out, meter=event.meter, is_back=event.is_back)
-        dirty, self.dirty = self.dirty, []
-        for place, account in enumerate(dirty):
-            if self._turn.left <= 0:
-                self.dirty += dirty[place:]
-                break
+        if not self._settling or self._turn.left == math.inf:
+            # What is touched while a beat goes on over several turns has its turn on the next.
+            self._settling += self.dirty
+            self.dirty.clear()
+        while self._settling and self._turn.left > 0:
+            account = self._settling.popleft()
             if account.dirty:
                 self._turn.step(account)
                 self._settle(account, now, out)
@@ -363,7 +369,7 @@ class KeyGroup:
     def is_waiting(self) -> bool:
         """Whether there is something to do on the next beat."""
         unemitted = self._unemitted.keys() - self.aside.keys()
-        return bool(self.dirty or self.behind or self._waiting or self._reopening or unemitted)
+        return bool(self.dirty or self._settling or self.behind or self._waiting or self._reopening or unemitted)
 
     def snapshot(self) -> bytes:
         """

@@ -4,6 +4,7 @@ How an account is as it was before something that failed: copied beforehand, or 
 
 from __future__ import annotations
 
+from copy import copy
 from decimal import Decimal
 
 from msgspec.structs import replace
@@ -17,19 +18,26 @@ from rating.usage import Slice, UsagePeriod
 
 def copied(state: AccountState) -> AccountState:
     """The state apart from its tallies, which only events change; nothing else is shared with the original."""
-    return replace(
-        state,
-        consumed={**state.consumed},
-        standing_through={**state.standing_through},
-        moves={**state.moves},
-        periods=[_copied(period) for period in state.periods],
-    )
+    found = copy(state)
+    found.consumed = {**state.consumed}
+    found.standing_through = {**state.standing_through}
+    found.moves = {**state.moves}
+    found.periods = [_copied(period) for period in state.periods]
+    return found
 
 
 def _copied(period: UsagePeriod) -> UsagePeriod:
-    found = replace(period, paid={**period.paid}, slices=[replace(part, paid={**part.paid}) for part in period.slices])
+    found = copy(period)
+    found.paid = {**period.paid}
+    found.slices = [_copied_slice(part) for part in period.slices]
     if found.reopened:
-        found.reopened = [replace(part, paid={**part.paid}) for part in found.reopened]
+        found.reopened = [_copied_slice(part) for part in found.reopened]
+    return found
+
+
+def _copied_slice(part: Slice) -> Slice:
+    found = copy(part)
+    found.paid = {**part.paid}
     return found
 
 

@@ -12,17 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dataflows.rate
-from dataflows.backlog import SLICE_BYTES, SLICE_LINES, Backlog, pack_backlog, sliced, unpack_backlog
+from dataflows.backlog import PART_BYTES, PART_LINES, Backlog, pack_backlog, parts, rest_of, unpack_backlog
 from dataflows.engine import run_engine
-from dataflows.log_clock import LogClock
 from dataflows.messages import header, microseconds, segment_header, segments
-from dataflows.rate import Pace, RateLogic
 from rating.catalog import SettlementMode
 from rating.outcome import Outcome
-from rating.time_rules import TimeRules
 from tests.conftest import Stores
 from tests.engine_runs import check_ledger, write_records
-from tests.flow.test_pace import _View
+from tests.flow.keyed_step import ControlLog, logic_of
 from tests.kafka.runs import CUSTOMERS, usage, world
 from tests.simulation.settling import NUMBER, card, customer, event, metered, plan, subscription
 from tests.world import line
@@ -38,16 +35,24 @@ def _lines(messages: list[bytes]) -> list[bytes]:
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.tuples(st.integers(1, 3 * SLICE_LINES), st.sampled_from([0, 1, 40, 300])), min_size=1, max_size=3))
-def test_slices_are_the_message_in_its_order(shape: list[tuple[int, int]]) -> None:
-    """Each has as many lines as a turn has time for; a line stays whole, however long."""
+@given(st.lists(st.tuples(st.integers(1, 3 * PART_LINES), st.sampled_from([0, 1, 40, 300])), min_size=1, max_size=3))
+def test_parts_are_the_message_in_its_order(shape: list[tuple[int, int]]) -> None:
+    """Each has as many lines as a turn has time for; a line stays whole, however long. After each the rest is left."""
     blobs = [b"\n".join(b"%d" % number + b"x" * length for number in range(count)) for count, length in shape]
     message = _message(*blobs, meter="m")
-    found = [*sliced(message)]
-    assert _lines(found) == _lines([message])
-    assert all(meter == "m" for one in found for *_, meter, _ in segments(one))
-    assert all(len(_lines([one])) <= 2 * SLICE_LINES for one in found)
-    assert all(len(one) < 2 * SLICE_BYTES + 4000 for one in found)
+    found = [*parts(message)]
+    lines = [part[1].split(b"\n") for part in found]
+    assert [one for of_part in lines for one in of_part] == _lines([message])
+    assert {part[3] for part in found} == {"m"}
+    assert all(len(of_part) <= 2 * PART_LINES for of_part in lines)
+    assert all(len(part[1]) < 2 * PART_BYTES + 4000 for part in found)
+    for number, part in enumerate(found):
+        rest = rest_of(message, part)
+        if number + 1 == len(found):
+            assert rest is None
+        else:
+            assert rest is not None
+            assert [of_rest[:5] for of_rest in parts(rest)] == [of_rest[:5] for of_rest in found[number + 1 :]]
 
 
 def test_a_snapshot_holds_what_waits() -> None:
@@ -59,23 +64,8 @@ def test_a_snapshot_holds_what_waits() -> None:
     )
 
 
-def _logic(backlog: Backlog, view: Any, snapshot: bytes | None = None) -> RateLogic:
-    return RateLogic(
-        view,
-        TimeRules(),
-        timedelta(),
-        lambda _group, _numbers: (),
-        lambda _customer, _meter: (),
-        (),
-        Pace(),
-        LogClock(),
-        backlog,
-        snapshot,
-    )
-
-
 def _view() -> Any:
-    view: Any = _View()
+    view: Any = ControlLog()
     start = datetime.now(UTC) - timedelta(days=3)
     view.log = [*metered("a"), plan(card("a")), customer(), subscription(SettlementMode.CREDIT_THEN_INVOICE, start)]
     return view
@@ -95,17 +85,17 @@ def test_a_turn_takes_in_what_it_has_time_for(monkeypatch: pytest.MonkeyPatch, c
     good = [line(event(str(number), "a", 1, now)) for number in range(1500)]
     message = _message(b"\n".join(good), b"\n".join([b"bad"] * 1500))
     backlog, view = Backlog(), _view()
-    logic = _logic(backlog, view)
+    logic = logic_of(view, backlog=backlog)
     ended: Counter[tuple[str, str]] = Counter()
     _take(ended, logic.on_batch([message])[0])
-    assert 0 < sum(ended.values()) <= SLICE_LINES
+    assert 0 < sum(ended.values()) <= PART_LINES
     turns = 1
     while backlog:
         due = logic.notify_at()
         assert due is not None
         assert due <= datetime.now(UTC)
         if crashes:
-            logic = _logic(backlog, view, logic.snapshot())
+            logic = logic_of(view, backlog=backlog, snapshot=logic.snapshot())
         _take(ended, logic.on_notify()[0])
         turns += 1
     assert ended == {("rated", ""): 1500, ("rejected", "malformed"): 1500}
@@ -113,9 +103,9 @@ def test_a_turn_takes_in_what_it_has_time_for(monkeypatch: pytest.MonkeyPatch, c
 
 
 def test_the_flow_comes_to_the_same_with_short_turns(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each turn takes one slice of a few events in, and sources wait meanwhile."""
+    """Each turn takes one part of a few events in, and sources wait meanwhile."""
     monkeypatch.setattr(dataflows.rate, "TURN_SECONDS", 0.0)
-    monkeypatch.setattr("dataflows.backlog.SLICE_LINES", 7)
+    monkeypatch.setattr("dataflows.backlog.PART_LINES", 7)
     write_records(stores, world("50", "150"))
     stream = usage(11, 2000)
     path = stores.settings.home / "usage.jsonl"

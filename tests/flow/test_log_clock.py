@@ -9,18 +9,16 @@ from typing import Any
 
 from bytewax.inputs import StatefulSourcePartition
 
-from dataflows.backlog import Backlog
 from dataflows.catching_up import Following
 from dataflows.log_clock import STALLED, LogClock
 from dataflows.messages import RawBatch, Segment, header, microseconds
-from dataflows.rate import AGAIN_MAX, Pace, RateLogic
+from dataflows.rate import AGAIN_MAX
 from dataflows.route import Router
 from rating.catalog import SettlementMode
 from rating.outcome import ChargeRow, Outcome
 from rating.prices import Flat, Pricing
-from rating.time_rules import TimeRules
 from sinks.catching_up import CatchingUp
-from tests.flow.test_pace import _View
+from tests.flow.keyed_step import ControlLog, logic_of
 from tests.simulation.settling import NUMBER, card, customer, event, grant, metered, plan, subscription
 from tests.world import line
 
@@ -157,7 +155,7 @@ def test_a_log_that_is_read_late_is_paid_for_as_if_it_had_been_read_in_time() ->
         subscription(SettlementMode.CREDIT_THEN_INVOICE, start),
         grant("g", 14, start),
     ]
-    view: Any = _View()
+    view: Any = ControlLog()
     view.log = list(records)
     used_at = start + DAY
     blob = line(event("e", "a", 9, used_at))
@@ -167,7 +165,7 @@ def test_a_log_that_is_read_late_is_paid_for_as_if_it_had_been_read_in_time() ->
     assert following.list_parts() == ["000"]
     partition = following.build_part("tollway.events", "000", None)
     router = Router(view, clock)
-    logic = RateLogic(view, TimeRules(), SECOND, lambda *_: (), lambda *_: (), (), Pace(), clock, Backlog(), None)
+    logic = logic_of(view, SECOND, clock)
     told: dict[tuple[Any, ...], ChargeRow] = {}
 
     def take(outcomes: Iterable[Outcome]) -> None:

@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 
-from dataflows.backlog import Backlog
-from dataflows.log_clock import LogClock
+from dataflows.beats import FlowLoad
 from dataflows.messages import header, microseconds, segment_header
-from dataflows.rate import Pace, RateLogic
+from dataflows.rate import RateLogic
 from rating.catalog import SettlementMode
 from rating.outcome import Outcome
-from rating.time_rules import TimeRules
-from tests.simulation.driving import View
+from tests.flow.keyed_step import ControlLog, logic_of
 from tests.simulation.settling import NUMBER, card, customer, event, metered, plan, subscription
 from tests.world import line
 
@@ -23,31 +21,11 @@ BEAT = timedelta(milliseconds=40)
 MONTH = timedelta(days=31)
 
 
-class _View(View):
-    """A control log in memory."""
-
-    def take_changed(self, _group: int) -> set[str]:
-        """Which customers changed since this was last asked."""
-        changed, self.changed = self.changed, set()
-        return changed
-
-
 def _logic(start: datetime) -> RateLogic:
     records = [*metered("a"), plan(card("a")), customer(), subscription(SettlementMode.CREDIT_THEN_INVOICE, start)]
-    view: Any = _View()
+    view: Any = ControlLog()
     view.log = list(records)
-    return RateLogic(
-        view,
-        TimeRules(),
-        BEAT,
-        lambda _group, _numbers: (),
-        lambda _customer, _meter: (),
-        (),
-        Pace(),
-        LogClock(),
-        Backlog(),
-        None,
-    )
+    return logic_of(view, BEAT)
 
 
 def _message(name: str, now: datetime) -> bytes:
@@ -77,11 +55,11 @@ def test_usage_that_comes_now_and_then_is_told_within_the_beat() -> None:
 
 
 def test_beats_that_take_much_of_the_time_are_told_to_rest() -> None:
-    pace = Pace()
+    load = FlowLoad()
     now = datetime.now(UTC)
-    assert not pace.beaten(timedelta(milliseconds=5), now)
+    assert not load.beaten(timedelta(milliseconds=5), now)
     for _ in range(40):
         now += timedelta(milliseconds=10)
-        busy = pace.beaten(timedelta(milliseconds=8), now)
+        busy = load.beaten(timedelta(milliseconds=8), now)
     assert busy
-    assert not pace.beaten(timedelta(milliseconds=1), now + timedelta(seconds=5))
+    assert not load.beaten(timedelta(milliseconds=1), now + timedelta(seconds=5))
