@@ -36,7 +36,7 @@ from rating.meters import PLAIN_INTEGER_LIMIT, Aggregation, quantity
 from rating.money import ZERO
 from rating.outcome import MismatchRow, Outcome, UsedSubject
 from rating.placing import metered_fields
-from rating.prints import EPOCH, HALF, HALF_BITS, SPREAD, content_of, content_of_all, number_of
+from rating.prints import EPOCH, HALF, HALF_BITS, PRIME, SPREAD, content_of, content_of_all, number_of
 from rating.refusals import ParkCode, Parked, RejectCode, Rejected, waits_because
 from rating.routes import ADDITIVE, KnownRoutes, Measured, Part, Route, measure, route_to
 from rating.tallies import add, new_tally, tally_value
@@ -204,7 +204,7 @@ class Intake:
         lanes = {} if only or is_back else self.lanes.by_type
         self._unchecked += len(events)
         checks_lanes = self._unchecked >= self.lane_check_events
-        epoch, spread, half = EPOCH, SPREAD, HALF
+        epoch, spread, half, prime = EPOCH, SPREAD, HALF, PRIME
         touch, settle_now = self.keeper.touch, self.keeper.settle_now
         entries = zip(events, lines, map(xxh32_intdigest, lines), strict=True)
         while True:
@@ -240,7 +240,8 @@ class Intake:
                             not checks_lanes or self._agrees(lane, event, at, value, received_at, now, out)
                         ):
                             # The same as `content_of`, without a call.
-                            content = (value if value.__class__ is int else number_of(value)) * spread ^ lane.salt
+                            number = value if value.__class__ is int else number_of(value)
+                            content = (2 * number + 1) * lane.factor % prime
                             if time is not None:
                                 since = time - epoch
                                 content ^= since.seconds * spread + since.days ^ since.microseconds

@@ -25,7 +25,7 @@ from rating.account import Account
 from rating.catalog import ALWAYS, NEVER
 from rating.meters import Aggregation
 from rating.money import ZERO
-from rating.prints import salt_of
+from rating.prints import factor_of
 from rating.usage import Slice, UsagePeriod
 
 NO_LIMIT = 10**30
@@ -56,6 +56,7 @@ class Lane:
         "end",
         "event_type",
         "events",
+        "factor",
         "limit",
         "mark",
         "part",
@@ -63,7 +64,6 @@ class Lane:
         "place",
         "quantity_left",
         "read",
-        "salt",
         "start",
         "subject",
     )  # fmt: skip
@@ -91,7 +91,7 @@ class Lane:
         self.aggregation = aggregation
         self.mark = mark
         """Whose the ids of its events are."""
-        self.salt = salt_of(event_type, subject, period.card_key)
+        self.factor = factor_of(event_type, subject, period.card_key)
         """What their prints have in common: see `rating.prints`."""
         self.events = 0
         self.place = ("", 0, 0)

@@ -26,6 +26,8 @@ HALF: Final = 0xFFFF
 CONTENT_BYTES: Final = 16
 SPREAD: Final = 9973
 """A prime: it takes different small quantities, and different seconds of a day, to different prints."""
+PRIME: Final = 65_521
+"""The largest of 16 bits. Quantities go into a print modulo it: those that differ by less than it never look alike."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -44,9 +46,13 @@ def number_of(value: Decimal) -> int:
     return found ^ found >> 16 ^ found >> 32 ^ found >> 48
 
 
-def salt_of(event_type: str, subject: str, card_key: str) -> int:
-    """What stands in a print for where the quantity goes."""
-    return digest_of(f"{event_type}\0{subject}\0{card_key}")
+def factor_of(event_type: str, subject: str, card_key: str) -> int:
+    """
+    What a quantity is multiplied by in a print, for where it goes.
+
+    Each card has a factor of its own, so that quantities that change places, or are the same, don't cancel out.
+    """
+    return 1 + xxh32_intdigest(f"{event_type}\0{subject}\0{card_key}".encode("utf-8", "surrogatepass")) % (PRIME - 1)
 
 
 def content_of(
@@ -61,14 +67,14 @@ def content_of(
         subject: Its subject.
         counted: What it adds to each rate card, by its key.
     """
-    found = 0
+    found = terms = 0
     if time is not None:
         since = time - EPOCH
         found = since.seconds * SPREAD + since.days ^ since.microseconds
     for card_key, value in counted:
         number = digest_of(value) if isinstance(value, str) else number_of(value)
-        found ^= number * SPREAD ^ salt_of(event_type, subject, card_key)
-    return found & HALF
+        terms += (2 * number + 1) * factor_of(event_type, subject, card_key)
+    return (terms % PRIME ^ found) & HALF
 
 
 def content_of_all(time: datetime | None, line: bytes) -> bytes:

@@ -25,6 +25,10 @@ EVENT: dict[str, Any] = {
     "specversion": "1.0", "id": "1", "source": "gw", "type": "use", "subject": "acmé", "time": TIME,
     "data": {"n": 1, "model": "gpt-4.1 EU/é", "nested": {"a": [1, {"b": 2}]}, "other": 1},
 }  # fmt: skip
+MANY = {
+    "one value for two": [Meter("n", "use", Aggregation.SUM, "$.n"), Meter("m", "use", Aggregation.MAX, "$.n")],
+    "two values": [Meter("n", "use", Aggregation.SUM, "$.n"), Meter("m", "use", Aggregation.SUM, "$.other")],
+}
 METERS = {
     "a lane": [Meter("n", "use", Aggregation.SUM, "$.n")],
     "no lane": [Meter("n", "use", Aggregation.SUM, "$.n"), Meter("m", "use", Aggregation.UNIQUE_COUNT, "$.model")],
@@ -32,7 +36,7 @@ METERS = {
 
 
 def world(meters: str, with_lanes: bool = True) -> World:
-    found = METERS[meters]
+    found = (METERS | MANY)[meters]
     features = [Feature(meter.key, meter_key=meter.key) for meter in found]
     cards = [card(meter.key) for meter in found]
     records: list[Record] = [*map(MeterSet, found), *map(FeatureSet, features), plan(*cards)]
@@ -94,6 +98,19 @@ def test_other_content_is_told(meters: str, change: dict[str, Any]) -> None:
     other = {key: value for key, value in (EVENT | change).items() if value is not None or key == "data"}
     for first in (written(EVENT), written(EVENT, "1.0")):
         assert mismatches(world(meters), first, json.dumps(other).encode()) == 1
+
+
+@pytest.mark.parametrize("meters", METERS | MANY)
+@pytest.mark.parametrize("more", [1, 3, 2**16, 2**20, 2**31])
+def test_another_quantity_is_told_however_many_count_it(meters: str, more: int) -> None:
+    other = EVENT | {"data": EVENT["data"] | {"n": 1 + more}}
+    assert mismatches(world(meters), written(EVENT), written(other)) == 1
+
+
+@pytest.mark.parametrize("values", [((7, 9), (9, 7)), ((7, 7), (9, 9)), ((0, 65_536), (65_536, 0)), ((5, 3), (4, 4))])
+def test_quantities_that_change_places_are_told(values: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    first, second = (EVENT | {"data": EVENT["data"] | {"n": n, "other": m}} for n, m in values)
+    assert mismatches(world("two values"), written(first), written(second)) == 1
 
 
 def test_a_copy_to_the_byte_says_the_same_whatever_the_plan_has_by_then() -> None:
