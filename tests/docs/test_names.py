@@ -11,7 +11,7 @@ import pytest
 
 from tests.docs.guards import sources
 
-SHOWN: Final = ("tollway/openmeter/", "tollway/api/answers/", "tollway/api/routes/", "tollway/gate/projection.py")
+SHOWN: Final = ("tollway/openmeter/", "tollway/api/routes/", "tollway/gate/projection.py")
 """What the API takes and shows is called there as the resource is, in the dialect's words: it is in its description."""
 
 

@@ -3,7 +3,8 @@ The HTTP API: OpenMeter's paths and bodies under `/api/v1` and `/api/v3/openmete
 
     server    how it is served
         app                      the application: its operations
-        guard, keys, roles       around every request: who may do what, how large it may be, how long it may take
+        guard, admission, keys, roles
+                                 around every request: who may do what, how large it may be, how long it may take
         serve, listen            the processes that serve it, and where
         stores, settings         what the operations work with, and the limits
         bodies, encoding         what comes in

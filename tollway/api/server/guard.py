@@ -16,17 +16,15 @@ import base64
 import hashlib
 import time
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
 
 from litestar import Litestar
 from litestar.enums import ScopeType
 from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Message, Receive, Scope, Send
 
+from tollway.api.server.admission import check_host, check_key, check_origin
 from tollway.api.server.docs import STYLE
-from tollway.api.server.keys import KeyRing
-from tollway.api.server.listen import LOOPBACK
 from tollway.api.server.metrics import refused_total, request_seconds, requests_total
-from tollway.api.server.roles import OPEN, may, needs_no_key
+from tollway.api.server.roles import OPEN
 from tollway.api.server.stores import ServerStores
 from tollway.openmeter.problems import MEDIA_TYPE, Problem, body_of, headers_of
 
@@ -63,7 +61,6 @@ LEFT_SECONDS: Final = 2.0
 """How much of a refused body is still taken off the line, and for how long."""
 
 _REFUSED: Final = {401: "no_key", 403: "not_allowed", 421: "host"}
-CHALLENGE: Final = 'Bearer realm="tollway"'
 
 
 class GuardedApp(Litestar):
@@ -109,8 +106,11 @@ class _Request:
 
     async def answer(self, app: GuardedApp) -> None:
         try:
-            self._check_host(app.api_stores.hosts)
-            self._check_key(app.api_stores.keys)
+            check_host(self._scope, app.api_stores.hosts)
+            if app.api_stores.keys is None:
+                check_origin(self._scope)
+            else:
+                check_key(self._scope, app.api_stores.keys)
         except Problem as problem:
             await self._refuse(problem, _REFUSED.get(problem.status, "keys_unknown"))
             return
@@ -126,41 +126,6 @@ class _Request:
             if not self._has_begun:
                 seconds = app.api_stores.settings.timeout_seconds
                 await self._refuse(self._too_slow(seconds), "slow")
-
-    def _check_host(self, hosts: frozenset[str] | None) -> None:
-        if hosts is None:
-            return
-        called = [_host_of(b"//" + value) for name, value in self._scope["headers"] if name.lower() == b"host"]
-        if len(called) != 1 or called[0] not in hosts:
-            raise Problem(
-                421, "this API is not called by that name; `TOLLWAY_API_ALLOWED_HOSTS` has the names that it answers to"
-            )
-
-    def _check_key(self, keys: KeyRing | None) -> None:
-        if keys is None:
-            self._check_origin()
-            return
-        if needs_no_key(self._path):
-            return
-        if not keys.is_loaded:
-            raise Problem(503, "the API keys are not known yet: their stores do not answer", retry=True)
-        given = [value for name, value in self._scope["headers"] if name.lower() == b"authorization"]
-        if not given:
-            raise Problem(401, "an API key is needed: send `Authorization: Bearer <key>`", challenge=CHALLENGE)
-        scheme, _, key = given[0].decode("latin-1").partition(" ")
-        role = keys.role_of(key.strip()) if len(given) == 1 and scheme.lower() == "bearer" else None
-        if role is None:
-            challenge = f'{CHALLENGE}, error="invalid_token"'
-            raise Problem(401, "this API key is not valid, or was revoked", challenge=challenge)
-        if not may(role, self._method, self._path):
-            challenge = f'{CHALLENGE}, error="insufficient_scope"'
-            raise Problem(403, f"a key with the role `{role}` may not do this", challenge=challenge)
-
-    def _check_origin(self) -> None:
-        """Without keys, pages of other sites that a browser on this machine shows must not change anything."""
-        for name, value in self._scope["headers"]:
-            if name.lower() == b"origin" and _host_of(value) not in LOOPBACK:
-                raise Problem(403, "pages of other sites may not use an API that asks for no key")
 
     async def _reading(self) -> Any:
         message = await self._receive()
@@ -227,10 +192,3 @@ class _Request:
         ]
         await self._sending({"type": "http.response.start", "status": problem.status, "headers": headers})
         await self._sending({"type": "http.response.body", "body": body, "more_body": False})
-
-
-def _host_of(origin: bytes) -> str | None:
-    try:
-        return urlsplit(origin.decode("latin-1")).hostname
-    except ValueError:
-        return None
