@@ -89,7 +89,8 @@ def test_a_price_that_is_new_in_the_version_counts_from_the_move_on() -> None:
     world.use(event("1", "a", 5, START + DAY), event("2", "b", 7, START + DAY))
     assert world.ended == {("rated", ""): 1, ("parked", "no_feature"): 1}
     world.apply(moved((START, 2)))
-    world.use(event("2", "b", 7, START + DAY), event("3", "a", 1, START + 5 * DAY))
+    world.fold(event("2", "b", 7, START + DAY), is_back=True)
+    world.use(event("3", "a", 1, START + 5 * DAY))
     assert by_period(world, "a") == {(START, APRIL): 6}
     assert by_period(world, "b") == {(START, APRIL): 21}
     late = world_of(*records, moved((MID, 2)), now=START + 12 * DAY)
@@ -727,7 +728,8 @@ def test_a_move_that_is_taken_back_rates_what_waited_and_leaves_the_rest() -> No
     assert by_period(world, "b") == {(MID, APRIL): 12}
     world.beat(MID + 2 * DAY)
     world.apply(replace(moved(), moves=(first, back)))
-    world.use(waits, event("3", "b", 4, MID + DAY), event("4", "b", 1, START + 4 * DAY))
+    world.fold(waits, is_back=True)
+    world.use(event("3", "b", 4, MID + DAY), event("4", "b", 1, START + 4 * DAY))
     assert by_period(world, "b") == {(START + 5 * DAY, MID): 16, (MID, APRIL): 12}
     assert by_period(world, "a") == {(START, APRIL): 2}
     world.restart()
@@ -750,7 +752,7 @@ def test_what_waited_ahead_of_its_arrival_is_rated_by_a_move_of_before(ahead: ti
         made = tuple(VersionMove(START + a * DAY, n, START + b * DAY) for a, n, b in moves)
         world.beat(START + 8 * DAY)
         world.apply(replace(moved(), moves=made))
-        world.use(waits, received=arrived)
+        world.use(waits, received=arrived, is_back=True)
         assert world.balance.charged == 8
 
 
