@@ -13,31 +13,19 @@ from difflib import get_close_matches
 from typing import Final
 
 from rating.money import DIGITS_MAX, ZERO, is_within_bounds, parse_decimal
+from rating.refusal import Refusal
 
 _GOT_LENGTH_MAX: Final = 40
 _CAPITAL: Final = re.compile("[A-Z]")
 
 
-class PriceError(ValueError):
-    """
-    A price, or what goes with it, that cannot be used as written.
-
-    Attributes:
-        message: Where, what was expected there, and what was found.
-        path: Where, as in `$.price.tiers[0].upToAmount`.
-        hint: What to write instead.
-    """
-
-    def __init__(self, message: str, path: str, hint: str) -> None:
-        super().__init__(f"{message}\nhint: {hint}")
-        self.message = message
-        self.path = path
-        self.hint = hint
+class PriceError(Refusal, ValueError):
+    """A price, or what goes with it, that cannot be used as written."""
 
 
 def unexpected(path: str, expected: str, got: object, hint: str) -> PriceError:
     """The error for a value that is not what its path asks for."""
-    return PriceError(f"`{path}`: expected {expected}, got {_shown(got)}", path, hint)
+    return PriceError(f"expected {expected}, got {_shown(got)}", path, hint)
 
 
 def read_decimal(value: object, path: str) -> Decimal:
@@ -71,7 +59,7 @@ class Fields:
         if snake != name and snake in self._left:
             if name in self._left:
                 raise PriceError(
-                    f"`{self.path}`: expected one of `{name}` and `{snake}`, got both",
+                    f"expected one of `{name}` and `{snake}`, got both",
                     self.path,
                     "remove one",
                 )
@@ -111,7 +99,7 @@ class Fields:
             path = f"{self.path}.{_clipped(str(name))}"
             nearest = get_close_matches(str(name)[:_GOT_LENGTH_MAX], self._known, n=1)
             hint = f"did you mean `{nearest[0]}`? " if nearest else "remove it; "
-            raise PriceError(f"`{path}`: unknown field", path, f"{hint}known here: {', '.join(self._known)}")
+            raise PriceError("unknown field", path, f"{hint}known here: {', '.join(self._known)}")
 
 
 def _number(value: object) -> Decimal | None:

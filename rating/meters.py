@@ -16,6 +16,7 @@ from msgspec import UNSET, Struct
 
 from rating.events import attribute_of
 from rating.money import DIGITS_MAX, ONE, ZERO, is_within_bounds, parse_decimal, plain
+from rating.refusal import Refusal
 from rating.refusals import RejectCode
 
 MISSING: Final = UNSET
@@ -31,21 +32,8 @@ _SEGMENT: Final = re.compile(
 )
 
 
-class MeterError(ValueError):
-    """
-    A meter or a feature that cannot be used as written.
-
-    Attributes:
-        message: Where, what was expected there, and what was found.
-        path: The field, as in `group_by.model`.
-        hint: What to write instead.
-    """
-
-    def __init__(self, message: str, path: str, hint: str) -> None:
-        super().__init__(f"{message}\nhint: {hint}")
-        self.message = message
-        self.path = path
-        self.hint = hint
+class MeterError(Refusal, ValueError):
+    """A meter or a feature that cannot be used as written."""
 
 
 class Aggregation(StrEnum):
@@ -258,4 +246,4 @@ def _check_slug(text: str, field: str) -> None:
 
 
 def _unexpected(path: str, expected: str, got: str, hint: str) -> MeterError:
-    return MeterError(f"`{path}`: expected {expected}, got {got}", path, hint)
+    return MeterError(f"expected {expected}, got {got}", path, hint)

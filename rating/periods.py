@@ -14,6 +14,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from rating.refusal import Refusal
+
 CADENCE_MONTHS_MAX: Final = 1200
 """A cadence is at most 100 years, so that a period's end stays a date."""
 
@@ -29,19 +31,15 @@ _DURATION: Final = re.compile(
 _HINT: Final = "write an ISO 8601 duration such as P1M, P1Y, P2W, P1D or PT1H"
 
 
-class CadenceError(ValueError):
-    """
-    A duration that cannot be a cadence.
-
-    Attributes:
-        message: What was expected, and what was found.
-        hint: What to write instead.
-    """
+class CadenceError(Refusal, ValueError):
+    """A duration that cannot be a cadence; it does not know the field that has it."""
 
     def __init__(self, expected: str, text: str) -> None:
-        self.message = f"Bad duration: expected {expected}, got `{text[:40]}`"
-        self.hint = _HINT
-        super().__init__(f"{self.message}\nhint: {self.hint}")
+        super().__init__(f"expected {expected}, got `{text[:40]}`", "", _HINT)
+
+    @property
+    def message(self) -> str:
+        return f"Bad duration: {self.what}"
 
 
 class Cadence(Struct, frozen=True):

@@ -289,7 +289,7 @@ def _tier(value: object, path: str) -> tuple[Tier, str]:
     fields.end()
     if unit is None and flat is None:
         hint = 'a tier that costs nothing has a unitPrice of {"type": "unit", "amount": "0"}'
-        raise PriceError(f"`{path}`: expected `unitPrice`, `flatPrice` or both, got neither", path, hint)
+        raise PriceError("expected `unitPrice`, `flatPrice` or both, got neither", path, hint)
     return Tier(None if up_to is None else read_decimal(up_to, up_to_path), unit, flat), up_to_path
 
 

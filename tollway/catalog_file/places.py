@@ -15,7 +15,7 @@ from typing import Final
 
 from rating.fields import PriceError
 from rating.meters import MeterError
-from tollway.control import ControlCode, ControlError, from_meter_error
+from tollway.control import ControlCode, ControlError
 
 _CAPITAL: Final = re.compile(r"(?<=[a-z])[A-Z]")
 _FIELD_IN_FILE: Final = {
@@ -39,7 +39,7 @@ def located(lines: dict[str, int]) -> Iterator[None]:
     try:
         yield
     except PriceError as error:
-        path, what = error.path, error.message.removeprefix(f"`{error.path}`: ")
+        path, what = error.path, error.what
         if path not in lines:
             # The core calls what is missing by its name in v1, and a tier's price is an object to it.
             path = _snake(path)
@@ -69,9 +69,7 @@ def meter_errors_at(path: str) -> Iterator[None]:
     try:
         yield
     except MeterError as error:
-        found = from_meter_error(error)
-        where = f"{path}.{name_in_file(found.path)}"
-        raise PriceError(f"`{where}`: {found.what}", where, found.hint) from error
+        raise PriceError(error.what, f"{path}.{name_in_file(error.path)}", error.hint) from error
 
 
 def check_keys_differ(keys: Sequence[str | None], path: str, lines: dict[str, int]) -> None:

@@ -45,7 +45,7 @@ def read_plan(value: object, path: str, bare_plans: set[str]) -> PlanDraft:
     fields.end()
     if cards is not None and phases_value is not None:
         hint = "put the rate cards into a phase, or leave the phases out"
-        raise PriceError(f"`{path}`: expected one of `rate_cards` and `phases`, got both", path, hint)
+        raise PriceError("expected one of `rate_cards` and `phases`, got both", path, hint)
     if phases_value is None:
         bare_plans.add(path)
         phases: tuple[Phase, ...] = (Phase(DEFAULT_PHASE_KEY, _rate_cards(cards, cards_path, currency)),)
@@ -93,7 +93,7 @@ def _rate_card(value: object, path: str, currency: str) -> RateCard:
     fields.end()
     if key is None:
         hint = "name the feature it prices, or give a fee of the plan itself a key"
-        raise PriceError(f"`{path}`: expected a `feature` or a `key`, got neither", path, hint)
+        raise PriceError("expected a `feature` or a `key`, got neither", path, hint)
     if price_value is None:
         raise unexpected(price_path, "a price", None, "write {type: free} if it costs nothing")
     price = price_from_v1(_with_tier_prices(price_value), price_path)

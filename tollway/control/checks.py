@@ -94,8 +94,7 @@ def check_duration(text: str, path: str) -> None:
     try:
         Cadence.parse(text)
     except CadenceError as error:
-        what = error.message.removeprefix("Bad duration: ")
-        raise ControlError(ControlCode.INVALID, what, path, error.hint) from error
+        raise ControlError(ControlCode.INVALID, error.what, path, error.hint) from error
 
 
 def check_cadence(text: str, path: str) -> None:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from rating.meters import MeterError
+from rating.refusal import Refusal
 
 _T = TypeVar("_T")
 
@@ -30,25 +31,19 @@ class ControlCode(StrEnum):
     """The key was given to a grant with other content."""
 
 
-class ControlError(Exception):
+class ControlError(Refusal):
     """
     A change that cannot be made as asked, or something asked for that is not there.
 
     Attributes:
         code: Which of the few kinds of trouble it is.
-        what: What was expected, and what was found.
-        path: The field, as in `subjects[0]`, or as in `$.customers[2].subjects[0]` where it came from a file.
-        hint: What to do instead.
         line: The line of the file, where there is one.
     """
 
     def __init__(self, code: ControlCode, what: str, path: str, hint: str, line: int | None = None) -> None:
         self.code = code
-        self.what = what
-        self.path = path
-        self.hint = hint
         self.line = line
-        super().__init__(f"{self.message}\nhint: {hint}")
+        super().__init__(what, path, hint)
 
     @property
     def message(self) -> str:
@@ -67,8 +62,7 @@ def within(prefix: str) -> Iterator[None]:
 
 def from_meter_error(error: MeterError) -> ControlError:
     """What a meter or feature says of itself, as an error of the control plane."""
-    what = error.message.removeprefix(f"`{error.path}`: ")
-    return ControlError(ControlCode.INVALID, what, error.path, error.hint)
+    return ControlError(ControlCode.INVALID, error.what, error.path, error.hint)
 
 
 def invalid(path: str, expected: str, got: str, hint: str) -> ControlError:

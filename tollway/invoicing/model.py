@@ -12,6 +12,7 @@ from msgspec import Struct
 from rating.details import Category
 from rating.money import ZERO
 from rating.prices import Json
+from rating.refusal import Refusal
 
 
 class InvoiceStatus(StrEnum):
@@ -35,58 +36,46 @@ class LineType(StrEnum):
     FLAT_FEE = "flat_fee"
 
 
-class NothingBillable(Exception):
+class NothingBillable(Refusal):
     """
     No invoice was drawn up, since nothing came to be owed, or to be given back, since the last one.
 
     Attributes:
         code: OpenMeter's word for it.
-        message: Whose invoice it would have been.
-        hint: What to look at.
     """
 
     code = "invoice_create_no_lines"
 
     def __init__(self, customer_key: str) -> None:
-        self.message = f"nothing is billable for customer `{customer_key}`"
-        self.hint = "look at the customer's charges: what they show is billable, unless an invoice has it already"
-        super().__init__(f"{self.message}\nhint: {self.hint}")
+        hint = "look at the customer's charges: what they show is billable, unless an invoice has it already"
+        super().__init__(f"nothing is billable for customer `{customer_key}`", "", hint)
 
 
-class ActionNotAvailable(Exception):
+class ActionNotAvailable(Refusal):
     """
     An invoice has come too far, or not far enough, for what was asked of it. Nothing was changed.
 
     Attributes:
         code: A word for it.
-        message: Which invoice, what was asked, and what it has come to.
-        hint: What to look at.
     """
 
     code = "invoice_action_not_available"
 
     def __init__(self, number: str, action: str, status: str) -> None:
-        self.message = f"cannot {action} invoice `{number}`, which is {status}"
-        self.hint = "look at its `statusDetails.availableActions`"
-        super().__init__(f"{self.message}\nhint: {self.hint}")
+        hint = "look at its `statusDetails.availableActions`"
+        super().__init__(f"cannot {action} invoice `{number}`, which is {status}", "", hint)
 
 
-class LedgerIncomplete(Exception):
-    """
-    The charges of a customer are not all there, as after a crash until the dataflow has started again.
-
-    Attributes:
-        message: Whose ledger, and how its charges and its balance differ.
-        hint: What to do.
-    """
+class LedgerIncomplete(Refusal):
+    """The charges of a customer are not all there, as after a crash until the dataflow has started again."""
 
     def __init__(self, customer_key: str, what: str, in_charges: str, in_balance: str) -> None:
-        self.message = (
+        super().__init__(
             f"the ledger of customer `{customer_key}` is incomplete: "
-            f"its charges say that {in_charges} was {what}, its balance says {in_balance}"
+            f"its charges say that {in_charges} was {what}, its balance says {in_balance}",
+            "",
+            "start the dataflow, which completes it, and try again",
         )
-        self.hint = "start the dataflow, which completes it, and try again"
-        super().__init__(f"{self.message}\nhint: {self.hint}")
 
 
 class Totals(Struct, frozen=True, kw_only=True):

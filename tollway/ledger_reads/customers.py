@@ -8,25 +8,18 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from rating.refusal import Refusal
 from tollway.ledger_reads.statements import Connection, rows
 from tollway.storable import is_storable
 
 _SHOWN_LENGTH_MAX: Final = 256
 
 
-class NotFound(LookupError):
-    """
-    Something asked for by name that is not there.
-
-    Attributes:
-        message: What was looked for.
-        hint: What to do instead.
-    """
+class NotFound(Refusal, LookupError):
+    """Something asked for by name that is not there."""
 
     def __init__(self, kind: str, name: str, hint: str) -> None:
-        self.message = f"there is no {kind} `{name[:_SHOWN_LENGTH_MAX]}`"
-        self.hint = hint
-        super().__init__(f"{self.message}\nhint: {hint}")
+        super().__init__(f"there is no {kind} `{name[:_SHOWN_LENGTH_MAX]}`", "", hint)
 
 
 class CustomerHead(Struct, frozen=True):

@@ -208,8 +208,7 @@ def problem_of(failure: Exception) -> Problem:
         case LedgerIncomplete():
             return Problem(503, failure.message, retry=True)
         case PriceError() | MeterError():
-            message = f"{failure.message.removeprefix(f'`{failure.path}`: ')}; {failure.hint}"
-            return bad_request(failure.path.removeprefix("$."), message)
+            return bad_request(failure.path.removeprefix("$."), f"{failure.what}; {failure.hint}")
         case CadenceError():
             return bad_request("duration", f"{failure.message}; {failure.hint}")
         case HTTPException():
