@@ -17,13 +17,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 import psycopg
 import redis
 
 from config.kafka import KafkaSettings
+from sinks.beside import working_beside
 from sinks.catching_up import CatchingUp
 from sinks.kafka.access import forget_access
 from sinks.kafka.client import KafkaUnavailable, TopicMissing
@@ -139,21 +140,13 @@ class LedgerHistory:
     @contextmanager
     def keeping(self) -> Iterator[None]:
         """While the dataflow runs, and once it ended well, let Redis remember how far the ledger is."""
-        ended = Event()
-        thread = Thread(target=self._follow, args=(ended,), name="history", daemon=True)
-        thread.start()
         try:
-            yield
-        except BaseException:
-            ended.set()
-            thread.join()
+            with working_beside("history", self._follow):
+                yield
+            # It ended well, so it fits the ledger, also where it had nothing to commit.
+            self._look(fits=True)
+        finally:
             self._disconnect()
-            raise
-        ended.set()
-        thread.join()
-        # It ended well, so it fits the ledger, also where it had nothing to commit.
-        self._look(fits=True)
-        self._disconnect()
 
     def _follow(self, ended: Event) -> None:
         while not ended.wait(LOOK_SECONDS):

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Event, Thread
+from contextlib import AbstractContextManager
+from functools import partial
+from threading import Event
 from typing import Any
 
 import psycopg
 
 from sinks import metrics
+from sinks.beside import working_beside
 from sinks.postgres.connecting import connect
 from sinks.postgres.statements import statement
 
@@ -29,17 +30,9 @@ AMOUNTS = (metrics.charged_amount, metrics.consumed_amount, metrics.uncovered_am
 _log = logging.getLogger("tollway.metrics")
 
 
-@contextmanager
-def telling_totals(dsn: str) -> Iterator[None]:
+def telling_totals(dsn: str) -> AbstractContextManager[None]:
     """Keep the metrics of the ledger current until the block ends. A database that is away is asked again."""
-    ended = Event()
-    thread = Thread(target=_tell, args=(dsn, ended), name="totals", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return working_beside("totals", partial(_tell, dsn))
 
 
 def _tell(dsn: str, ended: Event) -> None:

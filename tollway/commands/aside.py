@@ -12,11 +12,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import Final
 
 from sinks import metrics
+from sinks.beside import working_beside
 
 EVERY_SECONDS: Final = 1.0
 
@@ -26,14 +28,10 @@ def telling_aside(home: Path, process_id: int | None = None) -> Iterator[None]:
     """Keep the file current until the block ends, which it does not outlive."""
     path = home / ("aside.json" if process_id is None else f"aside-{process_id}.json")
     path.unlink(missing_ok=True)
-    ended = Event()
-    thread = Thread(target=_tell, args=(path, ended), name="aside", daemon=True)
-    thread.start()
     try:
-        yield
+        with working_beside("aside", partial(_tell, path)):
+            yield
     finally:
-        ended.set()
-        thread.join()
         path.unlink(missing_ok=True)
 
 

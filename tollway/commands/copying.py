@@ -12,10 +12,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from threading import Event, Thread
+from functools import partial
+from threading import Event
 
 from config.settings import Settings
 from sinks import metrics
+from sinks.beside import working_beside
 from tollway.child import start_child
 from tollway.console import say
 from tollway.embedded import Endpoints
@@ -34,14 +36,8 @@ def copying(settings: Settings, endpoints: Endpoints) -> Iterator[None]:
         yield
         return
     metrics.recovery_copied_timestamp_seconds.set_to_current_time()
-    ended = Event()
-    thread = Thread(target=_copy, args=(settings, endpoints, ended), name="copies", daemon=True)
-    thread.start()
-    try:
+    with working_beside("copies", partial(_copy, settings, endpoints)):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _copy(settings: Settings, endpoints: Endpoints, ended: Event) -> None:
