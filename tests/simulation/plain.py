@@ -600,6 +600,8 @@ class Oracle:
         placed = self._place(customer, event, at, received)
         if isinstance(placed, str):
             if self._waits_otherwise(arrival):
+                # Read late, when the subject has a customer and the first is not back yet, this one is rated.
+                self.lost = self.lost or customer is None
                 self.unowned.add(name)
                 return
             self.parked[(*name, "")] = placed
