@@ -204,7 +204,7 @@ class Intake:
         lanes = {} if only or is_back else self.lanes.by_type
         self._unchecked += len(events)
         checks_lanes = self._unchecked >= self.lane_check_events
-        epoch, spread, half, prime = EPOCH, SPREAD, HALF, PRIME
+        epoch, spread, half, bits, prime = EPOCH, SPREAD, HALF, HALF_BITS, PRIME
         touch, settle_now = self.keeper.touch, self.keeper.settle_now
         entries = zip(events, lines, map(xxh32_intdigest, lines), strict=True)
         while True:
@@ -232,20 +232,19 @@ class Intake:
                     except KeyError:
                         lane = None
                     if lane is not None and lane.start <= at < lane.end and at <= lanes_reach:
-                        value = lane.read(event.data)
+                        number = value = lane.read(event.data)
                         if value.__class__ is not int or not 0 <= value < PLAIN_INTEGER_LIMIT:
                             value = quantity(value, lane.aggregation)
-                        is_number = value.__class__ is int or value.__class__ is Decimal
-                        if is_number and (
+                            number = number_of(value) if value.__class__ is Decimal else None
+                        if number is not None and (
                             not checks_lanes or self._agrees(lane, event, at, value, received_at, now, out)
                         ):
                             # The same as `content_of`, without a call.
-                            number = value if value.__class__ is int else number_of(value)
                             content = (2 * number + 1) * lane.factor % prime
                             if time is not None:
                                 since = time - epoch
                                 content ^= since.seconds * spread + since.days ^ since.microseconds
-                            its_print = lane.mark + ((content & half) << HALF_BITS) + (fingerprint & half)
+                            its_print = lane.mark + ((content & half) << bits) + (fingerprint & half)
                             if is_known:
                                 self.seen.add_beside(identified, event_id, its_print)
                             else:
