@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from tests.api.conftest import Client, plan
 from tests.conftest import Stores
 from tests.engine_runs import drain
+from tests.waiting import let_pass
 
 CHARGES = "/api/v3/openmeter/customers/acme/charges"
 NOW = datetime.now(UTC)
@@ -50,7 +50,7 @@ def call(client: Client, stores: Stores, number: int, at: datetime = NOW) -> Non
 
 def close(stores: Stores) -> None:
     """Wait out the grace, so that the periods that are over close."""
-    time.sleep(GRACE_SECONDS)
+    let_pass(GRACE_SECONDS, "the grace")
     drain(stores, grace_seconds=GRACE_SECONDS)
 
 

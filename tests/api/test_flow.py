@@ -17,6 +17,7 @@ from openmeter.models import Event, PlanReferenceInput, PlanSubscriptionCreate
 from tests.api.service import Service, api_process
 from tests.conftest import Stores
 from tests.engine_runs import engine_log, engine_process, wait_for
+from tests.waiting import read_until
 
 VISIBLE_SECONDS = 1.0
 """So soon every effect has to be seen."""
@@ -78,13 +79,8 @@ def service(stores: Stores) -> Iterator[Service]:
 def seen(read: Callable[[], Any], wanted: Callable[[Any], bool]) -> tuple[Any, float]:
     """Read until it is as wanted: what was read, and how long that took, in seconds."""
     started = time.monotonic()
-    while True:
-        found = read()
-        took = time.monotonic() - started
-        if wanted(found):
-            return found, took
-        assert took < PATIENCE_SECONDS, found
-        time.sleep(0.01)
+    found = read_until(read, wanted, str)
+    return found, time.monotonic() - started
 
 
 def seen_soon(walk: Callable[[int], dict[str, float]]) -> dict[str, float]:

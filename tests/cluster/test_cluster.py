@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import socket
-import time
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from tests.engine_runs import (
     wait_for,
     write_records,
 )
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, let_pass
 from tests.world import MONTH, NOW, catalog_records, customer_records, events
 from tollway.commands.engine import _cluster
 
@@ -153,7 +152,7 @@ def test_a_process_that_waits_for_the_others_can_be_stopped(stores: Stores) -> N
     """SIGTERM ends it at once, with exit code 0: it has read nothing."""
     with engine_process(stores, "--process-id", "0", "--addresses", "127.0.0.1:1,127.0.0.1:2") as process:
         wait_for(lambda: "The dataflow runs" in engine_log(stores), "its start")
-        time.sleep(1)
+        let_pass(1, "it waits for the others by then")
         process.terminate()
         assert process.wait(PATIENCE_SECONDS) == 0
     assert "were not there yet" in engine_log(stores)
@@ -187,7 +186,7 @@ def test_a_cluster_can_be_stopped_while_it_starts(stores: Stores, seconds: float
     with engine_process(stores, "--processes", "2") as supervisor:
         wait_for(lambda: len(children_of(supervisor.pid)) == 2, "both processes")
         pids = children_of(supervisor.pid)
-        time.sleep(seconds)
+        let_pass(seconds, "the moment is what is tested")
         supervisor.terminate()
         assert supervisor.wait(PATIENCE_SECONDS) == 0, engine_log(stores)
     assert all(map(gone, pids.values()))
@@ -199,7 +198,7 @@ def test_processes_end_when_their_supervisor_is_killed_while_they_start(stores: 
     with engine_process(stores, "--processes", "2") as supervisor:
         wait_for(lambda: len(children_of(supervisor.pid)) == 2, "both processes")
         pids = children_of(supervisor.pid)
-        time.sleep(seconds)
+        let_pass(seconds, "the moment is what is tested")
         supervisor.kill()
         wait_for(lambda: all(map(gone, pids.values())), "the processes to end")
 

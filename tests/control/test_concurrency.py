@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from threading import Barrier, Event
@@ -12,6 +11,7 @@ import psycopg
 from rating.catalog import Grant
 from tests.control.conftest import World
 from tests.plane import Plane
+from tests.waiting import let_pass
 
 THREADS = 20
 D = Decimal
@@ -50,7 +50,7 @@ def test_a_reader_never_finds_a_smaller_id_later(world: World) -> None:
                 with plane.batch():
                     plane.put_customer(f"customer_{number}_{turn}")
                     plane.grant(f"customer_{number}_{turn}", D(1))
-                    time.sleep(0.002)
+                    let_pass(0.002, "so that the others come between")
 
     def read() -> None:
         query = "select id from control_log where id > %s order by id"

@@ -194,3 +194,34 @@ def longer_than_recorded(found: list[tuple[int, str]], recorded: list[int]) -> l
         for (length, name), limit in zip(found, allowed, strict=False)
         if length > limit
     ]
+
+
+SLEEPS_BY_RIGHT: Final = {
+    "tests/waiting.py": "it is what the others wait by",
+    "tests/bench.py": "no test: it paces what it measures",
+    "tests/api/test_async_client.py": "it waits in an event loop, and times what it reads",
+    "tests/api/test_many_clients.py": "each client comes again when it was told to",
+}
+"""Of the tests, those that may sleep, and why."""
+
+
+def bare_sleeps(tree: Tree) -> list[str]:
+    """Calls of `sleep` in tests: `wait_for` waits for a condition, and `let_pass` says why time has to pass."""
+    return [
+        f"{path}:{node.lineno}"
+        for path, source in tree.items()
+        if path not in SLEEPS_BY_RIGHT
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and _called(node.func) == "sleep"
+    ]
+
+
+def _called(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def our_tests() -> dict[str, str]:
+    """The text of each file of the tests by path, but for cases, which are kept as they were reported."""
+    paths = (ROOT / "tests").rglob("*.py")
+    found = {path.relative_to(ROOT).as_posix(): path.read_text() for path in paths}
+    return {path: text for path, text in found.items() if not path.startswith("tests/cases/")}

@@ -14,7 +14,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -24,7 +23,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.docs.pages import REFERENCE, ROOT, Block, blocks
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, read_until, wait_for
 from tollway.catalog_file import read_catalog, records
 from tollway.control import utc_now
 
@@ -73,11 +72,8 @@ def running(block: Block, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
             ["bash", "-c", f"exec {block.text}"], cwd=folder, env=environment(), stdout=output, stderr=output
         )
     try:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while RUNNING not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+        wait_for(lambda: RUNNING in log.read_text() or process.poll() is not None, "the dataflow")
+        assert process.poll() is None, log.read_text()
         yield process
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE_SECONDS) == 0, log.read_text()
@@ -101,12 +97,11 @@ def pattern(documented: str) -> re.Pattern[str]:
 
 def check(block: Block, output: str | None, folder: Path) -> None:
     """Run a block, again and again until it prints what is documented, if anything is."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    printed = ran(block, folder)
-    while output is not None and not pattern(output).fullmatch(printed):
-        assert time.monotonic() < deadline, f"line {block.line} printed\n{printed}\nbut is to print\n{output}"
-        time.sleep(0.1)
-        printed = ran(block, folder)
+    read_until(
+        lambda: ran(block, folder),
+        lambda printed: output is None or pattern(output).fullmatch(printed),
+        lambda printed: f"line {block.line} to print\n{output}\nand it printed\n{printed}",
+    )
 
 
 @pytest.mark.parametrize("page", WALKS)

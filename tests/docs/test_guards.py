@@ -12,10 +12,13 @@ from sinks.postgres.statements import statement
 from sinks.redis import keys
 from tests.docs.guards import (
     LINES_MAX,
+    SLEEPS_BY_RIGHT,
     SQL,
+    bare_sleeps,
     impure,
     long_functions,
     longer_than_recorded,
+    our_tests,
     redis_keys_elsewhere,
     sources,
     sql_in_python,
@@ -159,3 +162,17 @@ def test_hooks_fetch_nothing() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     assert [repo["repo"] for repo in hooks["repos"]] == ["local"]
     assert {hook["entry"].split()[0] for hook in hooks["repos"][0]["hooks"]} == {".venv/bin/ruff", ".venv/bin/mypy"}
+
+
+def test_no_test_sleeps() -> None:
+    """Those that may are there, and do."""
+    found = our_tests()
+    assert bare_sleeps(found) == []
+    for path in SLEEPS_BY_RIGHT:
+        assert bare_sleeps({"tests/elsewhere.py": found[path]}), path
+
+
+@pytest.mark.parametrize("planted", ["time.sleep(1)", "sleep(0.1)", "await asyncio.sleep(2)"])
+def test_a_sleep_that_is_planted_into_a_test_is_found(planted: str) -> None:
+    """However it is called."""
+    assert bare_sleeps({"tests/new.py": f"async def test_new():\n    {planted}\n"}) == ["tests/new.py:2"]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from itertools import pairwise
@@ -24,7 +23,7 @@ from msgspec.structs import replace
 from tests.docs.pages import ROOT, Block, blocks
 from tests.docs.test_examples import NOTHING, OUTPUT, pattern, ran, running
 from tests.ports import free_port
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import read_until
 
 PAGE = ROOT / "docs" / "tutorial.md"
 ANSWER = ("json", "answer")
@@ -80,12 +79,11 @@ def walk(language: str, run: Run) -> None:
     found = list(steps(language))
     assert len(found) > 12
     for block, after in found:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        printed = run(block)
-        while not is_as_documented(after, printed):
-            assert time.monotonic() < deadline, f"line {block.line} answered\n{printed}\nand is to\n{after.text}"
-            time.sleep(0.1)
-            printed = run(block)
+        read_until(
+            lambda: run(block),  # noqa: B023
+            lambda printed: is_as_documented(after, printed),  # noqa: B023
+            lambda printed: f"line {block.line} to answer\n{after.text}\nand it answered\n{printed}",  # noqa: B023
+        )
 
 
 @pytest.fixture

@@ -5,14 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import IO
 
 import pytest
 
 from tests.e2e.command import Home, wait_for
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, let_pass
 
 QUOTE = b'{"price": {"type": "unit", "amount": "1"}, "usage": "2"}\n'
 FULL = Path("/dev/full")
@@ -106,9 +105,8 @@ def test_an_interrupt_shows_no_traceback_however_early_it_comes(after_seconds: f
     process = subprocess.Popen(
         [sys.executable, "-m", "tollway", "up", "--no-api"], env=home.environment(), stderr=subprocess.PIPE
     )
-    while not loads_modules(process):
-        time.sleep(0.002)
-    time.sleep(after_seconds)  # a moment is what is tested
+    wait_for(lambda: loads_modules(process), "Python's own start")
+    let_pass(after_seconds, "the moment is what is tested")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode in (0, 130, -signal.SIGINT)

@@ -32,7 +32,7 @@ from tests.engine_runs import (
     wait_for,
     write_records,
 )
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, let_pass
 from tests.world import MONTH, NOW, catalog_records, customer_records, events
 from tollway.commands.failures import explain
 from tollway.console import BAD_INPUT
@@ -95,7 +95,7 @@ def test_a_copy_taken_while_the_flow_runs_is_whole(stores: Stores, stream: list[
         while at < COUNT or len(listed(stores)) < 3:
             append(stores, stream[at : at + 20])
             at += 20
-            time.sleep(0.02)
+            let_pass(0.02, "a stream, not a flood")
             assert time.monotonic() - begun < PATIENCE_SECONDS, engine_log(stores)
             assert process.poll() is None, engine_log(stores)
         wait_for(lambda: query(stores, "select sum(events) from usage_periods")[0][0] == COUNT, "all to be rated")

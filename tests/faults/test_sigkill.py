@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from decimal import Decimal
 from typing import Any
 
@@ -22,7 +21,7 @@ from tests.engine_runs import (
     wait_for,
     write_records,
 )
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, let_pass
 from tests.world import MONTH, NOW, catalog_records, customer_records, events
 
 CUSTOMERS = 12
@@ -51,8 +50,8 @@ def test_a_killed_engine_leaves_the_oracles_ledger(stores: Stores, seed: int) ->
             while at < until:
                 append(stores, sent[at : at + 150])
                 at += 150
-                time.sleep(0.005)
-            time.sleep(chance.random() * 0.5)
+                let_pass(0.005, "a stream, not a flood")
+            let_pass(chance.random() * 0.5, "a kill at any moment is right")
             assert process.poll() is None, engine_log(stores)
             process.kill()
             process.wait()
@@ -72,7 +71,7 @@ def test_sigterm_stops_cleanly_and_loses_nothing(stores: Stores) -> None:
     with engine_process(stores) as process:
         wait_for(lambda: visible(stores, "c0"), "the engine")
         append(stores, stream)
-        time.sleep(0.3)
+        wait_for(lambda: query(stores, "select count(*) from charges")[0][0], "the first of it to be rated")
         process.terminate()
         assert process.wait(PATIENCE_SECONDS) == 0, engine_log(stores)
     drain(stores)

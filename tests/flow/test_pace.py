@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from time import sleep
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from rating.catalog import SettlementMode
 from rating.outcome import Outcome
 from tests.flow.keyed_step import ControlLog, logic_of
 from tests.simulation.settling import NUMBER, card, customer, event, metered, plan, subscription
+from tests.waiting import let_pass
 from tests.world import line
 
 BEAT = timedelta(milliseconds=40)
@@ -48,7 +48,7 @@ def test_usage_that_comes_now_and_then_is_told_within_the_beat() -> None:
         while number + 2 not in told:
             due = logic.notify_at()
             assert due is not None
-            sleep(max((due - datetime.now(UTC)).total_seconds(), 0))
+            let_pass(max((due - datetime.now(UTC)).total_seconds(), 0), "the beat is due then")
             told = _told(list(logic.on_notify()[0]))
         waits.append(datetime.now(UTC) - came)
     assert sorted(waits)[4] <= 2 * BEAT, waits

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +19,7 @@ from tests.docs.pages import ROOT, Block, blocks
 from tests.docs.test_examples import NOTHING, OUTPUT, RUNNING, environment, pattern
 from tests.kafka.broker import Broker
 from tests.kafka.changes import delete_topic
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, read_until, wait_for
 
 DOCUMENTED = "localhost:9092"
 EXPORT = re.compile(r"^export (\w+)=(\S+)$", re.MULTILINE)
@@ -44,8 +43,8 @@ class Walk:
             self._start(text)
             return
         interpreter = [sys.executable] if block.info[0] == "python" else ["bash", "-euo", "pipefail"]
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
+
+        def ran() -> str:
             ended = subprocess.run(
                 [*interpreter, "-c", text],
                 cwd=self._folder,
@@ -55,11 +54,13 @@ class Walk:
                 check=False,
             )
             assert ended.returncode == 0, ended.stderr.decode()
-            printed = ended.stdout.decode()
-            if output is None or pattern(output).fullmatch(printed):
-                return
-            assert time.monotonic() < deadline, f"line {block.line} printed\n{printed}\nbut is to print\n{output}"
-            time.sleep(0.2)
+            return ended.stdout.decode()
+
+        read_until(
+            ran,
+            lambda printed: output is None or pattern(output).fullmatch(printed),
+            lambda printed: f"line {block.line} to print\n{output}\nand it printed\n{printed}",
+        )
 
     def _start(self, text: str) -> None:
         log = self._folder / "background.log"
@@ -67,11 +68,9 @@ class Walk:
             self._background = subprocess.Popen(
                 ["bash", "-c", f"exec {text}"], cwd=self._folder, env=self._environment, stdout=output, stderr=output
             )
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while RUNNING not in log.read_text():
-            assert self._background.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+        process = self._background
+        wait_for(lambda: RUNNING in log.read_text() or process.poll() is not None, "the dataflow")
+        assert process.poll() is None, log.read_text()
 
     def end(self) -> None:
         """Stop what was left running; it ends well."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import subprocess
 import threading
-import time
 
 import msgspec
 import pytest
@@ -22,7 +21,7 @@ from tests.kafka.changes import add_partitions, delete_topic, end_of, let_go
 from tests.kafka.conftest import settings_at
 from tests.kafka.records import lag, produce, send
 from tests.kafka.runs import CUSTOMERS, cause, drain, engine, rated, told, untidy, usage, world
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, let_pass
 
 
 def until(process: subprocess.Popen[bytes], stores: Stores, events: int) -> None:
@@ -43,7 +42,7 @@ def test_a_killed_engine_leaves_the_oracles_ledger(stores: Stores, kafka: KafkaS
             third = len(sent) // 3
             for start in range(life * third, (life + 1) * third, 300):
                 produce(kafka, sent[start : min(start + 300, (life + 1) * third)])
-            time.sleep(chance.random() * 0.5)
+            let_pass(chance.random() * 0.5, "a kill at any moment is right")
             assert process.poll() is None, engine_log(stores)
             process.kill()
             process.wait()
@@ -69,7 +68,7 @@ def test_a_broker_that_goes_away_is_waited_for(stores: Stores, own_broker: Broke
         sending.start()
         until(process, stores, 1000)
         own_broker.stop()
-        time.sleep(1)
+        let_pass(1, "so long is the broker away")
         own_broker.start()
         until(process, stores, 3000)
         own_broker.kill()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from threading import Event
 
@@ -13,6 +12,7 @@ from tests.conftest import Stores
 from tests.engine_runs import wait_for
 from tests.kafka.records import produce
 from tests.kafka.runs import usage
+from tests.waiting import let_pass
 
 
 def lag_messages() -> dict[str, float]:
@@ -36,7 +36,7 @@ def test_the_lag_is_what_is_left_to_read(stores: Stores, kafka: KafkaSettings) -
     """Offsets to the end and the age of what was read last; nothing once all is read, and no series after the end."""
     stream = usage(7, 6000)
     produce(kafka, stream)
-    time.sleep(0.5)
+    let_pass(0.5, "so old are the messages")
     source = KafkaSource(kafka, stores.redis_url, 100_000, Event())
     parts = [source.build_part(source.step_id, name, None) for name in source.list_parts()]
     read = {f"{number:03}": 0 for number in range(4)}

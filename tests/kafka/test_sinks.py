@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import time
 from collections import Counter
 from decimal import Decimal
 from typing import Any
@@ -22,7 +21,7 @@ from tests.kafka.changes import delete_topic
 from tests.kafka.conftest import settings_at
 from tests.kafka.records import produce, read_all, send, values
 from tests.kafka.runs import CUSTOMERS, cause, drain, engine, told, untidy, usage, world
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, let_pass
 
 CHARGE_KEY = ("customer_id", "subscription_id", "card_key", "period_start", "window_start")
 
@@ -106,7 +105,7 @@ def test_a_killed_engine_repeats_no_signal(stores: Stores, kafka: KafkaSettings)
             quarter = len(sent) // 4
             produce(kafka, sent[life * quarter : (life + 1) * quarter])
             wait_for(lambda: signals(kafka) or process.poll() is not None, "signals to go out")
-            time.sleep(chance.random())  # a kill at any moment is right
+            let_pass(chance.random(), "a kill at any moment is right")
             assert process.poll() is None, engine_log(stores)
             process.kill()
             process.wait()

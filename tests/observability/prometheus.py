@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +19,10 @@ from typing import Any
 import httpx
 from msgspec import Struct
 
+from tests.waiting import wait_for
+
 PROGRAMS = ("prometheus", "promtool")
 FETCH_SECONDS = 120.0
-START_SECONDS = 30.0
 
 
 class PrometheusUnavailable(Exception):
@@ -109,11 +109,8 @@ def prometheus(binaries: Path, config: Path, folder: Path, port: int) -> Iterato
         process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
     started = Prometheus(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False))
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while not _ready(started):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
+        wait_for(lambda: _ready(started) or process.poll() is not None, "Prometheus")
+        assert process.poll() is None, log.read_text()
         yield started
     finally:
         started.client.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,15 @@ from tests.observability.prometheus import Prometheus, prometheus
 from tests.ports import free_ports
 
 CATALOG = str(ROOT / "config" / "catalog" / "demo.yaml")
-TRAFFIC_SECONDS = 4.0
+SCRAPES = 8
+"""So often is the metrics' page looked at while there is usage: rates need several looks."""
+NOTICED = {
+    "TollwayDeadLetters",
+    "TollwayMismatches",
+    "TollwayParkedGrowing",
+    "TollwayUnpriced",
+    "TollwayValuesRefused",
+}
 UNPRICED = """
 meters:
   - {key: images, event_type: image, aggregation: COUNT}
@@ -83,7 +90,7 @@ def config_for(folder: Path, engine_port: int, api_port: int, key: str) -> Path:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory, binaries: Path) -> Iterator[Watched]:
-    """`tollway up` with keys required, used for some seconds while a Prometheus scrapes it."""
+    """`tollway up` with keys required, used while a Prometheus scrapes it."""
     folder = tmp_path_factory.mktemp("watched")
     engine_port = free_ports(3)
     api_port, port = engine_port + 1, engine_port + 2
@@ -107,23 +114,38 @@ def watched(tmp_path_factory: pytest.TempPathFactory, binaries: Path) -> Iterato
         parked = started.values("sum(tollway_parked_events)")
         send(found, event(1_000_000, subject="nobody"))
         wait_for(lambda: started.values("sum(tollway_parked_events)") > parked, "one more event to wait")
-        time.sleep(1.5)
+        wait_for(lambda: noticed(found) >= NOTICED, "the rules to be evaluated")
+        wait_for(lambda: all(numbers(found, asked) for asked in shown()), "the panels to have numbers")
         yield found
 
 
 def use(found: Watched) -> None:
     """Usage of all kinds: rated, twice, of nobody, with other content, refused; until the credits are gone."""
-    ends = time.monotonic() + TRAFFIC_SECONDS
-    number = 0
-    while time.monotonic() < ends:
-        number += 1
+    for number in range(1, SCRAPES + 1):
         send(found, event(number), event(number), event(number, subject="nobody"), event(-number, input_tokens=-1))
         send(found, event(number, subject="acme-gateway", input_tokens=-1, output_tokens=-1) | {"id": f"bad-{number}"})
         assert found.api.get("/api/v1/customers/acme/access").status_code == 200
-        time.sleep(0.1)
+        seen = scrapes(found)
+        wait_for(lambda: scrapes(found) > seen, "another scrape")  # noqa: B023
     send(found, event(1, output_tokens=1), event(0, output_tokens=10_000_000))
     assert found.api.post("/api/v1/events", json={"id": "1"}).status_code == 400
     assert found.api.get("/api/v1/meters", headers={"authorization": "Bearer none"}).status_code == 401
+
+
+def scrapes(found: Watched) -> float:
+    """How often the API has been scraped."""
+    (count,) = found.prometheus.values('count_over_time(up{job="tollway-api"}[10m])')
+    return count
+
+
+def noticed(found: Watched) -> set[str]:
+    """The alerts that wait for their time, or fire."""
+    return {alert["labels"]["alertname"] for alert in found.prometheus.get("/api/v1/alerts")["alerts"]}
+
+
+def shown() -> list[str]:
+    """The expressions of the panels that have numbers here."""
+    return [expression for _, expression in QUERIES if expression not in NOTHING_YET]
 
 
 def send(found: Watched, *events: dict[str, Any]) -> None:
@@ -158,14 +180,7 @@ def test_what_went_wrong_is_noticed_and_nothing_else(watched: Watched) -> None:
     rules = [rule for group in groups for rule in group["rules"]]
     assert len(rules) == len(alerts())
     assert [rule["name"] for rule in rules if rule["health"] not in ("ok", "unknown")] == []
-    noticed = {alert["labels"]["alertname"] for alert in watched.prometheus.get("/api/v1/alerts")["alerts"]}
-    assert noticed == {
-        "TollwayDeadLetters",
-        "TollwayMismatches",
-        "TollwayParkedGrowing",
-        "TollwayUnpriced",
-        "TollwayValuesRefused",
-    }
+    assert noticed(watched) == NOTICED
 
 
 @pytest.mark.parametrize("part", ["engine", "api"])
