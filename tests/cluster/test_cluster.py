@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import socket
+from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.engine_runs import (
     wait_for,
     write_records,
 )
+from tests.ports import free_port
 from tests.waiting import PATIENCE_SECONDS, let_pass
 from tests.world import MONTH, NOW, catalog_records, customer_records, events
 from tollway.commands.engine import _cluster
@@ -150,9 +152,16 @@ def test_processes_end_when_their_supervisor_is_killed(stores: Stores) -> None:
 
 def test_a_process_that_waits_for_the_others_can_be_stopped(stores: Stores) -> None:
     """SIGTERM ends it at once, with exit code 0: it has read nothing."""
-    with engine_process(stores, "--process-id", "0", "--addresses", "127.0.0.1:1,127.0.0.1:2") as process:
-        wait_for(lambda: "The dataflow runs" in engine_log(stores), "its start")
-        let_pass(1, "it waits for the others by then")
+    port = free_port()
+
+    def is_taken() -> bool:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return False
+        return True
+
+    with engine_process(stores, "--process-id", "0", "--addresses", f"127.0.0.1:{port},127.0.0.1:1") as process:
+        wait_for(is_taken, "it to wait for the others, for which it has its port open")
         process.terminate()
         assert process.wait(PATIENCE_SECONDS) == 0
     assert "were not there yet" in engine_log(stores)
