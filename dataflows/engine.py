@@ -19,9 +19,11 @@ from functools import partial
 from pathlib import Path
 from threading import Event, Thread, current_thread, main_thread
 from types import FrameType
+from typing import Any
 
 from bytewax._bytewax import cluster_main, run_main
 from bytewax.dataflow import Dataflow
+from bytewax.inputs import FixedPartitionedSource
 from bytewax.recovery import RecoveryConfig
 
 from config.kafka import KafkaSettings
@@ -33,7 +35,8 @@ from dataflows.kafka_topics import KafkaTopics
 from dataflows.log_clock import LogClock
 from dataflows.pace import EpochPacer
 from dataflows.rating_flow import Wiring, rating_flow
-from dataflows.recovery.store import ALONE, Cluster, recovery_store
+from dataflows.recovery.copies import states
+from dataflows.recovery.store import ALONE, Cluster, expect_all, recovery_store
 from dataflows.redrive import Redrive
 from dataflows.sources.control import ControlSource
 from dataflows.sources.jsonl import FileSource
@@ -119,8 +122,9 @@ def run_engine(
     clock = LogClock(alone=cluster.size == 1)
     stream = stream_source(settings, redis_url, stopping, drain=drain)
     usage: dict[str, object] = {EVENTS_STEP: Following(stream, EVENTS_STEP, catching_up, clock)}
+    sources: dict[str, FixedPartitionedSource[Any, Any]] = {EVENTS_STEP: stream}
     if files:
-        usage["files"] = FileSource(files, settings.batch_bytes, view, stopping)
+        usage["files"] = sources["files"] = FileSource(files, settings.batch_bytes, view, stopping)
     topics = None
     if kafka is not None:
         topics = KafkaTopics(
@@ -136,6 +140,7 @@ def run_engine(
         )
         step_id = topics.source.step_id
         usage[step_id] = Following(topics.source, step_id, catching_up, clock)
+        sources[step_id] = topics.source
     rules = rules_of(settings)
     redrive = Redrive(postgres_dsn, log, view, rules, settings.redrive_memory_percent)
     control = ControlSource(view, redrive, stopping, drain)
@@ -158,10 +163,7 @@ def run_engine(
             kafka=None if topics is None else topics.outputs,
         )
     )
-    recovery = None
-    if settings.recovery:
-        store = recovery_store(settings.home, settings.recovery_partitions, cluster, shared=settings.recovery_shared)
-        recovery = RecoveryConfig(str(store))
+    recovery = _recovery(settings, cluster, sources)
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
@@ -183,6 +185,19 @@ def run_engine(
             topics.close()
         windows.close()
         view.close()
+
+
+def _recovery(
+    settings: Settings, cluster: Cluster, sources: dict[str, FixedPartitionedSource[Any, Any]]
+) -> RecoveryConfig | None:
+    """The recovery store, once it is known that the flow goes on with all that it has read from; None: none is kept."""
+    if not settings.recovery:
+        return None
+    store = recovery_store(settings.home, settings.recovery_partitions, cluster, shared=settings.recovery_shared)
+    for step_id, source in sources.items():
+        # Before the flow has the store open: its locks are the process's.
+        expect_all(step_id, states(store, step_id), source.list_parts())
+    return RecoveryConfig(str(store))
 
 
 def _run_as_one_of(cluster: Cluster, flow: Dataflow, epoch: timedelta, recovery: RecoveryConfig | None) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from bytewax.recovery import init_db_dir
@@ -45,6 +46,51 @@ class RecoveryStoreScattered(Exception):
 
     Remedy: bring all partitions into one folder that all processes share, or share them out by hand.
     """
+
+
+class PartitionsMissing(Exception):
+    """
+    The recovery store knows how far partitions of usage were read that the flow has no more.
+
+    Remedy: name them again, or make the store anew.
+    """
+
+
+def expect_all(step_id: str, known: Iterable[str], there: Iterable[str]) -> None:
+    """
+    Check that a flow goes on with all that it has read from: Bytewax ends where it finds more in the store.
+
+    Args:
+        step_id: The step that reads.
+        known: The partitions that the store has of it.
+        there: Those that it is to read.
+
+    Raises:
+        PartitionsMissing: Some are not there.
+    """
+    missing = sorted(set(known).difference(there))
+    if not missing:
+        return
+    named = ", ".join(f"`{name}`" for name in missing[:NAMED])
+    more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+    what, remedy = _REMEDIES.get(step_id, _OF_TOPICS)
+    raise PartitionsMissing(
+        f"the recovery store knows how far {what} {named}{more} was read, which is not among what is to be read now\n"
+        f"hint: {remedy}"
+    )
+
+
+NAMED = 5
+_REBUILD = "or make the store anew: move the folder `recovery` away, and `tollway recovery rebuild`"
+_OF_TOPICS = ("partition", f"name the topic that was read before, with all its partitions, {_REBUILD}")
+_REMEDIES = {
+    "files": (
+        "file",
+        "name it with `--file` too, as it was named before: what was read of it is not read again; if it is gone, an"
+        " empty one will do",
+    ),
+    "events": ("partition", f"give the event log as many partitions as it had (`TOLLWAY_PARTITIONS`), {_REBUILD}"),
+}
 
 
 def recovery_store(home: Path, partitions: int, cluster: Cluster = ALONE, *, shared: bool = True) -> Path:

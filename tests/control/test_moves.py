@@ -14,7 +14,7 @@ from rating.meters import Feature
 from rating.prices import Flat, Price, Unit
 from tests.control.conftest import START, World, card, phase
 from tollway.catalog_file import apply, read_catalog, records
-from tollway.control import ControlError, MoveTiming, instant_text
+from tollway.control import ControlError, ControlPlane, MoveTiming, instant_text
 
 D = Decimal
 HOUR = timedelta(hours=1)
@@ -260,6 +260,9 @@ def planned(world: World, held: Subscription) -> Subscription:
     return world.plane.move_subscription(held.id, 2, AHEAD)
 
 
+TICK = timedelta(microseconds=1)
+
+
 def versions(held: Subscription) -> list[tuple[datetime, int]]:
     """From when on a subscription is on which other version."""
     return [(step.at, step.plan_version) for step in held.steps]
@@ -340,6 +343,20 @@ def test_a_move_that_is_at_hand_is_fixed(world: World, planned: Subscription) ->
     assert versions(world.plane.move_subscription(planned.id, 3, AHEAD + DAY)) == [(AHEAD, 2), (AHEAD + DAY, 3)]
     world.clock.at = AHEAD
     assert world.plane.move_subscription(planned.id, 4).version_at(AHEAD) == 4
+
+
+def test_what_is_at_hand_follows_how_far_usage_may_be_ahead(world: World, planned: Subscription) -> None:
+    """By five minutes more than that, which a change takes to be read at most."""
+    far = timedelta(hours=2)
+    with ControlPlane(world.stores.postgres_dsn, world.stores.redis_url, world.clock, far) as plane:
+        for before, is_fixed in ((far + timedelta(minutes=5) - TICK, True), (far + timedelta(minutes=5), False)):
+            world.clock.at = AHEAD - before
+            with plane.changing() as changes:
+                if not is_fixed:
+                    assert versions(changes.withdraw_moves(planned.id)) == []
+                    continue
+                with pytest.raises(ControlError, match="to lie 125 minutes ahead"):
+                    changes.withdraw_moves(planned.id)
 
 
 def test_a_move_that_was_made_is_taken_back_beside_one_that_is_planned(world: World, held: Subscription) -> None:

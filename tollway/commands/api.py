@@ -17,6 +17,7 @@ from tollway.api.server.serve import Work, serve
 from tollway.child import OPTION, end_with_parent
 from tollway.commands.asking import asks_for_keys
 from tollway.commands.durability import check_durability
+from tollway.commands.stores import max_ahead
 from tollway.console import say, settings
 from tollway.embedded import servers
 
@@ -60,6 +61,7 @@ def api(
             with_keys,
             listening,
             hosts_of(listening, place, with_keys=with_keys),
+            max_ahead(),
         )
         serve(place, work, ready=lambda: None if ends_with_input else say(listens(place)))
         say("The API stopped: every request that came was answered.")

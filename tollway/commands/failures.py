@@ -17,7 +17,7 @@ from config.settings import SettingError
 from dataflows.engine import PeerLost
 from dataflows.recovery.copies import NotCopied
 from dataflows.recovery.rebuild import RecoveryStoreThere
-from dataflows.recovery.store import RecoveryStoreScattered
+from dataflows.recovery.store import PartitionsMissing, RecoveryStoreScattered
 from dataflows.sources import kafka
 from dataflows.sources.streams import StreamOffsetGone
 from sinks.kafka.client import KafkaUnavailable, TopicMissing
@@ -66,6 +66,7 @@ def _explain(failure: BaseException) -> tuple[str, int] | None:
             | LedgerOutdated()
             | RecoveryStoreMissing()
             | RecoveryStoreScattered()
+            | PartitionsMissing()
             | RecoveryStoreThere()
             | StreamOffsetGone()
         ):

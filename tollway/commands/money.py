@@ -11,7 +11,7 @@ import typer
 from rating.money import parse_decimal, plain
 from sinks.postgres.migrate import migrate
 from tollway import catalog_file, invoicing
-from tollway.commands.stores import stores
+from tollway.commands.stores import max_ahead, stores
 from tollway.commands.tables import print_invoice
 from tollway.console import instant, money, print_json, print_table, say, settings, show, tell_cut
 from tollway.control import ControlPlane, GrantDraft
@@ -39,7 +39,7 @@ def apply(
     loaded = catalog_file.load_catalog_file(file)
     with servers(chosen, report=say) as endpoints:
         migrate(endpoints.postgres_dsn)
-        with ControlPlane(endpoints.postgres_dsn, endpoints.redis_url) as plane:
+        with ControlPlane(endpoints.postgres_dsn, endpoints.redis_url, max_ahead=max_ahead()) as plane:
             changes = catalog_file.apply(plane, loaded, overwrite=overwrite)
     same = sum(change.action == "unchanged" for change in changes)
     say(f"{len(changes)} entries: {len(changes) - same} changed, {same} unchanged.")

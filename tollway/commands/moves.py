@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rating.catalog import Subscription
-from tollway.commands.stores import stores
+from tollway.commands.stores import max_ahead, stores
 from tollway.console import instant, print_json, say, show
 from tollway.control import (
     Changes,
@@ -53,7 +53,7 @@ def move(
         raise typer.BadParameter(f"{what}\nhint: withdraw first, and move then")
     with (
         stores() as (endpoints, _),
-        ControlPlane(endpoints.postgres_dsn, endpoints.redis_url) as plane,
+        ControlPlane(endpoints.postgres_dsn, endpoints.redis_url, max_ahead=max_ahead()) as plane,
         plane.changing() as changes,
     ):
         held = _held(changes, subscription)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -25,6 +26,11 @@ class NothingThere(Exception):
             f"there is no ledger yet in {place}\n"
             "hint: `tollway apply FILE` makes one, or set `TOLLWAY_HOME` to the folder that has yours"
         )
+
+
+def max_ahead() -> timedelta:
+    """How far ahead of its arrival usage may be."""
+    return timedelta(seconds=settings().max_ahead_seconds)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ request that is made again changes nothing. Planned moves are withdrawn by a req
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
@@ -32,10 +33,13 @@ from tollway.control.errors import ControlError, conflict
 from tollway.control.terms import goes_on
 from tollway.control.transaction import Transaction
 
-AT_HAND: Final = timedelta(minutes=10)
+UNDER_WAY: Final = timedelta(minutes=5)
 """
-So long before it holds a planned move is fixed. Usage may be ahead of its arrival, by five minutes if nothing else is
-set, and so be counted under the move already.
+So long before usage may first be counted under it a planned move is fixed: a change takes a moment to be read.
+
+Usage may be ahead of its arrival, by what `TOLLWAY_MAX_AHEAD_SECONDS` says, and so be counted under a move before that
+holds. An instant belongs to what begins at it: usage of the very microsecond of a move, or of a change, is the new
+version's or subscription's, and what came before it is the old one's.
 """
 
 
@@ -67,7 +71,7 @@ def withdraw_moves(changes: Transaction, subscription_id: str) -> Subscription:
     planned = held.planned_moves(now)
     if not planned:
         return held
-    _check_not_at_hand(planned[0], now)
+    _check_not_at_hand(planned[0], now, changes.max_ahead)
     withdrawn = replace(held, moves=(*held.moves, VersionMove(planned[0].at, held.version_at(now), now)))
     changes.record(withdrawn)
     return withdrawn
@@ -94,7 +98,7 @@ def _moved(
     before = replace(held, moves=tuple(move for move in held.steps if move is not last))
     _check_span(before, at, now)
     steps = _calendar(held, VersionMove(at, target.version, now), now)
-    moved = _with_steps(held, steps, now)
+    moved = _with_steps(held, steps, now, changes.max_ahead)
     if moved == held:
         return held
     _check_terms(catalog, before, moved, at)
@@ -132,7 +136,9 @@ def _calendar(held: Subscription, move: VersionMove, now: datetime) -> tuple[Ver
     return tuple(steps)
 
 
-def _with_steps(held: Subscription, steps: tuple[VersionMove, ...], now: datetime) -> Subscription:
+def _with_steps(
+    held: Subscription, steps: tuple[VersionMove, ...], now: datetime, max_ahead: timedelta
+) -> Subscription:
     """
     A subscription with all that is new among its moves recorded after those that it has.
 
@@ -151,18 +157,19 @@ def _with_steps(held: Subscription, steps: tuple[VersionMove, ...], now: datetim
     begins = min(step.at for step in (*had[same : same + 1], *steps[same : same + 1]))
     for step in had[same:]:
         if step.at > now:
-            _check_not_at_hand(step, now)
+            _check_not_at_hand(step, now, max_ahead)
     added = [VersionMove(step.at, step.plan_version, now) for step in steps[same:]]
     if not added or added[0].at > begins:
         added.insert(0, VersionMove(begins, steps[same - 1].plan_version if same else held.plan_version, now))
     return replace(held, moves=(*held.moves, *added))
 
 
-def _check_not_at_hand(planned: VersionMove, now: datetime) -> None:
+def _check_not_at_hand(planned: VersionMove, now: datetime, max_ahead: timedelta) -> None:
     """That no usage may be counted under a planned move already, so that it can give way."""
-    if planned.at - now >= AT_HAND:
+    at_hand = max_ahead + UNDER_WAY
+    if planned.at - now >= at_hand:
         return
-    minutes = int(AT_HAND.total_seconds()) // 60
+    minutes = math.ceil(at_hand / timedelta(minutes=1))
     what = (
         f"expected the move to version {planned.plan_version} to lie {minutes} minutes ahead at least, as usage may be"
         f" counted under it by now: it holds from {instant_text(planned.at)} on"

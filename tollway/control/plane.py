@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tollway.control.changes import Changes
 from tollway.control.sessions import Sessions
-from tollway.control.transaction import utc_now
+from tollway.control.transaction import DEFAULT_MAX_AHEAD, utc_now
 
 
 class ControlPlane:
@@ -23,8 +23,14 @@ class ControlPlane:
     change in view. Raises `ControlError` for what cannot be, and `psycopg.Error` where PostgreSQL is away.
     """
 
-    def __init__(self, postgres_dsn: str, redis_url: str, now: Callable[[], datetime] = utc_now) -> None:
-        self._sessions = Sessions(postgres_dsn, redis_url, now)
+    def __init__(
+        self,
+        postgres_dsn: str,
+        redis_url: str,
+        now: Callable[[], datetime] = utc_now,
+        max_ahead: timedelta = DEFAULT_MAX_AHEAD,
+    ) -> None:
+        self._sessions = Sessions(postgres_dsn, redis_url, now, max_ahead)
 
     def __enter__(self) -> ControlPlane:
         return self

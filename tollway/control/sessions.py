@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import RLock
 from typing import Any
 
@@ -31,9 +31,10 @@ class Sessions:
         now: Tells the instant it is.
     """
 
-    def __init__(self, postgres_dsn: str, redis_url: str, now: Callable[[], datetime]) -> None:
+    def __init__(self, postgres_dsn: str, redis_url: str, now: Callable[[], datetime], max_ahead: timedelta) -> None:
         self._dsn = postgres_dsn
         self._now = now
+        self._max_ahead = max_ahead
         self._head = ControlHead(redis_url)
         self._writer: psycopg.Connection[Any] | None = None
         self._writer_lock = RLock()
@@ -59,6 +60,7 @@ class Sessions:
                     queue_up(connection)
                     # (2) Check against what is there, and record what shall be.
                     self._changes = changes = Changes(connection, self._now)
+                    changes.max_ahead = self._max_ahead
                     yield changes
                     # (3) Write the log, the catalog rows and the notice.
                     head = changes.flush()

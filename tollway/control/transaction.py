@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import psycopg
 from msgspec import Struct
 from ulid import ULID
 
+from config.settings import Settings
 from rating.catalog import Customer, FeatureSet, Grant, MeterSet, PlanVersion, Record, Subscription, decode_record
 from rating.meters import Feature, Meter
 from sinks.postgres.statements import statement
@@ -60,6 +61,9 @@ def decode(body: str, kind: type[_R]) -> _R:
     return record
 
 
+DEFAULT_MAX_AHEAD = timedelta(seconds=Settings().max_ahead_seconds)
+
+
 class Transaction:
     """
     What there is, and what shall be.
@@ -80,6 +84,8 @@ class Transaction:
         self.identify = identify or RisingIds()
         self._clock = now
         self._now: datetime | None = None
+        self.max_ahead = DEFAULT_MAX_AHEAD
+        """How far ahead of its arrival usage may be, so that it may be counted under what is planned."""
         self.records: list[Record] = []
         """What is to be written, in order."""
         self.subjects = SubjectOwners(self.rows)

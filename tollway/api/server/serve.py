@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +30,7 @@ from msgspec import Struct
 from config.api import ApiSettings
 from config.logs import keep_few_alike
 from tollway.api.server.listen import Place, answers
+from tollway.control.transaction import DEFAULT_MAX_AHEAD
 
 if TYPE_CHECKING:
     from tollway.api.server.guard import GuardedApp
@@ -56,6 +58,8 @@ class Work(Struct, frozen=True):
     settings: ApiSettings
     hosts: frozenset[str] | None = None
     """The names by which it may be called; None: any."""
+    max_ahead: timedelta = DEFAULT_MAX_AHEAD
+    """How far ahead of its arrival usage may be."""
 
     def __repr__(self) -> str:
         return f"Work(with_keys={self.with_keys}, settings={self.settings})"
@@ -120,7 +124,13 @@ def load(work: Work) -> GuardedApp:
     from tollway.openmeter.threads import keep_turns_short
 
     stores = ServerStores(
-        work.redis_url, work.postgres_dsn, work.partitions, work.settings, with_keys=work.with_keys, hosts=work.hosts
+        work.redis_url,
+        work.postgres_dsn,
+        work.partitions,
+        work.settings,
+        with_keys=work.with_keys,
+        hosts=work.hosts,
+        max_ahead=work.max_ahead,
     )
     app = create_app(stores)
     keep_turns_short()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from threading import Lock
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
@@ -23,6 +24,7 @@ from sinks.postgres.pool import Pool
 from tollway.api.server.keys import KeyRing
 from tollway.api.server.pressure import Pressure, check_memory
 from tollway.control import Changes, ControlPlane
+from tollway.control.transaction import DEFAULT_MAX_AHEAD
 from tollway.gate.projection import GateReader, Projector
 from tollway.openmeter.problems import Problem
 from tollway.openmeter.stores import ApiStores
@@ -58,6 +60,7 @@ class ServerStores(ApiStores):
         *,
         with_keys: bool = False,
         hosts: frozenset[str] | None = None,
+        max_ahead: timedelta = DEFAULT_MAX_AHEAD,
     ) -> None:
         self.settings = settings or ApiSettings()
         self.hosts = hosts
@@ -69,7 +72,7 @@ class ServerStores(ApiStores):
         self._refusal: Exception | None = None
         self.pressure = Pressure(self.settings.ingest_requests_max, self.settings.ingest_bytes_max)
         self.pool = Pool(postgres_dsn, answer_seconds=self.settings.timeout_seconds)
-        self.plane = ControlPlane(postgres_dsn, redis_url)
+        self.plane = ControlPlane(postgres_dsn, redis_url, max_ahead=max_ahead)
         self.redis = redis.Redis.from_url(self._redis_url, protocol=3, retry=Retry(NoBackoff(), 1, AGAIN))
         self._async = redis.asyncio.Redis.from_url(self._redis_url, protocol=3, retry=AsyncRetry(NoBackoff(), 1, AGAIN))
         self.gate = GateReader(self._async)
