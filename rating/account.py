@@ -6,12 +6,14 @@ What a snapshot keeps is an `AccountState`; the rest is worked out again after a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
-from rating.catalog import NEVER, Catalog, Customer, Placement, SettlementMode, Subscription
+from rating.catalog import NEVER, Catalog, Customer, Grant, Placement, SettlementMode, Subscription
 from rating.money import ZERO
 from rating.periods import Period
 from rating.usage import PeriodKey, Slice, UsagePeriod, cut_slices, slice_at
@@ -56,7 +58,7 @@ class Account:
         self.mode: SettlementMode | None = None
         self.wallet = Wallet(state.consumed)
         self.granted_next: datetime | None = None
-        """When the next grant was made that took effect before it was made; None: all of them are known by now."""
+        """When the next grant was made, or voided, that is not known of yet; None: all is known by now."""
         self.boundaries_passed = 0
         """How many boundaries of grants, and starts, ends and moves of subscriptions known ahead, have passed."""
         self.features: list[str] = []
@@ -136,15 +138,12 @@ class Account:
         state = self.state
         customer_id = state.customer_id
         known_before, revision_before = self.customer is not None, self.revision
-        granted = catalog.grants_of(customer_id)
-        # A log that is read again meets a grant in force from the past when it was made, as it did the first time. What
-        # was due before the customer was subscribed, from the past, came due with all that was granted by then.
+        # What was due before the customer was subscribed, from the past, came due with all that was granted by then.
         subscribed = (found.recorded_at for found in catalog.subscriptions.get(customer_id, {}).values())
-        known_to = max(now, min(subscribed, default=now))
-        later = [grant for grant in granted if grant.created_at > max(known_to, grant.effective_at)]
-        grants = [grant for grant in granted if grant not in later] if later else granted
-        self.granted_next = min((grant.created_at for grant in later), default=None)
-        records = catalog.records_of[customer_id] - len(later)
+        grants, to_come = grants_known(catalog.grants_of(customer_id), max(now, min(subscribed, default=now)))
+        self.granted_next = min(to_come, default=None)
+        # A snapshot of before may know of some that are still to come.
+        records = max(state.records, catalog.records_of[customer_id] - len(to_come))
         has_new = state.records < records
         self.customer = catalog.customers.get(customer_id)
         state.records = records
@@ -345,3 +344,33 @@ class Account:
     def note_change(self) -> None:
         """Note that more changes than what lanes gather: the next snapshot packs the account again."""
         self.packed = None
+
+
+def grants_known(granted: Sequence[Grant], at: datetime) -> tuple[Sequence[Grant], list[datetime]]:
+    """
+    The grants as they were known at an instant: none that was made later, and none voided that was voided later.
+
+    Usage that is ahead of its arrival is paid for by what was known as it arrived: a grant that is made before its time
+    comes finds it charged already, and what a voided one has paid for it stays paid. A log that is read late, or again,
+    has all of the catalog before its first line. So it meets each grant, and each void, at the instant of its making.
+
+    Args:
+        granted: As the catalog has them now, in burn order.
+        at: The instant.
+
+    Returns:
+        Those that were known, in burn order, and the instants at which the rest was recorded.
+    """
+    to_come = [grant.created_at for grant in granted if grant.created_at > at]
+    to_come += [grant.voided_at for grant in granted if grant.voided_at is not None and grant.voided_at > at]
+    if not to_come:
+        return granted, to_come
+    known = [grant for grant in granted if grant.created_at <= at]
+    return [_as_known(grant, at) for grant in known], to_come
+
+
+def _as_known(grant: Grant, at: datetime) -> Grant:
+    """A grant as it was known at an instant: what voids it may come later."""
+    if grant.voided_at is None or grant.voided_at <= at:
+        return grant
+    return replace(grant, voided_at=None)

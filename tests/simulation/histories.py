@@ -492,8 +492,12 @@ class Maker:
         return found
 
     def _calm(self) -> Callable[[datetime, datetime], bool]:
-        """Whether no entry is recorded between two instants: what comes before its time is read by what is known."""
-        instants = sorted({entry.at for entry in self.entries})
+        """
+        Whether no entry but grants and voids is recorded between two instants, nor a customer that is new.
+
+        What comes before its time is read by what is known of its customer.
+        """
+        instants = sorted({entry.at for entry in self.entries if entry.kind != "grant"})
         return lambda start, end: not any(start <= instant <= end for instant in instants)
 
     def _time(self) -> datetime:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from msgspec.structs import replace
 
 from rating.catalog import Grant, Record, SettlementMode
 from rating.money import ZERO
@@ -165,7 +166,8 @@ def run_balance(vector: Vector) -> None:
 
 
 def run_pending(vector: Vector) -> None:
-    world = world_of(*features("a"), *grants_of(vector))
+    # All are made before any of them takes effect.
+    world = world_of(*features("a"), *(replace(found, created_at=START) for found in grants_of(vector)))
     now, later = vector["expected"]
     assert [world.balance.settled, world.balance.pending] == [D(now["settled"]), D(now["pending"])]
     world.beat(START + 11 * DAY)

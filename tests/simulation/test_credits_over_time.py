@@ -45,6 +45,7 @@ class Loop:
                 g.priority,
                 not g.features,
                 g.expires_at or datetime.max.replace(tzinfo=START.tzinfo),
+                g.created_at,
                 g.effective_at,
                 g.id,
             ),
@@ -133,6 +134,7 @@ def test_each_grant_pays_what_a_plain_loop_lets_it_pay(seed: int, mode: Settleme
                 at = max(world.now, min(found.effective_at, now))
                 world.beat(at)
                 loop.advance(at)
+                found = replace(found, created_at=min(found.created_at, at))
                 loop.grants[found.id] = found
                 world.apply(found)
                 loop.repay()
@@ -211,3 +213,49 @@ def test_a_grant_repays_no_more_than_a_period_owes_in_all() -> None:
     world.apply(grant("late", 10, world.now))
     world.beat(BEGIN + 3 * HOUR)
     assert (world.balance.consumed, world.balance.uncovered, world.balance.overage) == (D(2), D(0), D(0))
+
+
+@pytest.mark.parametrize("mode", SettlementMode)
+@pytest.mark.parametrize("what", ["granted", "granted for later", "voided"])
+def test_what_is_granted_or_voided_while_usage_waits_for_its_time_leaves_it_as_it_was_charged(
+    mode: SettlementMode, what: str
+) -> None:
+    """Usage ahead of its arrival is paid for by what was known then: live, after a standstill, and in a rebuild."""
+    setup = [*metered("a"), plan(card("a")), customer(), subscription(mode, BEGIN)]
+    made = BEGIN + timedelta(minutes=2)
+    if what == "voided":
+        first = grant("g", 100, BEGIN)
+        setup.append(first)
+        change = replace(first, voided_at=made)
+    else:
+        starts = made + timedelta(minutes=1) if what == "granted for later" else made
+        change = replace(grant("g", 100, starts), created_at=made)
+    arrives = BEGIN + timedelta(minutes=1)
+    used = event("1", "a", 5, arrives + timedelta(minutes=4))
+    end = BEGIN + HOUR
+    live = World()
+    live.now = BEGIN
+    live.apply(*setup)
+    live.beat(arrives)
+    live.use(used)
+    live.beat(made)
+    live.apply(change)
+    live.beat(end)
+    found = []
+    for late in (made + timedelta(seconds=30), end):
+        # The catalog is at its head before the log is read, whose clock goes by what was received.
+        again = World()
+        again.record(*setup, change)
+        again.now = late
+        again._do(lambda out, world=again: world.group.resume(BEGIN, out))
+        again.fold(used, received=arrives)
+        again.beat(late)
+        again.beat(end)
+        found.append(again)
+    for again in found:
+        assert again.paid() == live.paid()
+        assert again.by_feature() == live.by_feature()
+        assert again.balance[:-2] == live.balance[:-2]
+    is_paid = what == "voided" or mode is SettlementMode.CREDIT_ONLY
+    assert (live.balance.consumed, live.balance.uncovered) == ((D(5), D(0)) if is_paid else (D(0), D(5)))
+    assert live.balance.voided == (D(95) if what == "voided" else D(0))
