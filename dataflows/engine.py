@@ -36,6 +36,7 @@ from dataflows.log_clock import LogClock
 from dataflows.pace import EpochPacer
 from dataflows.rating_flow import Wiring, rating_flow
 from dataflows.recovery.copies import states
+from dataflows.recovery.fits import refuse_another_store
 from dataflows.recovery.store import ALONE, Cluster, expect_all, recovery_store
 from dataflows.redrive import Redrive
 from dataflows.sources.control import ControlSource
@@ -163,12 +164,14 @@ def run_engine(
             kafka=None if topics is None else topics.outputs,
         )
     )
-    recovery = _recovery(settings, cluster, sources)
+    store = _recovery(settings, cluster, sources)
+    recovery = None if store is None else RecoveryConfig(str(store))
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
     try:
         with sole_writer(postgres_dsn, cluster.process_id), stopping_on_signals(stopping):
+            refuse_another_store(store, postgres_dsn, SINK_PARTITIONS)
             history.begin(accepts_gaps=settings.log_accept_gap or bool(kafka is not None and kafka.begin_at))
             # One process of a cluster is enough to look after what Redis remembers.
             with history.keeping() if cluster.process_id == 0 else nullcontext():
@@ -189,15 +192,15 @@ def run_engine(
 
 def _recovery(
     settings: Settings, cluster: Cluster, sources: dict[str, FixedPartitionedSource[Any, Any]]
-) -> RecoveryConfig | None:
-    """The recovery store, once it is known that the flow goes on with all that it has read from; None: none is kept."""
+) -> Path | None:
+    """The folder of the recovery store, once it is known that the flow goes on with all that it has read from; None: none is kept."""
     if not settings.recovery:
         return None
     store = recovery_store(settings.home, settings.recovery_partitions, cluster, shared=settings.recovery_shared)
     for step_id, source in sources.items():
         # Before the flow has the store open: its locks are the process's.
         expect_all(step_id, states(store, step_id), source.list_parts())
-    return RecoveryConfig(str(store))
+    return store
 
 
 def _run_as_one_of(cluster: Cluster, flow: Dataflow, epoch: timedelta, recovery: RecoveryConfig | None) -> None:

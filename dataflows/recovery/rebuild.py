@@ -24,9 +24,8 @@ from dataflows.recovery.copies import Copied, holds_an_epoch, newest_copy, state
 from rating.events import INSTANT_MIN
 from sinks.postgres.connecting import connect
 from sinks.postgres.generations import raise_generation
-from sinks.postgres.ledger import rewind, sole_writer
+from sinks.postgres.ledger import LEDGER_STEP, rewind, sole_writer
 
-LEDGER_STEP = "ledger"
 CLOCK_SKEW_MAX = timedelta(minutes=1)
 """The clock of a log may be ahead by so much of that by which the store was copied."""
 

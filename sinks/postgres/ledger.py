@@ -50,6 +50,14 @@ STAGED_COLUMNS = {
     "seen_ids": "(key_group, segment, ids, oldest_needed)",
 }
 
+LEDGER_STEP = "ledger"
+"""The step of the flow that writes it; its state in the recovery store is the last commit of each sink partition."""
+
+LEDGER_OUTDATED_HINT = (
+    "hint: after a backup of the ledger was put back, move the folder `recovery` of each home away, and let `tollway"
+    " recovery rebuild` make it anew; or put back the recovery store of the same backup"
+)
+
 DUPLICATE_MISMATCH = "duplicate_mismatch"
 MISMATCH_MESSAGE = "an event with the same source and id, but other content, was rated before"
 
@@ -75,7 +83,8 @@ class LedgerOutdated(Exception):
     """
     The recovery store knows of commits that the ledger does not hold: usage in them would be missing for good.
 
-    Remedy: put back the recovery store of the same backup as the ledger.
+    Remedy: move the recovery store away and make it anew with `tollway recovery rebuild`, or put back that of the same
+    backup as the ledger.
     """
 
 
@@ -152,34 +161,55 @@ class Ledger:
             LedgerOutdated: Nor is it, since the ledger ends before it.
         """
         with self._connection.transaction():
-            held = self._connection.execute(statement("commit_of_part"), (part,)).fetchone()
-            newest = held[0] if held else 0
-            if newest < sequence:
-                raise LedgerOutdated(
-                    f"the ledger ends at commit {newest} of sink partition {part}, but the recovery store at"
-                    f" {sequence}: usage in between would be missing\n"
-                    "hint: put back the recovery store of the same backup as the ledger"
-                )
+            refuse_unfit(self._connection, part, sequence)
             for table in TAKEN_BACK:
-                found = self._connection.execute(
-                    statement("newest_commit_of_rows", table=table), (part, sequence)
-                ).fetchone()
-                newest = found[0] if found else None
-                if newest is None:
-                    continue
-                if newest > sequence + 1:
-                    raise RecoveryStoreMissing(
-                        f"the ledger holds commit {newest} of sink partition {part},"
-                        f" but the recovery store ends at {sequence}\n"
-                        "hint: set TOLLWAY_HOME to the folder whose recovery store belongs to this ledger; if that is"
-                        " lost, move what is left of it away: `tollway recovery rebuild` makes it anew"
-                    )
                 self._connection.execute(statement("take_back_rows", table=table), (part, sequence))
             self._connection.execute(statement("restore_charges"), {"part": part, "sequence": sequence})
 
     def close(self) -> None:
         """End the connection."""
         self._connection.close()
+
+
+def refuse_unfit(connection: psycopg.Connection[Any], part: int, sequence: int, *, keeps_store: bool = True) -> None:
+    """
+    See to it that a partition's commit `sequence`, where the flow resumes, is where the ledger left off.
+
+    Args:
+        connection: To the ledger.
+        part: The sink partition.
+        sequence: Its last commit, by the recovery store.
+        keeps_store: Whether the flow has a recovery store at all.
+
+    Raises:
+        RecoveryStoreMissing: There are later commits too.
+        LedgerOutdated: The ledger ends before it.
+    """
+    held = connection.execute(statement("commit_of_part"), (part,)).fetchone()
+    newest = held[0] if held else 0
+    if newest < sequence:
+        raise LedgerOutdated(
+            f"the ledger ends at commit {newest} of sink partition {part}, but the recovery store at"
+            f" {sequence}: usage in between would be missing\n{LEDGER_OUTDATED_HINT}"
+        )
+    for table in TAKEN_BACK:
+        found = connection.execute(statement("newest_commit_of_rows", table=table), (part, sequence)).fetchone()
+        newest = (found[0] if found else None) or 0
+        if newest <= sequence + 1:
+            continue
+        if not keeps_store:
+            raise RecoveryStoreMissing(
+                f"the ledger holds commit {newest} of sink partition {part}, and TOLLWAY_RECOVERY=off would begin"
+                " without a recovery store\n"
+                "hint: leave TOLLWAY_RECOVERY out, so that the dataflow goes on from the store in its home folder; off"
+                " is for a ledger that was never written with it on"
+            )
+        raise RecoveryStoreMissing(
+            f"the ledger holds commit {newest} of sink partition {part},"
+            f" but the recovery store ends at {sequence}\n"
+            "hint: set TOLLWAY_HOME to the folder whose recovery store belongs to this ledger; if that is"
+            " lost, move what is left of it away: `tollway recovery rebuild` makes it anew"
+        )
 
 
 def rewind(connection: psycopg.Connection[Any], sequences: dict[int, int]) -> int:
@@ -402,7 +432,7 @@ def _charge_row(row: tuple[Any, ...]) -> ChargeRow:
 
 
 def load_seen_ids(dsn: str, key_group: int, segments: list[int]) -> list[bytes]:
-    """Sealed segments of event ids, in the order asked for. Raises `LookupError` where one is missing."""
+    """Sealed segments of event ids, in the order asked for. Raises `LedgerOutdated` where one is missing."""
     if not segments:
         return []
     with connect(dsn, autocommit=True) as connection:
@@ -410,5 +440,8 @@ def load_seen_ids(dsn: str, key_group: int, segments: list[int]) -> list[bytes]:
         connection.execute(statement("remember_seen_ids"), (key_group, segments))
         found = connection.execute(statement("seen_ids_of_segments"), (key_group, segments)).fetchall()
     if len(found) != len(segments):
-        raise LookupError(f"key group {key_group}: {len(segments)} segments of event ids expected, {len(found)} found")
+        raise LedgerOutdated(
+            f"the recovery store knows {len(segments)} segments of event ids of key group {key_group}, and the ledger"
+            f" has {len(found)} of them: it is older, or another one\n{LEDGER_OUTDATED_HINT}"
+        )
     return [row[0] for row in found]

@@ -97,3 +97,59 @@ def test_a_generation_may_be_raised_by_hand(stores: Stores) -> None:
         refused = tollway(stores, "recovery", "raise-generation")
         assert refused.returncode == 2
         assert "another dataflow" in refused.stderr
+
+
+def test_a_ledger_put_back_without_the_rebuild_is_refused_before_anything_is_told(stores: Stores) -> None:
+    """The start says what to do, twice alike; no generation begins; what it says to do then works."""
+    write_records(stores, world())
+    append(stores, calls(0, 30, "first"))
+    drain(stores)
+    assert tollway(stores, "recovery", "copy").returncode == 0
+    copied(stores, database(stores), f"{database(stores)}_backup")
+    for part in range(2):
+        append(stores, calls(0, 10, f"later-{part}"))
+        drain(stores)
+    copied(stores, f"{database(stores)}_backup", database(stores))
+    generations = query(stores, "select count(*) from generations")
+    for _ in range(2):
+        refused = tollway(stores, "run", "--drain")
+        assert refused.returncode == 2, refused.stderr
+        assert "usage in between would be missing" in refused.stderr
+        assert "move the folder `recovery`" in refused.stderr
+        assert "put back the recovery store" in refused.stderr
+        assert "nothing is lost" not in refused.stderr
+    assert query(stores, "select count(*) from generations") == generations
+    (stores.settings.home / "recovery").rename(stores.settings.home / "recovery.away")
+    made = tollway(stores, "recovery", "rebuild")
+    assert made.returncode == 0, made.stderr
+    drain(stores)
+    assert query(stores, "select sum(events) from usage_periods") == [(50,)]
+
+
+def test_recovery_switched_off_on_a_ledger_that_goes_on_is_named_as_the_cause(stores: Stores) -> None:
+    """The setting is what to mend, and nothing has begun by then."""
+    write_records(stores, world())
+    for part in range(2):
+        append(stores, calls(0, 10, f"part-{part}"))
+        drain(stores)
+    generations = query(stores, "select count(*) from generations")
+    refused = tollway(stores, "run", "--drain", TOLLWAY_RECOVERY="off")
+    assert refused.returncode == 2, refused.stderr
+    assert "TOLLWAY_RECOVERY=off" in refused.stderr
+    assert query(stores, "select count(*) from generations") == generations
+
+
+def test_a_ledger_is_not_put_back_under_a_dataflow(stores: Stores) -> None:
+    """PostgreSQL's own program is not begun; a list of what a backup holds is shown all the same."""
+    write_records(stores, world())
+    with running(stores, None) as process:
+        wait_for(
+            lambda: query(stores, "select 1 from pg_locks where locktype = 'advisory'") or process.poll() is not None,
+            "the dataflow to hold the ledger",
+        )
+        refused = tollway(stores, "postgres", "pg_restore", "--dbname", database(stores), "no-such.dump")
+        assert refused.returncode == 2, refused.stderr
+        assert "another dataflow" in refused.stderr
+        looked = tollway(stores, "postgres", "pg_restore", "--list", "no-such.dump")
+        assert "another dataflow" not in looked.stderr
+        stopped(process, stores)

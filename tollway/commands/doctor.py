@@ -102,7 +102,7 @@ def _check_home(checks: _Checks, chosen: Settings) -> None:
     checks.add("dataflow", True, state)
     crash = crash_log(chosen.home)
     if process is None and crash.exists():
-        why = f"a failure: see `{crash}`, then start it again"
+        why = f"a failure: the end of `{crash}` tells it, and mostly what to do: do that, then start it again"
         if crash.stat().st_size == 0:
             why = (
                 "it was killed, and had no time to say why: look whether the system was short of memory (`dmesg`), or"

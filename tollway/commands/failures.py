@@ -38,6 +38,8 @@ from tollway.ledger_reads import NotFound
 
 RESUME_HINT = "hint: start it again: it goes on from its last epoch, and nothing is lost or charged twice"
 
+_TABLES_GONE = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
+
 
 def explain(failure: BaseException) -> tuple[str, int] | None:
     """The message, its last line a hint, and the exit code; None for what was not foreseen."""
@@ -108,6 +110,15 @@ def _explain(failure: BaseException) -> tuple[str, int] | None:
 def _explain_end(failure: DataflowFailed) -> tuple[str, int]:
     """What ended the dataflow, if that was foreseen, and where the rest of the story is."""
     cause = failure.__cause__
+    if any(isinstance(link, _TABLES_GONE) for link in _chain(cause or failure)):
+        # The schema was brought up to date before the dataflow began.
+        return (
+            f"the dataflow ended: tables of the ledger were changed or taken away while it ran: the traceback is in"
+            f" `{failure.log}`\n"
+            "hint: was a backup put back meanwhile? Put it back once more, move the folder `recovery` away, and let"
+            " `tollway recovery rebuild` make it anew",
+            BAD_INPUT,
+        )
     explained = None if cause is None else explain(cause)
     where = f"the traceback is in `{failure.log}`"
     if explained is None:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from psycopg.conninfo import conninfo_to_dict
 
+from sinks.postgres.ledger import sole_writer
 from tollway.console import say, settings
 from tollway.embedded import program_folder, servers
 
@@ -41,11 +42,18 @@ def postgres(
 
     Example: tollway postgres pg_dump --format custom --file ledger.dump
 
+    A backup is not put back while a dataflow runs on the ledger: pg_restore with --dbname is refused then.
+
+    Example: tollway postgres pg_restore --clean --if-exists --dbname tollway ledger.dump
+
     Example: tollway postgres psql --command "select customer_key, live from balances"
     """
     chosen = settings()
     command = _found(program)
     with servers(chosen, report=say) as endpoints:
+        if Path(program).name == "pg_restore" and any(map(_names_a_database, arguments or [])):
+            with sole_writer(endpoints.postgres_dsn, process_id=0):
+                pass
         said = conninfo_to_dict(endpoints.postgres_dsn)
         address = {VARIABLES[name]: str(value) for name, value in said.items() if name in VARIABLES and value}
         process = subprocess.Popen([command, *(arguments or [])], env=os.environ | address)
@@ -59,6 +67,11 @@ def postgres(
                 process.terminate()
                 process.wait()
     raise typer.Exit(code if code >= 0 else 128 - code)
+
+
+def _names_a_database(argument: str) -> bool:
+    """Whether an argument of pg_restore has it write into a database, rather than list or print what a backup holds."""
+    return argument == "--dbname" or argument.startswith(("--dbname=", "-d"))
 
 
 def _found(program: str) -> str:
