@@ -330,8 +330,9 @@ class Intake:
             route = found
             out.subjects.append(UsedSubject(route.account.state.customer_id, event.subject))
         measured = measure(route.meters, event, received_at, arrival.line, only)
-        if not measured.counted:
-            self._end_uncounted(measured, arrival, out)
+        end = measured.end(only)
+        if end is not None:
+            self._end_uncounted(end, measured, arrival, out)
             return None
         account = route.account
         if account.coming and any(
@@ -339,8 +340,9 @@ class Intake:
         ):
             keeper.hold_for_snapshot(arrival)
             return None
-        self._count(account, route, measured, arrival, knew_all)
-        if account.headroom is not None and account.headroom <= 0:
+        if measured.counted:
+            self._count(account, route, measured, arrival, knew_all)
+        if measured.counted and account.headroom is not None and account.headroom <= 0:
             keeper.settle_now(account, [period for period, _, _ in measured.counted], now, out)
         out.rejected += measured.refused
         self._remember_rest(arrival, measured, account, out)
@@ -603,11 +605,9 @@ class Intake:
 
     # -- reject, park --------------------------------------------------------------------------------
 
-    def _end_uncounted(self, measured: Measured, arrival: Arrival, out: Outcome) -> None:
+    def _end_uncounted(self, end: ParkCode | Rejected, measured: Measured, arrival: Arrival, out: Outcome) -> None:
         """Reject or park an event that adds to no meter, as a whole."""
         only = arrival.only
-        end = measured.end(only)
-        assert end is not None
         if isinstance(end, Rejected):
             out.reject(replace(end, meter=only))
         elif only and measured.waiting:

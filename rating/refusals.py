@@ -58,11 +58,11 @@ class ParkCode(StrEnum):
     NO_SUBSCRIPTION = "no_subscription"
     """The customer had no subscription at the time of the event."""
     NO_FEATURE = "no_feature"
-    """No feature of the customer's plan meters events like this one."""
+    """No feature of the customer's plan meters events like this one, or the event has nothing that one would count."""
     PERIOD_CLOSED = "period_closed"
     """The billing period of the event has closed."""
     UNPRICED = "unpriced"
-    """A meter of the plan counts the event, and no feature of it prices it; the rest of the event was rated."""
+    """A meter of the plan counts the event, and no feature of it prices that usage; the event itself was rated."""
 
 
 @final
@@ -121,7 +121,10 @@ _MESSAGES = {
         "the customer of `{subject}` had no subscription at the event's time: subscribe it as of then, which is"
         " possible where it has had none since"
     ),
-    ParkCode.NO_FEATURE: "no feature of the customer's plan meters `{type}` events: add meter, feature, rate card",
+    ParkCode.NO_FEATURE: (
+        "no feature of the customer's plan takes anything of this `{type}` event: add meter, feature and rate card, or see"
+        " whether it has the value that they count"
+    ),
     ParkCode.PERIOD_CLOSED: "the billing period of the event had closed when it arrived",
 }
 _PART_MESSAGES = {

@@ -162,18 +162,20 @@ class Measured(Struct):
 
     def end(self, only: str = "") -> ParkCode | Rejected | None:
         """
-        How the event ends as a whole, or what of it is for `only` one meter; None: it is rated.
+        How the event ends as a whole, or what of it is for `only` one meter; None: it is rated, if only as unpriced.
 
-        As long as something of it waits, all of it does: what it lacks for other meters is reported once it is placed.
+        Usage that no feature prices waits by itself, by its meter: the event is not in its way, and never comes again.
         """
         if self.counted:
             return None
         if only and self.waiting:
             return self.waiting[0].code
         codes = {waits.code for waits in self.waiting}
-        if ParkCode.UNPRICED in codes or not (codes or self.refused):
-            return ParkCode.NO_FEATURE
-        return ParkCode.PERIOD_CLOSED if codes else self.refused[0]
+        if ParkCode.UNPRICED in codes:
+            return None
+        if codes:
+            return ParkCode.PERIOD_CLOSED
+        return self.refused[0] if self.refused else ParkCode.NO_FEATURE
 
 
 def route_to(

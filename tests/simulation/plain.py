@@ -611,7 +611,7 @@ class Oracle:
                 self.waiting.append(arrival)
             return
         self.parked.pop((*name, ""), None)
-        if not placed.counted:
+        if not placed.counted and "unpriced" not in placed.parts.values():
             self.ends["rejected"] += 1
             if identity in self.followed or name in self.unowned:
                 # Where the first is refused at once, the next one under its id is rated.
@@ -684,9 +684,9 @@ class Oracle:
                     placed.counted.append((period, value))
                 else:
                     placed.parts[key] = "period_closed"
-        if placed.counted:
+        if placed.counted or "unpriced" in placed.parts.values():
             return placed
-        if "unpriced" in placed.parts.values() or not (placed.parts or placed.is_refused):
+        if not (placed.parts or placed.is_refused):
             return "no_feature"
         return "period_closed" if placed.parts else placed
 

@@ -240,6 +240,33 @@ def test_usage_that_no_feature_prices_is_kept_beside_the_rated_event() -> None:
     assert world.ended == {("rated", ""): 6}
 
 
+def test_usage_that_no_feature_prices_may_be_all_that_an_event_has() -> None:
+    """It waits by meter all the same; the event is rated, so a copy is a duplicate; a price counts it once."""
+    records = [*models(SMALL)]
+    records[-3] = plan(card("small"))
+    world = world_at(START, *records)
+    waiting = llm("1", 5, model="new")
+    out = world.fold(waiting, llm("2", 0, model="new"))
+    assert [(one.code, one.meter, one.dimensions, one.quantity) for one in out.parked] == [
+        (ParkCode.UNPRICED, "tokens", {"model": "new"}, 5),
+        (ParkCode.NO_FEATURE, "", {}, None),
+    ]
+    assert world.ended == {("rated", ""): 1, ("parked", "no_feature"): 1}
+    assert "of meter `tokens`" in out.parked[0].message
+    world.restart()
+    world.use(waiting)
+    assert world.ended["duplicate", ""] == 1
+    again = lambda out: world.group.fold(line(waiting), START, world.now, out, False, "tokens")  # noqa: E731
+    priced = replace(plan(card("small"), card("others")), version=2)
+    world.apply(FeatureSet(OTHERS), priced, replace(subscription(INVOICE), plan_version=2))
+    world._do(again)
+    world._do(again)
+    world.beat()
+    assert {row.feature_key: row.quantity for row in world.charges.values()} == {"others": 5}
+    assert world.ended["duplicate", ""] == 2
+    assert world.balance.charged == 5
+
+
 def test_a_feature_may_take_all_others() -> None:
     """It takes what no other feature of the plan takes, as its own filters let it pass, and nothing else."""
     europe = replace(OTHERS, key="europe", filters={"region": ("eu",)})
