@@ -99,6 +99,9 @@ class Fields:
             path = f"{self.path}.{_clipped(str(name))}"
             nearest = get_close_matches(str(name)[:_GOT_LENGTH_MAX], self._known, n=1)
             hint = f"did you mean `{nearest[0]}`? " if nearest else "remove it; "
+            if str(name).isdecimal():
+                # What is left of `{amount: 0,001}`: to remove it would leave a price of 0.
+                hint = f"write decimals with a point, as in 0.{_clipped(str(name))}: a comma begins another field; "
             raise PriceError("unknown field", path, f"{hint}known here: {', '.join(self._known)}")
 
 

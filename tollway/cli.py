@@ -79,8 +79,21 @@ A `typer.Typer` in place of a function has commands of its own.
 PLACES = {name: place for section in COMMANDS.values() for name, (place, _) in section.items()}
 NAME_WIDTH = max(map(len, PLACES))
 
+CANCEL = "`POST /api/v1/subscriptions/ID/cancel`"
+DELETE = "`DELETE /api/v1/customers/KEY`"
+VOID = "`POST /api/v3/openmeter/customers/KEY/credits/grants/ID/void` or `POST /api/v1/billing/invoices/ID/void`"
+OVER_HTTP = {
+    "cancel": CANCEL, "unsubscribe": CANCEL, "stop": CANCEL,
+    "delete": DELETE, "remove": DELETE,
+    "void": VOID, "revoke": VOID,
+}  # fmt: skip
+"""What no command does, by the words that people try, and the request that does it."""
+
 # A backspace on a line of its own keeps the lines below it as they are.
 EPILOG = """
+What there is no command for is done over HTTP: cancelling a subscription, deleting a customer, voiding a grant or an
+invoice.
+
 Results go to standard output, all else to standard error. Settings are environment variables: TOLLWAY_HOME, say,
 is the folder of the servers' data, .tollway by default.
 
@@ -107,8 +120,10 @@ class Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in PLACES:
-            nearest = get_close_matches(cmd_name, PLACES, n=1)
+            nearest = get_close_matches(cmd_name, PLACES, n=1, cutoff=0.7)
             meant = f"did you mean `{nearest[0]}`? " if nearest else ""
+            if cmd_name in OVER_HTTP:
+                meant = f"that is done over HTTP, {OVER_HTTP[cmd_name]}; "
             ctx.fail(f"there is no command `{cmd_name[:40]}`\nhint: {meant}`tollway --help` lists all")
         module, _, name = PLACES[cmd_name].partition(":")
         found = getattr(import_module(f"tollway.commands.{module}"), name)

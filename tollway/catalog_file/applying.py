@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from hashlib import sha256
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 from ulid import ULID
@@ -23,9 +23,22 @@ from tollway.catalog_file.places import line_of, name_in_file
 from tollway.catalog_file.reading import CatalogFile
 from tollway.catalog_file.said import Change, SaidPlans, SaidTerms
 from tollway.catalog_file.subscribing import bring_about
-from tollway.control import Changes, ControlError, ControlPlane, CustomerDraft, GrantDraft, PlanDraft, version_of
+from tollway.control import (
+    Changes,
+    ControlError,
+    ControlPlane,
+    CustomerDraft,
+    GrantDraft,
+    PlanDraft,
+    check_not_deleted,
+    version_of,
+)
 
 _T = TypeVar("_T")
+
+DELETED_HINT: Final = (
+    "take this customer out of the file; its ledger stays, and so its key: one who comes back gets another key"
+)
 
 
 def apply(plane: ControlPlane, file: CatalogFile, *, overwrite: bool = False) -> list[Change]:
@@ -100,6 +113,8 @@ def _apply(changes: Changes, file: CatalogFile, *, overwrite: bool = False) -> l
     for index, (draft, known) in enumerate(zip(file.customers, known_customers, strict=True)):
         path = f"$.customers[{index}]"
         with _at(file, path):
+            if known is not None:
+                check_not_deleted(known, "key", DELETED_HINT)
             customer = changes.put_customer(replace(draft, subscription=None, grants=()))
             done.append(_change("customer", draft.key, known, customer))
         if draft.subscription is not None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
+from rating.catalog import Subscription
 from tollway import ledger_reads
 from tollway.commands.stores import stores
-from tollway.console import print_json, print_table, tell_cut
+from tollway.console import print_json, print_table, shown, tell_cut
 from tollway.control import status_at, utc_now
 from tollway.ledger_reads import NotFound
 
@@ -72,13 +74,19 @@ def plans(
         tell_cut(limit, "first")
 
 
+def _planned(held: Subscription, now: datetime) -> str | None:
+    """The moves to other versions that are to come, for people."""
+    steps = [f"v{move.plan_version} from {shown(move.at)}" for move in held.planned_moves(now)]
+    return ", then ".join(steps) or None
+
+
 def subscriptions(
     customer: Annotated[str | None, typer.Argument(help="Only those of this customer, by key or id.")] = None,
     limit: Limit = 100,
     as_json: Json = False,
 ) -> None:
     """
-    List subscriptions by customer, the oldest first, with the version of the plan that each is on.
+    List subscriptions by customer, the oldest first, with the version of the plan that each is on, and will be on.
 
     Example: tollway subscriptions acme
     """
@@ -89,21 +97,23 @@ def subscriptions(
     if as_json:
         print_json([_shown(one, status_at(one.held, now)) for one in found])
     else:
-        print_table(
-            "Subscriptions" if customer is None else f"Subscriptions of {customer}",
-            ["customer", "plan", "status", "from", "to", "id"],
+        columns = ["customer", "plan", "status", "from", "to", "id"]
+        rows: list[list[object]] = [
             [
-                [
-                    one.customer_key,
-                    f"{one.plan_key} v{one.plan_version}",
-                    status_at(one.held, now),
-                    one.active_from,
-                    one.active_to,
-                    one.id,
-                ]
-                for one in found
-            ],
-        )
+                one.customer_key,
+                f"{one.plan_key} v{one.plan_version}",
+                status_at(one.held, now),
+                one.active_from,
+                one.active_to,
+                one.id,
+            ]
+            for one in found
+        ]
+        moves = [_planned(one.held, now) for one in found]
+        if any(moves):
+            columns[2:2] = ["planned"]
+            rows = [[*row[:2], planned, *row[2:]] for row, planned in zip(rows, moves, strict=True)]
+        print_table("Subscriptions" if customer is None else f"Subscriptions of {customer}", columns, rows)
     if cut:
         tell_cut(limit, "first")
 

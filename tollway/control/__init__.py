@@ -18,6 +18,7 @@ advisory lock, so that entry ids become visible in order: a reader that saw entr
 
 from tollway.control.changes import Changes
 from tollway.control.checks import YEAR_MAX, YEAR_MIN, check_count, check_length, instant_text
+from tollway.control.deletion import check_not_deleted
 from tollway.control.drafts import CustomerDraft, GrantDraft, MoveTiming, PlanDraft, SubscriptionDraft
 from tollway.control.errors import ControlCode, ControlError, from_meter_error, within
 from tollway.control.grants import PRIORITY_MAX
@@ -47,6 +48,7 @@ __all__ = [
     "Transaction",
     "check_count",
     "check_length",
+    "check_not_deleted",
     "from_meter_error",
     "goes_on",
     "in_force",

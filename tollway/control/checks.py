@@ -54,7 +54,7 @@ def check_currency(text: str, path: str) -> None:
     """A currency, or a unit of credit that is counted like one."""
     if not _CURRENCY.fullmatch(text):
         hint = "write an ISO 4217 code such as USD, or one of your own in capitals, such as CREDITS"
-        raise invalid(path, "a currency code of 3 to 24 characters", f"`{text[:24]}`", hint)
+        raise invalid(path, "a currency code of 3 to 24 characters in capitals", f"`{text[:24]}`", hint)
 
 
 def check_count(count: int, path: str, limit: Limit) -> None:

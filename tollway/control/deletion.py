@@ -31,10 +31,12 @@ def delete_customer(changes: Transaction, key_or_id: str) -> Customer:
     return deleted
 
 
-def check_not_deleted(customer: Customer, path: str) -> None:
-    """Check that a customer may be changed. Raises `ControlError` with the path that named it."""
+def check_not_deleted(
+    customer: Customer, path: str, hint: str = "its ledger stays, and so its key; make a customer with another key"
+) -> None:
+    """Check that a customer may be changed. Raises `ControlError` with the path that named it, and what to do."""
     if customer.deleted_at is not None:
         what = (
             f"expected a customer that is there, got `{customer.key}`, deleted at {instant_text(customer.deleted_at)}"
         )
-        raise conflict(path, what, "its ledger stays, and so its key; make a customer with another key")
+        raise conflict(path, what, hint)

@@ -107,7 +107,10 @@ def answers(place: Place) -> bool:
 
 def listens(place: Place) -> str:
     """What people are told when it does."""
-    return f"The API listens on {place.url}; {place.url}/docs describes it."
+    where = place.url
+    if ipaddress.ip_address(place.host).is_unspecified:
+        where = f"all addresses, port {place.port} (on this machine {place.url})"
+    return f"The API listens on {where}; {place.url}/docs describes it."
 
 
 def _numeric(host: str) -> str:
