@@ -122,8 +122,8 @@ _MESSAGES = {
         " possible where it has had none since"
     ),
     ParkCode.NO_FEATURE: (
-        "no feature of the customer's plan takes anything of this `{type}` event: add meter, feature and rate card, or see"
-        " whether it has the value that they count"
+        "no feature of the customer's plan takes anything of this `{type}` event: add meter, feature and rate card, or"
+        " see whether it has the value that they count"
     ),
     ParkCode.PERIOD_CLOSED: "the billing period of the event had closed when it arrived",
 }

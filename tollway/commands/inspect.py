@@ -200,8 +200,8 @@ def unpriced(
     """
     Show usage that no price covers: a meter of the customer's plan counts it, and no feature of the plan takes it.
 
-    The events count as rated, also those that have nothing else. This usage is rated by itself once a price holds for its
-    time.
+    The events count as rated, also those that have nothing else. This usage is rated by itself once a price holds for
+    its time.
 
     Example: tollway unpriced --meter output_tokens
     """
