@@ -166,9 +166,7 @@ def run_engine(
     )
     store = _recovery(settings, cluster, sources)
     recovery = None if store is None else RecoveryConfig(str(store))
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 1000)
+    _spare_garbage_collector()
     try:
         with sole_writer(postgres_dsn, cluster.process_id), stopping_on_signals(stopping):
             refuse_another_store(store, postgres_dsn, SINK_PARTITIONS)
@@ -201,6 +199,13 @@ def _recovery(
         # Before the flow has the store open: its locks are the process's.
         expect_all(step_id, states(store, step_id), source.list_parts())
     return store
+
+
+def _spare_garbage_collector() -> None:
+    """What was made up to now stays, and need not be looked through again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1000)
 
 
 def _run_as_one_of(cluster: Cluster, flow: Dataflow, epoch: timedelta, recovery: RecoveryConfig | None) -> None:
