@@ -191,7 +191,11 @@ def run_engine(
 def _recovery(
     settings: Settings, cluster: Cluster, sources: dict[str, FixedPartitionedSource[Any, Any]]
 ) -> Path | None:
-    """The folder of the recovery store, once it is known that the flow goes on with all that it has read from; None: none is kept."""
+    """
+    The folder of the recovery store, once it is known that the flow goes on with all that it has read from.
+
+    None: no store is kept.
+    """
     if not settings.recovery:
         return None
     store = recovery_store(settings.home, settings.recovery_partitions, cluster, shared=settings.recovery_shared)

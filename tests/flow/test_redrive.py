@@ -178,14 +178,14 @@ def test_events_go_back_as_they_were(priced: Stores) -> None:
 def test_what_filters_do_not_take_is_not_put_back(priced: Stores) -> None:
     """Neither when it can't be rated yet, nor whenever anybody changes; it is once its own plan takes it."""
     write_records(priced, subscribed("c", "x"))
-    park(priced, waiting("free", "x", ParkCode.NO_FEATURE, "id-c", n=1, kind="free"), version=9)
+    park(priced, waiting("free", "x", ParkCode.UNPRICED, "id-c", meter="calls", n=1, kind="free"), version=9)
     with driving(priced) as flow:
         for number in range(20):
             write_records(priced, subscribed(f"other{number}", f"o{number}"))
         flow.until_idle()
         write_records(priced, [customer(("x", "z"), "id-c", "c")])
         flow.until_idle()
-        assert (names(priced), reasons(priced)) == ([], {"free": "no_feature"})
+        assert (names(priced), reasons(priced)) == ([], {"free": "unpriced"})
         more = PlanVersion("plan", 2, "USD", "P1M", plan(card("calls"), card("free")).phases)
         write_records(priced, [FeatureSet(Feature("free", "", "calls", {"kind": ("free",)})), more])
         flow.until_idle()
@@ -197,8 +197,8 @@ def test_what_filters_do_not_take_is_not_put_back(priced: Stores) -> None:
 
 
 def test_the_reason_and_the_owner_told_are_those_of_now(priced: Stores) -> None:
-    """A subject gets a customer, that one a subscription that begins later, and one that has no price for it."""
-    park(priced, waiting("e", "x", n=1, kind="free"))
+    """A subject gets a customer, that one a subscription that begins later, then one without a feature for it."""
+    park(priced, waiting("e", "x", type_="strange", n=1))
     owner = "select owner, reason, message from parked_events"
     with driving(priced) as flow:
         write_records(priced, [customer(("x",), "id-c", "c")])
@@ -314,7 +314,7 @@ def test_turns_are_bounded_whatever_waits(priced: Stores, record_property: Any) 
     write_records(priced, subscribed("c", "x"))
     park(
         priced,
-        *(waiting(f"free{n}", "x", ParkCode.NO_FEATURE, "id-c", n=n, kind="free") for n in range(1000)),
+        *(waiting(f"free{n}", "x", ParkCode.UNPRICED, "id-c", meter="calls", n=n, kind="free") for n in range(1000)),
         version=5,
     )
     with driving(priced) as flow:
