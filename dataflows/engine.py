@@ -36,7 +36,7 @@ from dataflows.log_clock import LogClock
 from dataflows.pace import EpochPacer
 from dataflows.rating_flow import Wiring, rating_flow
 from dataflows.recovery.copies import states
-from dataflows.recovery.fits import refuse_another_store
+from dataflows.recovery.fits import refuse_older_ledger
 from dataflows.recovery.store import ALONE, Cluster, expect_all, recovery_store
 from dataflows.redrive import Redrive
 from dataflows.sources.control import ControlSource
@@ -164,12 +164,12 @@ def run_engine(
             kafka=None if topics is None else topics.outputs,
         )
     )
-    store = _recovery(settings, cluster, sources)
-    recovery = None if store is None else RecoveryConfig(str(store))
     _spare_garbage_collector()
     try:
+        store = _recovery(settings, cluster, sources)
+        recovery = None if store is None else RecoveryConfig(str(store))
         with sole_writer(postgres_dsn, cluster.process_id), stopping_on_signals(stopping):
-            refuse_another_store(store, postgres_dsn, SINK_PARTITIONS)
+            refuse_older_ledger(store, postgres_dsn, SINK_PARTITIONS)
             history.begin(accepts_gaps=settings.log_accept_gap or bool(kafka is not None and kafka.begin_at))
             # One process of a cluster is enough to look after what Redis remembers.
             with history.keeping() if cluster.process_id == 0 else nullcontext():

@@ -128,12 +128,6 @@ def states(folder: Path, step_id: str) -> dict[str, Any]:
     return {key: state for key, state in found.items() if state is not None}
 
 
-def epoch_of_files(folder: Path) -> int | None:
-    """The last epoch of a store that is at rest, if its partitions agree on one."""
-    with ExitStack() as stack:
-        return epoch_of([stack.enter_context(_reading(file)) for file in part_files(folder)])
-
-
 def holds_an_epoch(folder: Path) -> bool:
     """Whether a partition in a folder ever had an epoch committed; one that can't be read may have had."""
     for file in part_files(folder):

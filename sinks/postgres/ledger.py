@@ -171,20 +171,26 @@ class Ledger:
         self._connection.close()
 
 
-def refuse_unfit(connection: psycopg.Connection[Any], part: int, sequence: int, *, keeps_store: bool = True) -> None:
+def refuse_unfit(connection: psycopg.Connection[Any], part: int, sequence: int) -> None:
     """
     See to it that a partition's commit `sequence`, where the flow resumes, is where the ledger left off.
-
-    Args:
-        connection: To the ledger.
-        part: The sink partition.
-        sequence: Its last commit, by the recovery store.
-        keeps_store: Whether the flow has a recovery store at all.
 
     Raises:
         RecoveryStoreMissing: There are later commits too.
         LedgerOutdated: The ledger ends before it.
     """
+    refuse_ended_earlier(connection, part, sequence)
+    newest = _newest_commit(connection, part, sequence)
+    if newest > sequence + 1:
+        raise RecoveryStoreMissing(
+            f"the ledger holds commit {newest} of sink partition {part}, but the recovery store ends at {sequence}\n"
+            "hint: set TOLLWAY_HOME to the folder whose recovery store belongs to this ledger; if that is"
+            " lost, move what is left of it away: `tollway recovery rebuild` makes it anew"
+        )
+
+
+def refuse_ended_earlier(connection: psycopg.Connection[Any], part: int, sequence: int) -> None:
+    """See to it that a partition's commit is in the ledger. Raises `LedgerOutdated` where that ends before it."""
     held = connection.execute(statement("commit_of_part"), (part,)).fetchone()
     newest = held[0] if held else 0
     if newest < sequence:
@@ -192,24 +198,27 @@ def refuse_unfit(connection: psycopg.Connection[Any], part: int, sequence: int, 
             f"the ledger ends at commit {newest} of sink partition {part}, but the recovery store at"
             f" {sequence}: usage in between would be missing\n{LEDGER_OUTDATED_HINT}"
         )
-    for table in TAKEN_BACK:
-        found = connection.execute(statement("newest_commit_of_rows", table=table), (part, sequence)).fetchone()
-        newest = (found[0] if found else None) or 0
-        if newest <= sequence + 1:
-            continue
-        if not keeps_store:
-            raise RecoveryStoreMissing(
-                f"the ledger holds commit {newest} of sink partition {part}, and TOLLWAY_RECOVERY=off would begin"
-                " without a recovery store\n"
-                "hint: leave TOLLWAY_RECOVERY out, so that the dataflow goes on from the store in its home folder; off"
-                " is for a ledger that was never written with it on"
-            )
+
+
+def refuse_without_store(connection: psycopg.Connection[Any], part: int) -> None:
+    """See to it that a flow without a recovery store finds none of its work. Raises `RecoveryStoreMissing` else."""
+    newest = _newest_commit(connection, part, 0)
+    if newest > 1:
         raise RecoveryStoreMissing(
-            f"the ledger holds commit {newest} of sink partition {part},"
-            f" but the recovery store ends at {sequence}\n"
-            "hint: set TOLLWAY_HOME to the folder whose recovery store belongs to this ledger; if that is"
-            " lost, move what is left of it away: `tollway recovery rebuild` makes it anew"
+            f"the ledger holds commit {newest} of sink partition {part}, and TOLLWAY_RECOVERY=off would begin"
+            " without a recovery store\n"
+            "hint: leave TOLLWAY_RECOVERY out, so that the dataflow goes on from the store in its home folder; off"
+            " is for a ledger that was never written with it on"
         )
+
+
+def _newest_commit(connection: psycopg.Connection[Any], part: int, sequence: int) -> int:
+    """The newest commit of a partition's rows after one; 0: there is none."""
+    found = (
+        connection.execute(statement("newest_commit_of_rows", table=table), (part, sequence)).fetchone()
+        for table in TAKEN_BACK
+    )
+    return max(row[0] or 0 if row else 0 for row in found)
 
 
 def rewind(connection: psycopg.Connection[Any], sequences: dict[int, int]) -> int:

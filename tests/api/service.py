@@ -17,7 +17,7 @@ from msgspec import Struct
 from tests.conftest import Stores
 from tests.waiting import PATIENCE_SECONDS, wait_for
 
-LISTENS = re.compile(r"The API listens on (http://127\.0\.0\.1:\d+);")
+LISTENS = re.compile(r"The API listens on (?:all addresses, port \d+ \(on this machine )?(http://127\.0\.0\.1:\d+)\)?;")
 START = "from tollway.commands.api import api; api()"
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
