@@ -19,7 +19,9 @@ from config.kafka import KafkaSettings, variable
 from config.settings import SettingError
 
 METADATA_SECONDS = 10.0
-"""So long brokers may take to say which topics and offsets there are."""
+"""So long brokers may take to say which topics there are."""
+OFFSETS_SECONDS = 60.0
+"""A broker that comes back knows its topics before it leads their partitions again: so long it is waited for."""
 MISSING_SECONDS = 1.0
 """A broker that just came up may not know its topics yet: so long it is asked again."""
 RETRY_SECONDS = 0.1
@@ -161,7 +163,7 @@ def partitions_of(client: Admin, topic: str) -> int:
 
 def watermarks(client: Consumer, topic: str, partition: int) -> tuple[int, int]:
     """The first offset of a partition, and the one that its next message will have. Raises `KafkaUnavailable`."""
-    deadline = time.monotonic() + METADATA_SECONDS
+    deadline = time.monotonic() + OFFSETS_SECONDS
     while True:
         try:
             first, end = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=ASK_SECONDS)
